@@ -1,0 +1,62 @@
+# Shared by the commands in scripts/, which source it first: it stops them at the first error and enters the repository.
+# shellcheck shell=bash
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Apache and fail2ban are in /usr/sbin, which an ordinary user's PATH may lack.
+PATH=$PATH:/usr/sbin:/sbin
+
+step() { printf '\n== %s\n' "$*"; }
+
+fail() {
+  printf '%s: %s\n' "${0##*/}" "$*" >&2
+  exit 1
+}
+
+# need COMMAND PACKAGE [COMMAND PACKAGE]..: installs the packages whose command is missing.
+need() {
+  local packages=() sudo=() package
+  while [ $# -gt 0 ]; do
+    command -v "$1" >/dev/null || packages+=("$2")
+    shift 2
+  done
+  [ ${#packages[@]} -gt 0 ] || return 0
+  step "Installing ${packages[*]}"
+  command -v apt-get >/dev/null || fail "there is no apt-get here: install ${packages[*]} yourself, then call again"
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || fail "call as root once: apt-get install ${packages[*]}"
+    sudo=(sudo)
+  fi
+  # Debian starts what it installs, and at each boot. Neither is wanted here: systemctl does not start anything when
+  # told that it is offline, an init script does not in runlevel 1, and afterwards the services are disabled (not
+  # masked: `systemctl enable --now apache2` works as ever). What was installed before is not touched.
+  local apt=("${sudo[@]}" env SYSTEMD_OFFLINE=1 RUNLEVEL=1 PREVLEVEL=N DEBIAN_FRONTEND=noninteractive
+    NEEDRESTART_SUSPEND=1 apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120)
+  quietly "${apt[@]}" update || true
+  quietly "${apt[@]}" install --yes --no-install-recommends "${packages[@]}" ||
+    fail "could not install ${packages[*]}: see above"
+  for package in "${packages[@]}"; do
+    [ ! -e "/etc/init.d/$package" ] || quietly "${sudo[@]}" update-rc.d "$package" disable
+  done
+}
+
+# quietly COMMAND..: shows what the command says only if it fails.
+quietly() {
+  local output
+  output=$("$@" 2>&1 </dev/null) && return
+  local status=$?
+  printf '%s\n' "$output" >&2
+  return $status
+}
+
+# Installs the npm packages as locked, and puts their commands first in PATH: `node` is Node 24 from here on.
+packages() {
+  local commands=$PWD/node_modules/.bin
+  if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
+    [ "$(uname -sm)" = 'Linux x86_64' ] || fail 'banctl is built on x86-64 Linux'
+    command -v npm >/dev/null || fail 'Node 20 or newer and npm are needed: install them, then call again'
+    step 'Installing the npm packages'
+    # By the system's Node: npm takes away the other one (which `npm run` finds first).
+    PATH=${PATH//"$commands:"/} npm ci --loglevel=error --no-progress --no-update-notifier </dev/null
+  fi
+  case $PATH in "$commands:"*) ;; *) export PATH=$commands:$PATH ;; esac
+}

@@ -1,0 +1,137 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type FileVersion, statFile } from './file.ts';
+import { childrenOf, nameOf, startOf } from './process.ts';
+import { type Outcome, run } from './program.ts';
+
+/** What Apache's own test says of its configuration. */
+export type ConfigTest =
+  | { readonly result: 'passed'; readonly pidFile: string }
+  | { readonly result: 'failed'; readonly message: string }
+  | { readonly result: 'no-apache'; readonly message: string };
+
+/** An Apache that runs. */
+export interface RunningApache {
+  readonly pid: number;
+  readonly pidFile: string;
+  /** Apache rewrites its PidFile each time it has read its configuration (ap_log_pid, server/log.c). */
+  readonly version: FileVersion;
+}
+
+/** How Apache is called, where that is given. */
+export interface ApacheCommands {
+  readonly apachectl: string | undefined;
+  readonly reloadCommand: string | undefined;
+}
+
+/** How long a test or a reload may take, in seconds; fail2ban kills an action after 60. */
+const TEST_LIMIT = 25;
+const RELOAD_LIMIT = 25;
+const POLL_MILLISECONDS = 10;
+
+/** Debian has apache2ctl, RHEL httpd; RHEL's apachectl passes no arguments on, so it comes last. */
+const CONTROLS = ['apache2ctl', 'httpd', 'apachectl'];
+
+/** Tests the configuration and learns from the same run where the PidFile is. */
+export async function testConfig(apachectl: string | undefined): Promise<ConfigTest> {
+  const { control, outcome } = await callControl(apachectl, ['-t', '-D', 'DUMP_RUN_CFG'], TEST_LIMIT);
+  if (!outcome.isFound) {
+    return {
+      result: 'no-apache',
+      message: `${control} not found; give --apachectl, --reload-command or --no-reload`,
+    };
+  }
+  if (outcome.exitCode !== 0)
+    return { result: 'failed', message: describe(`${control} -t`, outcome, TEST_LIMIT) };
+  const pidFile = /^PidFile: "(.*)"$/m.exec(outcome.stdout)?.[1];
+  if (pidFile === undefined)
+    return { result: 'no-apache', message: `${control} -t -D DUMP_RUN_CFG names no PidFile` };
+  return { result: 'passed', pidFile };
+}
+
+/** The Apache that wrote this PidFile, undefined if it does not run. */
+export function runningApache(pidFile: string): RunningApache | undefined {
+  const version = statFile(pidFile)?.version;
+  const pid = version === undefined ? Number.NaN : Number.parseInt(readOrEmpty(pidFile), 10);
+  return version !== undefined && isApache(pid) ? { pid, pidFile, version } : undefined;
+}
+
+/** After a crash a pid may belong to any other program. */
+function isApache(pid: number): boolean {
+  return /^(?:apache|httpd)/.test(nameOf(pid) ?? '');
+}
+
+function readOrEmpty(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
+}
+
+/** Asks Apache to reload gracefully, and waits until it has read its configuration. Undefined, or why not. */
+export async function reloadGracefully(
+  apache: RunningApache,
+  commands: ApacheCommands,
+): Promise<string | undefined> {
+  const failure = await requestReload(apache, commands);
+  if (failure !== undefined) return failure;
+  for (const deadline = performance.now() + RELOAD_LIMIT * 1000; performance.now() < deadline; ) {
+    const now = runningApache(apache.pidFile);
+    if (now === undefined && !existsSync(`/proc/${apache.pid}`))
+      return 'apache ended while it was reloading; see its error log';
+    if (now !== undefined && now.version !== apache.version) return undefined;
+    await sleep(POLL_MILLISECONDS);
+  }
+  return `apache has not read its configuration again within ${RELOAD_LIMIT} s; see its error log`;
+}
+
+/** Runs a reload command where no Apache can be seen from here. Undefined, or why it failed. */
+export async function runReloadCommand(command: string): Promise<string | undefined> {
+  const outcome = await run(command, [], RELOAD_LIMIT);
+  return outcome.exitCode === 0 ? undefined : describe(command, outcome, RELOAD_LIMIT);
+}
+
+async function requestReload(apache: RunningApache, commands: ApacheCommands): Promise<string | undefined> {
+  const isSystemd = commands.apachectl === undefined && existsSync('/run/systemd/system');
+  const unit = isSystemd ? systemdUnit(readOrEmpty(`/proc/${apache.pid}/cgroup`)) : undefined;
+  const command = commands.reloadCommand ?? (unit === undefined ? undefined : `systemctl reload ${unit}`);
+  if (command !== undefined) return runReloadCommand(command);
+  const { control, outcome } = await callControl(commands.apachectl, ['-k', 'graceful'], RELOAD_LIMIT);
+  return outcome.exitCode === 0 ? undefined : describe(`${control} -k graceful`, outcome, RELOAD_LIMIT);
+}
+
+/** The unit of systemd that a process of Apache runs in, from its /proc/PID/cgroup (cgroups(7)). */
+export function systemdUnit(cgroup: string): string | undefined {
+  const [, unit] = /^\d+:(?:name=systemd)?:.*\/([^/]*(?:apache|httpd)[^/]*\.service)$/m.exec(cgroup) ?? [];
+  return unit;
+}
+
+/** Children of Apache that serve on although it was reloaded since: those started before `ticks` (see startOf). */
+export function countOlderChildren(apache: RunningApache, ticks: number): number {
+  return childrenOf(apache.pid).filter((pid) => isApache(pid) && (startOf(pid) ?? ticks) < ticks).length;
+}
+
+async function callControl(
+  apachectl: string | undefined,
+  args: readonly string[],
+  limit: number,
+): Promise<{ control: string; outcome: Outcome }> {
+  const [first = '', ...others] = apachectl === undefined ? CONTROLS : [apachectl];
+  let control = first;
+  let outcome = await run(control, args, limit);
+  for (const other of others) {
+    if (outcome.isFound) break;
+    outcome = await run(other, args, limit);
+    if (outcome.isFound) control = other;
+  }
+  return { control, outcome };
+}
+
+/** One line of what went wrong; of Apache's messages the first, which names file and line. */
+function describe(command: string, outcome: Outcome, limit: number): string {
+  if (!outcome.isFound) return outcome.stderr;
+  if (outcome.isTimedOut) return `${command} has not ended within ${limit} s`;
+  const said = (outcome.stderr.trim() || outcome.stdout.trim()).split('\n').slice(0, 2).join(' ');
+  return `${command} failed${outcome.exitCode === undefined ? '' : ` with exit code ${outcome.exitCode}`}: ${said || 'it says nothing'}`;
+}

@@ -1,0 +1,64 @@
+import parse from 'yargs-parser';
+import {
+  type CommandName,
+  isCommandName,
+  isOptionName,
+  OPTION_NAMES,
+  type OptionName,
+  optionOf,
+} from './options.ts';
+
+/** A command line, read but not judged: every value is still the text that was given. */
+export interface Invocation {
+  readonly command: CommandName;
+  readonly operands: readonly string[];
+  readonly given: Given;
+}
+
+/** Options by name: `true` for a flag, else each value given, in order. */
+export type Given = Readonly<Partial<Record<OptionName, true | readonly string[]>>>;
+
+/** How yargs and yargs-parser read a line: nothing becomes a number, and `--no-reload` is a name of its own. */
+export const PARSER_CONFIGURATION = {
+  'boolean-negation': false,
+  'camel-case-expansion': false,
+  'dot-notation': false,
+  'duplicate-arguments-array': true,
+  'flatten-duplicate-arrays': true,
+  'greedy-arrays': false,
+  'parse-numbers': false,
+  'parse-positional-numbers': false,
+  'short-option-groups': false,
+} as const;
+
+const FLAGS = OPTION_NAMES.filter((name) => optionOf(name).kind === 'flag');
+const VALUED = OPTION_NAMES.filter((name) => optionOf(name).kind !== 'flag');
+
+/**
+ * Reads a line without loading yargs, which takes longer than a ban does. Undefined for everything that is not
+ * plainly right: help, errors and the other commands are yargs' (see cli.ts), which reads the same table.
+ */
+export function readArguments(argv: readonly string[]): Invocation | undefined {
+  const { argv: parsed, error } = parse.detailed([...argv], {
+    string: [...VALUED],
+    boolean: [...FLAGS],
+    narg: Object.fromEntries(VALUED.map((name) => [name, 1])),
+    configuration: PARSER_CONFIGURATION,
+  });
+  return error === null ? toInvocation(parsed) : undefined;
+}
+
+/** Undefined if the line names no command, or an option that the command does not have. */
+export function toInvocation(parsed: Readonly<Record<string, unknown>>): Invocation | undefined {
+  const words = Array.isArray(parsed._) ? parsed._.map(String) : [];
+  const [command = '', ...operands] = words;
+  if (!isCommandName(command)) return undefined;
+  const given: Partial<Record<OptionName, true | readonly string[]>> = {};
+  for (const [name, value] of Object.entries(parsed)) {
+    if (name === '_' || value === undefined) continue;
+    if (!isOptionName(name) || !optionOf(name).commands.includes(command)) return undefined;
+    if (optionOf(name).kind !== 'flag') given[name] = [value].flat().map(String);
+    else if ([value].flat().at(-1) === true) given[name] = true;
+  }
+  return { command, operands, given };
+}

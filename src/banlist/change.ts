@@ -1,0 +1,183 @@
+import { parseAddress } from '../address.ts';
+import type { Hold } from '../hold.ts';
+import { addHold, type HoldRequest, releaseHolds, type Status, sameHold, sameHolds } from '../ledger.ts';
+import {
+  type Ban,
+  type BanFinder,
+  type DenyLine,
+  denyLines,
+  type Edit,
+  findBans,
+  formatBan,
+  indexBans,
+  insertionPoint,
+  isManaged,
+  withoutArguments,
+} from './text.ts';
+
+/** A change to the bans, whoever asks for it. */
+export type Change =
+  | {
+      readonly verb: 'add';
+      /** What Apache is to refuse: the address of the hold, or a range around it. */
+      readonly target: string;
+      readonly hold: HoldRequest;
+    }
+  | {
+      readonly verb: 'release';
+      readonly address: string;
+      /** null: every holder's, known or not. */
+      readonly holder: string | null;
+      /** Where given, only these holds go: what came later stays. */
+      readonly seen?: readonly Hold[];
+    };
+
+export interface Outcome {
+  readonly address: string;
+  readonly status: Status;
+  /** What still refuses the address: holders, or wider ranges. */
+  readonly heldBy: readonly string[];
+}
+
+/** A ban while changes are applied to it. */
+interface Draft {
+  readonly address: string;
+  readonly lines: readonly Ban[];
+  holds: Hold[];
+  /** A line without holds keeps the ban alive. */
+  unknownHolder: boolean;
+}
+
+/** What the changes do to the list: pure, in the order given, each address named in its outcome. */
+export function changeList(
+  text: Buffer,
+  changes: readonly Change[],
+  now: number,
+): { edits: Edit[]; outcomes: Outcome[] } {
+  const isByHand = changes.some((change) => change.verb === 'release' && change.holder === null);
+  const lines = isByHand ? denyLines(text) : [];
+  const finder = isByHand ? indexBans(lines) : findBans(text, changes.length);
+  const drafts = new Map<string, Draft>();
+  const outcomes = changes.map((change) =>
+    change.verb === 'add' ? add(change, finder, drafts, now) : release(change, finder, drafts, lines, now),
+  );
+  const edits = [...drafts.values()].flatMap(editsOf);
+  const added = [...drafts.values()].filter((draft) => draft.lines.length === 0 && isAlive(draft));
+  if (added.length > 0) {
+    const at = insertionPoint(text);
+    edits.push({
+      start: at,
+      end: at,
+      insert: added.map((draft) => formatBan(draft.address, draft.holds)).join(''),
+    });
+  }
+  return { edits: [...edits, ...foreignEdits(lines, changes)], outcomes };
+}
+
+function add(
+  change: Extract<Change, { verb: 'add' }>,
+  finder: BanFinder,
+  drafts: Map<string, Draft>,
+  now: number,
+): Outcome {
+  const { target, hold } = change;
+  const draft = draftOf(target, finder, drafts);
+  const status = isAlive(draft) ? 'already-banned' : 'banned';
+  draft.holds = addHold(draft.holds, hold, now);
+  draft.unknownHolder = false;
+  for (const elsewhere of draftsNaming(hold.address, finder, drafts)) {
+    if (elsewhere.address !== target) {
+      const isSame = (other: Hold) => other.holder === hold.holder && other.address === hold.address;
+      elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
+    }
+  }
+  return { address: hold.address, status, heldBy: [] };
+}
+
+function release(
+  change: Extract<Change, { verb: 'release' }>,
+  finder: BanFinder,
+  drafts: Map<string, Draft>,
+  lines: readonly DenyLine[],
+  now: number,
+): Outcome {
+  const { address, holder, seen } = change;
+  const named = draftsNaming(address, finder, drafts).filter(isAlive);
+  const isForeign = holder === null && lines.some((line) => !isManaged(line) && names(line, address));
+  for (const draft of named) {
+    const isReleased = (hold: Hold) =>
+      (hold.address === address || (holder === null && draft.address === address)) &&
+      (holder === null || hold.holder === holder) &&
+      (seen === undefined || seen.some((known) => sameHold(known, hold)));
+    draft.holds = releaseHolds(draft.holds, isReleased, now);
+    if (draft.address === address) draft.unknownHolder = false;
+  }
+  const holders = named.flatMap((draft) => draft.holds.map((hold) => hold.holder));
+  const heldBy = [
+    ...new Set([...holders, ...finder.covering(parseAddress(address)).filter(isStillThere(drafts))]),
+  ];
+  if (heldBy.length > 0) return { address, status: 'still-held', heldBy };
+  return { address, status: named.length > 0 || isForeign ? 'unbanned' : 'not-banned', heldBy };
+}
+
+function isStillThere(drafts: Map<string, Draft>): (address: string) => boolean {
+  return (address) => {
+    const draft = drafts.get(address);
+    return draft === undefined || isAlive(draft);
+  };
+}
+
+function draftOf(address: string, finder: BanFinder, drafts: Map<string, Draft>): Draft {
+  const known = drafts.get(address);
+  if (known !== undefined) return known;
+  const lines = finder.naming(address).filter((ban) => ban.address === address);
+  const draft = {
+    address,
+    lines,
+    holds: lines.flatMap((line) => line.holds),
+    unknownHolder: lines.some((line) => line.holds.length === 0),
+  };
+  drafts.set(address, draft);
+  return draft;
+}
+
+/** The bans of an address, and those in which it was asked for. */
+function draftsNaming(address: string, finder: BanFinder, drafts: Map<string, Draft>): Draft[] {
+  const names = new Set([address, ...finder.naming(address).map((ban) => ban.address)]);
+  return [...names].map((name) => draftOf(name, finder, drafts));
+}
+
+function isAlive(draft: Draft): boolean {
+  return draft.holds.length > 0 || draft.unknownHolder;
+}
+
+function editsOf(draft: Draft): Edit[] {
+  const [first, ...duplicates] = draft.lines;
+  if (first === undefined) return [];
+  const removals = duplicates.map(({ start, end }) => ({ start, end, insert: '' }));
+  if (!isAlive(draft)) return [{ start: first.start, end: first.end, insert: '' }, ...removals];
+  const isUnchanged = sameHolds(
+    draft.lines.flatMap((line) => line.holds),
+    draft.holds,
+  );
+  if (isUnchanged && draft.unknownHolder === draft.lines.some((line) => line.holds.length === 0)) return [];
+  return [{ start: first.start, end: first.end, insert: formatBan(draft.address, draft.holds) }, ...removals];
+}
+
+function names(line: DenyLine, address: string): boolean {
+  return line.arguments.some((argument) => argument.address?.text === address);
+}
+
+/** What releases by hand do to lines in somebody else's spelling. */
+function foreignEdits(lines: readonly DenyLine[], changes: readonly Change[]): Edit[] {
+  const released = new Set(
+    changes.flatMap((change) =>
+      change.verb === 'release' && change.holder === null ? [change.address] : [],
+    ),
+  );
+  return lines
+    .filter(
+      (line) => !isManaged(line) && line.arguments.some(({ address }) => released.has(address?.text ?? '')),
+    )
+    .map((line) => withoutArguments(line, ({ address }) => released.has(address?.text ?? '')));
+}

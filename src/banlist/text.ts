@@ -1,0 +1,281 @@
+import { type Address, covers, readAddress, readApacheArgument } from '../address.ts';
+import { formatHolds, HOLDS_PREFIX, type Hold, parseHolds } from '../hold.ts';
+
+/*
+ * The banlist as text, kept byte for byte; everything here is pure. A ban is written as
+ *
+ *     # banctl | JAIL ADDRESS since TIME until TIME: REASON | …
+ *     Require not ip ADDRESS
+ *
+ * and whatever else stands there is foreign. What Apache makes of a line is in ap_cfg_getline (httpd,
+ * server/util.c): a backslash at its end joins it with the next one, in comments too, and white space around it
+ * does not count.
+ */
+
+/** Lines that ban one address: the comment line with the holds, if there is one, and the `Require` line. */
+export interface Ban {
+  /** Canonical text of what Apache refuses. */
+  readonly address: string;
+  /** Empty where the line stands without a comment: its holder is unknown. */
+  readonly holds: readonly Hold[];
+  /** Bytes in the text, line ends included. */
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A line as Apache sees it: continued lines are one. */
+export interface LogicalLine {
+  /** Bytes in the text, line end included. */
+  readonly start: number;
+  readonly end: number;
+  /** Number of its first line in the file, from 1. */
+  readonly number: number;
+  /** Without continuations and the white space around it. */
+  readonly content: string;
+}
+
+/** A `Require not ip` line in any spelling. */
+export interface DenyLine extends LogicalLine {
+  readonly arguments: readonly DenyArgument[];
+  readonly holds: readonly Hold[];
+  /** Where its comment line with the holds begins, or else the line itself. */
+  readonly banStart: number;
+  /** Written as banctl and the shell action before it write: one address, to the byte. */
+  readonly isExact: boolean;
+}
+
+export interface DenyArgument {
+  readonly text: string;
+  /** Undefined where Apache would refuse it. */
+  readonly address: Address | undefined;
+}
+
+/** Takes the bytes from `start` to `end`, which are whole logical lines, and puts `insert` in their place. */
+export interface Edit {
+  readonly start: number;
+  readonly end: number;
+  readonly insert: string;
+}
+
+/** Finds bans in a text. */
+export interface BanFinder {
+  /** The bans of exactly this address or range, and those with a hold that asked for it. */
+  naming(address: string): readonly Ban[];
+  /** The wider ranges that cover the address. */
+  covering(address: Address): readonly string[];
+}
+
+const NEWLINE = 10;
+const RETURN = 13;
+const BACKSLASH = 92;
+const DENY = 'Require not ip ';
+const ANY_DENY = /^require\s+(["']?)not\1\s+(["']?)ip\2(?:\s+(.*))?$/is;
+
+/** From this many addresses on, one pass over the text costs less than a search for each. */
+const SEARCHES_WORTH_A_PASS = 8;
+
+/** The lines of a ban. */
+export function formatBan(address: string, holds: readonly Hold[]): string {
+  return `${holds.length === 0 ? '' : `${formatHolds(holds)}\n`}${DENY}${address}\n`;
+}
+
+/** The text after the edits, which must not overlap, in pieces: a long list is not copied for one line. */
+export function applyEdits(text: Buffer, edits: readonly Edit[]): Buffer[] {
+  const pieces: Buffer[] = [];
+  let position = 0;
+  for (const edit of [...edits].sort((one, other) => one.start - other.start || one.end - other.end)) {
+    pieces.push(text.subarray(position, edit.start), Buffer.from(edit.insert));
+    position = edit.end;
+  }
+  pieces.push(text.subarray(position));
+  return pieces.filter((piece) => piece.length > 0);
+}
+
+/**
+ * Where new lines go so that no byte that stands there changes its meaning: at the end, or before a last line
+ * that is not ended or is continued.
+ */
+export function insertionPoint(text: Buffer): number {
+  if (text.length === 0 || (text.at(-1) === NEWLINE && !isContinued(text, text.length))) return text.length;
+  let start = lineStart(text, text.length - 1);
+  while (isContinued(text, start)) start = lineStart(text, start - 1);
+  const above = holdsAbove(text, start);
+  return above === undefined ? start : above.start;
+}
+
+/** A finder for `count` questions. */
+export function findBans(text: Buffer, count: number): BanFinder {
+  return count > SEARCHES_WORTH_A_PASS ? indexBans(denyLines(text)) : searchBans(text);
+}
+
+/** Answers by searching the text: no line that does not name the address is looked at. */
+export function searchBans(text: Buffer): BanFinder {
+  return {
+    naming(address) {
+      const needle = Buffer.from(` ${address}`);
+      const found = new Map<number, Ban>();
+      for (let at = text.indexOf(needle); at !== -1; at = text.indexOf(needle, at + 1)) {
+        const ban = banNamedAt(text, at, address);
+        if (ban !== undefined) found.set(ban.start, ban);
+      }
+      return [...found.values()];
+    },
+    covering(address) {
+      const found: string[] = [];
+      for (let at = text.indexOf('/'); at !== -1; at = text.indexOf('/', at + 1)) {
+        const line = logicalLineAt(text, lineStart(text, at), 0);
+        const range = line === undefined ? undefined : readDeny(line.content)?.[0]?.address;
+        if (range !== undefined && isWider(range, address)) found.push(range.text);
+      }
+      return found;
+    },
+  };
+}
+
+/** Answers from lines that have been read. */
+export function indexBans(lines: readonly DenyLine[]): BanFinder {
+  const bans = new Map<string, Ban[]>();
+  for (const ban of bansOf(lines)) {
+    for (const name of new Set([ban.address, ...ban.holds.map((hold) => hold.address)])) {
+      const named = bans.get(name);
+      if (named === undefined) bans.set(name, [ban]);
+      else named.push(ban);
+    }
+  }
+  const ranges = lines
+    .flatMap((line) => line.arguments)
+    .flatMap(({ address }) => (address === undefined || !address.text.includes('/') ? [] : [address]));
+  return {
+    naming: (address) => bans.get(address) ?? [],
+    covering: (address) => ranges.filter((range) => isWider(range, address)).map((range) => range.text),
+  };
+}
+
+/** The bans that banctl manages: lines in its own form, and lines with its comment above them. */
+export function bansOf(lines: readonly DenyLine[]): Ban[] {
+  return lines.flatMap((line) => {
+    const address = line.arguments[0]?.address;
+    if (address === undefined || !isManaged(line)) return [];
+    return [{ address: address.text, holds: line.holds, start: line.banStart, end: line.end }];
+  });
+}
+
+/** True for a line that stands for one ban of banctl's, whatever it looks like. */
+export function isManaged(line: DenyLine): boolean {
+  return line.isExact || (line.holds.length > 0 && line.arguments.length === 1);
+}
+
+/** Every `Require not ip` line, with the holds in the comment directly above it. */
+export function denyLines(text: Buffer): DenyLine[] {
+  const found: DenyLine[] = [];
+  let above: LogicalLine | undefined;
+  for (const line of logicalLines(text)) {
+    const args = readDeny(line.content);
+    if (args !== undefined) {
+      const holds = above === undefined ? undefined : parseHolds(above.content);
+      const isExact = args.length === 1 && isExactLine(text, line, args[0]?.address);
+      const banStart = holds === undefined || above === undefined ? line.start : above.start;
+      found.push({ ...line, arguments: args, holds: holds ?? [], banStart, isExact });
+    }
+    above = line.content.startsWith(HOLDS_PREFIX) ? line : undefined;
+  }
+  return found;
+}
+
+/** The lines of a text as Apache reads them, empty ones and comments too. */
+export function* logicalLines(text: Buffer): Generator<LogicalLine> {
+  let start = 0;
+  let number = 1;
+  for (;;) {
+    const line = logicalLineAt(text, start, number);
+    if (line === undefined) return;
+    yield line;
+    for (
+      let at = text.indexOf(NEWLINE, start);
+      at !== -1 && at < line.end;
+      at = text.indexOf(NEWLINE, at + 1)
+    )
+      number += 1;
+    start = line.end;
+  }
+}
+
+/** A foreign line without some of its arguments; nothing is left of a line that has no others. */
+export function withoutArguments(line: DenyLine, isRemoved: (argument: DenyArgument) => boolean): Edit {
+  const kept = line.arguments.filter((argument) => !isRemoved(argument)).map((argument) => argument.text);
+  const insert = kept.length === 0 ? '' : `${DENY}${kept.join(' ')}\n`;
+  return { start: kept.length === 0 ? line.banStart : line.start, end: line.end, insert };
+}
+
+/** The arguments of a `Require not ip` line, undefined for any other line. Quotes are as in ap_getword_conf. */
+export function readDeny(content: string): DenyArgument[] | undefined {
+  const match = ANY_DENY.exec(content);
+  if (match === null) return undefined;
+  const words = match[3]?.match(/"[^"]*"|'[^']*'|\S+/g) ?? [];
+  return words.map((text) => ({ text, address: readApacheArgument(text.replace(/^(["'])(.*)\1$/, '$2')) }));
+}
+
+function isWider(range: Address, address: Address): boolean {
+  return range.text !== address.text && covers(range, address);
+}
+
+function logicalLineAt(text: Buffer, start: number, number: number): LogicalLine | undefined {
+  if (start >= text.length) return undefined;
+  let end = lineEnd(text, start);
+  if (!isContinued(text, end))
+    return { start, end, number, content: text.toString('utf8', start, end).trim() };
+  while (end < text.length && isContinued(text, end)) end = lineEnd(text, end);
+  const content = text.toString('utf8', start, end).replace(/\\\r?\n/g, '');
+  return { start, end, number, content: content.trim() };
+}
+
+/** The ban that the occurrence of an address at `at` belongs to, if it is one. */
+function banNamedAt(text: Buffer, at: number, address: string): Ban | undefined {
+  const start = lineStart(text, at);
+  if (isContinued(text, start)) return undefined;
+  const line = logicalLineAt(text, start, 0);
+  if (line === undefined) return undefined;
+  const holds = parseHolds(line.content);
+  if (holds === undefined) {
+    const named = readAddress(address);
+    if (named === undefined || !isExactLine(text, line, named)) return undefined;
+    const above = holdsAbove(text, start);
+    return { address, holds: above?.holds ?? [], start: above?.start ?? start, end: line.end };
+  }
+  if (!holds.some((hold) => hold.address === address)) return undefined;
+  const below = logicalLineAt(text, line.end, 0);
+  const args = below === undefined ? undefined : readDeny(below.content);
+  const banned = args?.length === 1 ? args[0]?.address : undefined;
+  return below === undefined || banned === undefined
+    ? undefined
+    : { address: banned.text, holds, start, end: below.end };
+}
+
+function holdsAbove(text: Buffer, start: number): { holds: Hold[]; start: number } | undefined {
+  if (start === 0) return undefined;
+  const aboveStart = lineStart(text, start - 1);
+  if (isContinued(text, aboveStart)) return undefined;
+  const holds = parseHolds(text.toString('utf8', aboveStart, start).trim());
+  return holds === undefined ? undefined : { holds, start: aboveStart };
+}
+
+function isExactLine(text: Buffer, line: LogicalLine, address: Address | undefined): boolean {
+  if (address === undefined) return false;
+  const raw = text.toString('latin1', line.start, line.end);
+  return raw === `${DENY}${address.text}\n` || raw === DENY + address.text;
+}
+
+/** True if the line that begins at `start` goes on from the line before it. */
+function isContinued(text: Buffer, start: number): boolean {
+  if (start === 0 || text[start - 1] !== NEWLINE) return false;
+  return text[start - 2] === BACKSLASH || (text[start - 2] === RETURN && text[start - 3] === BACKSLASH);
+}
+
+function lineStart(text: Buffer, at: number): number {
+  return at === 0 ? 0 : text.lastIndexOf(NEWLINE, at - 1) + 1;
+}
+
+function lineEnd(text: Buffer, start: number): number {
+  const newline = text.indexOf(NEWLINE, start);
+  return newline === -1 ? text.length : newline + 1;
+}

@@ -1,0 +1,128 @@
+import { type Change, changeList, type Outcome } from './banlist/change.ts';
+import { type Digest, digestOf, minus, plus } from './banlist/digest.ts';
+import { applyEdits, type Edit } from './banlist/text.ts';
+import { type FileVersion, readText, replaceFile } from './file.ts';
+import { acquireLock, LockLost, withLock } from './lock.ts';
+import { type Plan, planReload, type ReloadOptions, type ReloadReport } from './reload-plan.ts';
+import { readState, withDigest, writeState } from './reload-state.ts';
+
+/* The story of a change: under its lock the list is read, changed and replaced; then Apache is made to read it. */
+
+export interface ChangeOptions extends ReloadOptions {
+  readonly dryRun: boolean;
+  /** True: the reload does not wait for the end of the interval. */
+  readonly isUrgent?: boolean;
+}
+
+export interface ChangeReport {
+  readonly isChanged: boolean;
+  readonly outcomes: readonly Outcome[];
+  readonly reload: ReloadReport;
+}
+
+/** A change as it was written, for the case that it has to be taken back. */
+interface Written {
+  readonly outcomes: readonly Outcome[];
+  readonly plan: Plan;
+  /** Undefined if there was nothing to change. */
+  readonly replaced?: { readonly before: Buffer; readonly version: FileVersion };
+}
+
+/**
+ * Applies changes to the list in one step and reloads Apache if that is needed. `changesFor` is given the list
+ * as it is under the lock. What it returns is on disk when the report comes, unless the report says that it was
+ * taken back: Apache's test refused the list because of it.
+ *
+ * @throws BanctlError as of withLock, readText and replaceFile: then nothing has changed
+ */
+export async function changeBans(
+  options: ChangeOptions,
+  changesFor: (text: Buffer) => readonly Change[],
+): Promise<ChangeReport> {
+  const written = writeChanges(options, changesFor);
+  const isChanged = written.replaced !== undefined;
+  if (written.plan !== 'reload') return { isChanged, outcomes: written.outcomes, reload: written.plan };
+  const { reload } = await import('./reload.ts');
+  const report = await reload(options, {
+    isForced: false,
+    mayWait: options.isUrgent === true || options.reloadInterval === 0,
+  });
+  if (report.isConfigRefused !== true || written.replaced === undefined) {
+    return { isChanged, outcomes: written.outcomes, reload: report };
+  }
+  const isTakenBack = await takeBack(options, written.replaced, () => writeChanges(options, changesFor));
+  if (!isTakenBack) return { isChanged, outcomes: written.outcomes, reload: report };
+  const outcomes = written.outcomes.map((outcome) => ({ ...outcome, status: 'skipped' as const }));
+  const message = `apache refuses the list with this change, so it was taken back: ${report.message}`;
+  return { isChanged: false, outcomes, reload: { result: 'failed', message } };
+}
+
+function writeChanges(options: ChangeOptions, changesFor: (text: Buffer) => readonly Change[]): Written {
+  const { banlist, lockTimeout, dryRun } = options;
+  const now = Math.floor(Date.now() / 1000);
+  if (dryRun) {
+    const { text } = readText(banlist);
+    const { edits, outcomes } = changeList(text, changesFor(text), now);
+    const replaced = edits.length > 0 ? { replaced: { before: text, version: '' } } : {};
+    return {
+      outcomes,
+      plan: { result: 'skipped', message: 'nothing was changed: this is a dry run' },
+      ...replaced,
+    };
+  }
+  return withLock(banlist, { timeout: lockTimeout }, (lock) => {
+    const list = readText(banlist);
+    const { edits, outcomes } = changeList(list.text, changesFor(list.text), now);
+    const before = readState(banlist, list);
+    let state = before;
+    let replaced: Written['replaced'];
+    if (edits.length > 0) {
+      const version = replaceFile(banlist, applyEdits(list.text, edits), { lock });
+      replaced = { before: list.text, version };
+      state = {
+        ...withDigest(state, digestAfter(state.digest, list.text, edits), Date.now()),
+        list: version,
+      };
+    }
+    const planned = planReload(state, options, options.isUrgent === true);
+    if (planned.state !== before) writeState(banlist, planned.state, lock);
+    return replaced === undefined
+      ? { outcomes, plan: planned.plan }
+      : { outcomes, plan: planned.plan, replaced };
+  });
+}
+
+function digestAfter(digest: Digest, text: Buffer, edits: readonly Edit[]): Digest {
+  const correct = (sum: Digest, { start, end, insert }: Edit) =>
+    plus(minus(sum, digestOf(text.subarray(start, end))), digestOf(Buffer.from(insert)));
+  return edits.reduce(correct, digest);
+}
+
+/**
+ * Puts the list back as it was before a change, if nobody has changed it since and Apache accepts it so. The
+ * lock is held while Apache tests, because it tests the list where it lies.
+ */
+async function takeBack(
+  options: ChangeOptions,
+  replaced: { before: Buffer; version: FileVersion },
+  changeAgain: () => unknown,
+): Promise<boolean> {
+  const { banlist, lockTimeout } = options;
+  const { testConfig } = await import('./apache.ts');
+  const lock = acquireLock(banlist, { timeout: lockTimeout });
+  try {
+    const current = readText(banlist);
+    if (current.version !== replaced.version) return false;
+    replaceFile(banlist, [replaced.before], { lock });
+    const test = await testConfig(options.apachectl);
+    if (test.result === 'passed') return true;
+    replaceFile(banlist, [current.text], { lock });
+    return false;
+  } catch (error) {
+    if (!(error instanceof LockLost)) throw error;
+  } finally {
+    lock.release();
+  }
+  changeAgain();
+  return false;
+}

@@ -1,0 +1,18 @@
+import type { Invocation } from './arguments.ts';
+import type { ExitCode } from './errors.ts';
+import { resolveSettings } from './settings.ts';
+
+/** Runs a command; each is loaded only if it is called. */
+export async function runCommand({ command, operands, given }: Invocation): Promise<ExitCode> {
+  const settings = resolveSettings(given, process.env);
+  switch (command) {
+    case 'ban':
+      return (await import('./commands/ban.ts')).ban(settings, operands);
+    case 'unban':
+      return (await import('./commands/unban.ts')).unban(settings, operands);
+    case 'flush':
+      return (await import('./commands/flush.ts')).flush(settings);
+    case 'reload':
+      return (await import('./commands/reload.ts')).reloadCommand(settings);
+  }
+}

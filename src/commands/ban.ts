@@ -1,0 +1,44 @@
+import { type Address, isTooBroad, widen } from '../address.ts';
+import { changeBans } from '../bans.ts';
+import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
+import { MANUAL } from '../hold.ts';
+import { showChange } from '../output.ts';
+import { findProtected, protectedRanges } from '../protection.ts';
+import type { Settings } from '../settings.ts';
+import { readAddresses } from './operands.ts';
+
+/** `banctl ban ADDRESS...`: adds a hold to each. */
+export async function ban(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
+  const { jail, since, duration, reason, prefixes } = settings;
+  const addresses = readAddresses(operands);
+  const targets = addresses.map((address) => widen(address, prefixes));
+  if (!settings.force) refuseUnwise(targets, settings.protect);
+  const report = await changeBans(settings, () =>
+    addresses.map((address, index) => ({
+      verb: 'add',
+      target: targets[index]?.text ?? address.text,
+      hold: { holder: jail ?? MANUAL, address: address.text, since, duration, reason },
+    })),
+  );
+  return showChange(report, settings);
+}
+
+function refuseUnwise(targets: readonly Address[], protect: readonly string[]): void {
+  const ranges = protectedRanges(protect);
+  for (const target of targets) {
+    if (isTooBroad(target)) {
+      throw new BanctlError(
+        EXIT.notPermitted,
+        `${target.text} is too broad; nothing was changed, --force bans it all the same`,
+      );
+    }
+    const hit = findProtected(target, ranges);
+    if (hit !== undefined) {
+      const which = hit.text === target.text ? 'is protected' : `is protected by ${hit.text}`;
+      throw new BanctlError(
+        EXIT.notPermitted,
+        `${target.text} ${which}; nothing was changed, --force bans it all the same`,
+      );
+    }
+  }
+}

@@ -1,0 +1,24 @@
+import { readFileSync } from 'node:fs';
+import { type Address, parseAddress } from '../address.ts';
+import { BanctlError, EXIT } from '../errors.ts';
+
+const STANDARD_INPUT = 0;
+
+/**
+ * The addresses that a command names, in order, each once; `-` stands for those on standard input, one a line.
+ *
+ * @throws BanctlError usage for the first that is none: then nothing may be changed
+ */
+export function readAddresses(operands: readonly string[]): Address[] {
+  const words = operands.flatMap((operand) => (operand === '-' ? readLines() : [operand]));
+  if (words.length === 0)
+    throw new BanctlError(EXIT.usage, 'no address is given; name one, or - for standard input');
+  const addresses = new Map<string, Address>();
+  for (const address of words.map(parseAddress)) addresses.set(address.text, address);
+  return [...addresses.values()];
+}
+
+function readLines(): string[] {
+  const lines = readFileSync(STANDARD_INPUT, 'utf8').split('\n');
+  return lines.map((line) => line.trim()).filter((line) => line !== '');
+}

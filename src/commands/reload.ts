@@ -1,0 +1,24 @@
+import type { ExitCode } from '../errors.ts';
+import { readText } from '../file.ts';
+import { showJson, showReload } from '../output.ts';
+import { reload, reloadWhenDue } from '../reload.ts';
+import type { ReloadReport } from '../reload-plan.ts';
+import { isPending, readState } from '../reload-state.ts';
+import type { Settings } from '../settings.ts';
+
+/** `banctl reload`: makes Apache load the list if it has not, or in any case. Does not wait for the interval. */
+export async function reloadCommand(settings: Settings): Promise<ExitCode> {
+  const report = settings.whenDue ? await reloadWhenDue(settings) : await reloadNow(settings);
+  if (settings.json) showJson({ reload: report.result });
+  return showReload(report, settings.json);
+}
+
+async function reloadNow(settings: Settings): Promise<ReloadReport> {
+  const { banlist, force, dryRun, reloads } = settings;
+  const isNeeded = force || isPending(readState(banlist, readText(banlist)));
+  if (!isNeeded) return { result: 'not-needed', message: 'apache has loaded the list as it is' };
+  if (dryRun) return { result: 'skipped', message: 'apache would be reloaded' };
+  if (!reloads) return { result: 'skipped', message: 'apache was not reloaded, as asked' };
+  const report = await reload(settings, { isForced: force, mayWait: true });
+  return report.result === 'done' ? { ...report, message: 'apache has loaded the list' } : report;
+}

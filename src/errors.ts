@@ -1,0 +1,39 @@
+/** Exit codes, by the numbers of sysexits.h where it has one. Scripts rely on them. */
+export const EXIT = {
+  done: 0,
+  findings: 1,
+  usage: 64,
+  reloadRefused: 69,
+  cannotWrite: 73,
+  lockBusy: 75,
+  notPermitted: 77,
+  notUnderstood: 78,
+} as const;
+
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
+
+/** A failure the administrator can act on: one line that names what is wrong and what to do about it. */
+export class BanctlError extends Error {
+  readonly exitCode: ExitCode;
+
+  constructor(exitCode: ExitCode, message: string) {
+    super(message);
+    this.name = 'BanctlError';
+    this.exitCode = exitCode;
+  }
+}
+
+/** The system's code of a failed call (`ENOENT`, `ENOSPC`, …), or undefined for any other failure. */
+export function systemCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** A text from outside, safe to show on a terminal: quoted, without control characters. */
+export function quote(text: string): string {
+  const escaped = (character: string) =>
+    `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`;
+  return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text).replace(
+    /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu,
+    escaped,
+  );
+}

@@ -1,0 +1,183 @@
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  lstatSync,
+  openSync,
+  readlinkSync,
+  readSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import writeFileAtomic from 'write-file-atomic';
+import { BanctlError, EXIT, systemCode } from './errors.ts';
+import { type Lock, LockLost } from './lock.ts';
+
+/** A version of a file: inode, size and time of change. Each replacement gives another one. */
+export type FileVersion = string;
+
+export interface FileContent {
+  /** Empty where there is no file. */
+  readonly text: Buffer;
+  /** Undefined where there is no file. */
+  readonly version: FileVersion | undefined;
+  /** Last change, milliseconds since the epoch; 0 where there is no file. */
+  readonly modified: number;
+}
+
+const MOST_LINKS = 40;
+
+/**
+ * Where a path leads, through symbolic links, also if the last of them points to a file that is not there yet:
+ * the file is replaced, the links stay.
+ */
+export function followLinks(path: string): string {
+  let target = resolve(path);
+  for (let links = 0; links < MOST_LINKS; links += 1) {
+    const stat = lstat(target);
+    if (stat === undefined || !stat.isSymbolicLink()) return target;
+    target = resolve(dirname(target), readlinkSync(target));
+  }
+  throw new BanctlError(EXIT.notUnderstood, `${path} is a loop of symbolic links; remove it`);
+}
+
+function lstat(path: string) {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw cannotRead(path, error);
+  }
+}
+
+/** Reads a regular text file, if it is there. @throws BanctlError notUnderstood for anything else. */
+export function readText(path: string): FileContent {
+  let descriptor: number;
+  try {
+    // Without O_NONBLOCK, opening a named pipe would wait for a writer.
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return { text: Buffer.alloc(0), version: undefined, modified: 0 };
+    throw cannotRead(path, error);
+  }
+  try {
+    const stat = fstatSync(descriptor, { bigint: true });
+    if (!stat.isFile())
+      throw new BanctlError(EXIT.notUnderstood, `${path} is not a regular file; nothing was changed`);
+    const text = readWhole(descriptor, Number(stat.size));
+    if (text.includes(0)) {
+      throw new BanctlError(
+        EXIT.notUnderstood,
+        `${path} is not a text file: it holds NUL bytes; nothing was changed`,
+      );
+    }
+    return { text, version: versionOf(stat), modified: Number(stat.mtimeNs / 1_000_000n) };
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** Undefined if there is no such file. */
+export function statFile(path: string): { version: FileVersion; modified: number } | undefined {
+  try {
+    const stat = statSync(path, { bigint: true });
+    return { version: versionOf(stat), modified: Number(stat.mtimeNs / 1_000_000n) };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Replaces a file by one that holds `pieces`, in one step: readers see the old or the new text, whole, also after
+ * a crash or on a full disk. Mode and owner stay; a new file gets `mode`. With `durable`, the file and its
+ * directory are on the disk when this returns.
+ *
+ * @throws LockLost if the lock was taken over meanwhile; BanctlError cannotWrite
+ */
+export function replaceFile(
+  path: string,
+  pieces: readonly Uint8Array[],
+  { lock, durable = true, mode = 0o644 }: { lock: Lock; durable?: boolean; mode?: number },
+): FileVersion {
+  const existing = statSync(path, { bigint: true, throwIfNoEntry: false });
+  try {
+    // The library does not notice a short write, so the text is written in its hook, where each count is looked at.
+    writeFileAtomic.sync(path, '', {
+      mode: existing === undefined ? mode : Number(existing.mode) & 0o7777,
+      fsync: durable,
+      tmpfileCreated(temporary) {
+        lock.registerTemporary(temporary);
+        writeWhole(temporary, pieces);
+      },
+    });
+    if (durable) syncDirectory(dirname(path));
+  } catch (error) {
+    if (error instanceof LockLost || isTemporaryGone(error)) throw new LockLost();
+    throw cannotWrite(path, error);
+  }
+  return versionOf(statSync(path, { bigint: true }));
+}
+
+function versionOf(stat: { ino: bigint; size: bigint; mtimeNs: bigint; ctimeNs: bigint }): FileVersion {
+  return `${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
+}
+
+function readWhole(descriptor: number, size: number): Buffer {
+  const text = Buffer.allocUnsafeSlow(size);
+  let length = 0;
+  while (length < size) {
+    const count = readSync(descriptor, text, length, size - length, length);
+    if (count === 0) break;
+    length += count;
+  }
+  return text.subarray(0, length);
+}
+
+function writeWhole(path: string, pieces: readonly Uint8Array[]): void {
+  const descriptor = openSync(path, 'r+');
+  try {
+    for (const piece of pieces) {
+      for (let written = 0; written < piece.length; ) {
+        written += writeSync(descriptor, piece, written, piece.length - written);
+      }
+    }
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** A rename is on disk once its directory is: fsync(2). */
+function syncDirectory(directory: string): void {
+  const descriptor = openSync(directory, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function isTemporaryGone(error: unknown): boolean {
+  return systemCode(error) === 'ENOENT' && error instanceof Error && 'dest' in error;
+}
+
+function cannotRead(path: string, error: unknown): BanctlError {
+  const reason = systemCode(error) === 'EACCES' ? 'permission denied; run banctl as root' : String(error);
+  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reason}`);
+}
+
+function cannotWrite(path: string, error: unknown): BanctlError {
+  const remedy = {
+    ENOSPC: 'no space is left on the device; free some',
+    EDQUOT: 'the disk quota is used up; free some space',
+    EROFS: 'the file system is read-only',
+    EACCES: 'permission denied; run banctl as root',
+    EPERM: 'not permitted; is the file or its directory immutable (lsattr)?',
+    EBUSY: 'it is a mount point, which cannot be replaced; mount its directory instead',
+    EISDIR: 'it is a directory',
+  }[systemCode(error) ?? ''];
+  return new BanctlError(
+    EXIT.cannotWrite,
+    `cannot write ${path}: ${remedy ?? String(error)}; the old file is whole`,
+  );
+}

@@ -1,0 +1,134 @@
+import { BanctlError, EXIT, quote } from './errors.ts';
+
+/** One holder's reason for a ban. Times are whole seconds since the epoch. */
+export interface Hold {
+  /** A jail of fail2ban, or `manual`. */
+  readonly holder: string;
+  /** Canonical text of the address that was asked for; the ban may be a wider range. */
+  readonly address: string;
+  readonly since: number;
+  /** null: for ever. */
+  readonly until: number | null;
+  readonly reason: string | null;
+}
+
+/** The holder of bans made by hand. */
+export const MANUAL = 'manual';
+
+/** How a comment line that carries holds begins. */
+export const HOLDS_PREFIX = '# banctl ';
+
+const LAST_SECOND = Date.UTC(9999, 11, 31, 23, 59, 59) / 1000;
+const LONGEST_REASON = 500;
+const TIME = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`;
+const HOLD = new RegExp(String.raw`^(\S+) (\S+) since (${TIME}) (?:until (${TIME})|for ever)(?:: (.+))?$`);
+const ISO = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?$/;
+const SECONDS_PER = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 } as const;
+
+/**
+ * The text that begins one hold and no other: the action looks for it with `grep -F`. A bar cannot stand
+ * in a holder's name, an address or a reason (it is escaped), so nothing that a client writes can forge it.
+ */
+export function holdMark(holder: string, address: string): string {
+  return `| ${escapeHolder(holder)} ${address} since `;
+}
+
+/** The comment line for a ban's holds, without its line end. */
+export function formatHolds(holds: readonly Hold[]): string {
+  return HOLDS_PREFIX + holds.map(formatHold).join(' ');
+}
+
+function formatHold(hold: Hold): string {
+  const end = hold.until === null ? 'for ever' : `until ${formatTime(hold.until)}`;
+  const reason = hold.reason === null ? '' : `: ${escapeText(hold.reason)}`;
+  return `${holdMark(hold.holder, hold.address)}${formatTime(hold.since)} ${end}${reason}`;
+}
+
+/** Reads what {@link formatHolds} wrote; undefined for any other line. */
+export function parseHolds(line: string): Hold[] | undefined {
+  if (!line.startsWith(`${HOLDS_PREFIX}| `)) return undefined;
+  const holds: Hold[] = [];
+  for (const text of line.slice(HOLDS_PREFIX.length + 2).split(' | ')) {
+    const [, holder, address, since, until, reason] = HOLD.exec(text) ?? [];
+    if (holder === undefined || address === undefined || since === undefined) return undefined;
+    const sinceSeconds = Date.parse(since) / 1000;
+    const untilSeconds = until === undefined ? null : Date.parse(until) / 1000;
+    if (Number.isNaN(sinceSeconds) || Number.isNaN(untilSeconds)) return undefined;
+    holds.push({
+      holder: unescapeText(holder),
+      address,
+      since: sinceSeconds,
+      until: untilSeconds,
+      reason: reason === undefined ? null : unescapeText(reason),
+    });
+  }
+  return holds;
+}
+
+export function isOver(hold: Hold, now: number): boolean {
+  return hold.until !== null && hold.until <= now;
+}
+
+/** ISO 8601 in UTC, whole seconds. */
+export function formatTime(seconds: number): string {
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`;
+}
+
+/** Seconds since the epoch (a fraction is cut), or ISO 8601, UTC where it names no zone. */
+export function parseTime(input: string): number {
+  const isSeconds = /^\d+(?:\.\d+)?$/.test(input);
+  const iso =
+    ISO.test(input) && /T|\s/.test(input) && !/(?:Z|[+-]\d\d:?\d\d)$/.test(input) ? `${input}Z` : input;
+  const seconds = Math.floor(
+    isSeconds ? Number(input) : ISO.test(input) ? Date.parse(iso) / 1000 : Number.NaN,
+  );
+  if (!(seconds >= 0 && seconds <= LAST_SECOND)) {
+    throw new BanctlError(
+      EXIT.usage,
+      `not a time: ${quote(input)}; give epoch seconds or ISO 8601, such as 2026-01-31T12:00:00Z`,
+    );
+  }
+  return seconds;
+}
+
+/** Seconds of a duration (`600`, `10m`, `1h`, `7d`), null for `-1`, which is for ever as in fail2ban. */
+export function parseDuration(input: string): number | null {
+  if (input === '-1') return null;
+  const [, number, unit = 's'] = /^(\d+(?:\.\d+)?)([smhdw]?)$/.exec(input) ?? [];
+  if (number === undefined) {
+    throw new BanctlError(
+      EXIT.usage,
+      `not a duration: ${quote(input)}; give seconds, or 10m, 1h, 7d, or -1 for ever`,
+    );
+  }
+  return Math.ceil(Number(number) * SECONDS_PER[(unit || 's') as keyof typeof SECONDS_PER]);
+}
+
+/** When a hold ends; one that would end after the year 9999 never does. */
+export function untilOf(since: number, duration: number | null): number | null {
+  return duration === null || since + duration > LAST_SECOND ? null : since + duration;
+}
+
+/** A reason as it is kept: one line, no control or invisible formatting characters, no final backslash. */
+export function cleanReason(input: string): string | null {
+  const line = input.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
+  const cut = Array.from(line.trim()).slice(0, LONGEST_REASON).join('');
+  return cut.replace(/[\\\s]+$/, '') || null;
+}
+
+/** Bars, percent signs and spaces of a holder's name are percent-encoded; a jail's name has none. */
+function escapeHolder(holder: string): string {
+  return encodeURIComponent(holder);
+}
+
+function escapeText(text: string): string {
+  return text.replace(/[%|]/g, encodeURIComponent);
+}
+
+function unescapeText(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,57 @@
+import { type Hold, isOver, MANUAL, untilOf } from './hold.ts';
+
+/** What became of one address: the words of the JSON results. */
+export type Status = 'banned' | 'already-banned' | 'unbanned' | 'not-banned' | 'still-held' | 'skipped';
+
+/** A hold as it is asked for; what is undefined is taken over from the holder's earlier hold, if that still runs. */
+export interface HoldRequest {
+  readonly holder: string;
+  /** Canonical text of the address asked for. */
+  readonly address: string;
+  /** Seconds since the epoch; undefined: since now, or as long as the holder has held it already. */
+  readonly since: number | undefined;
+  /** Seconds; null is for ever. */
+  readonly duration: number | null;
+  readonly reason: string | null;
+}
+
+/** The holds of a ban after `request`: a holder has one hold for each address that it asked for, the last counts. */
+export function addHold(holds: readonly Hold[], request: HoldRequest, now: number): Hold[] {
+  const others = holds.filter((hold) => !isRequested(hold, request) && !mayDrop(hold, now));
+  const earlier = holds.find((hold) => isRequested(hold, request) && !isOver(hold, now));
+  const { holder, address } = request;
+  const since = request.since ?? earlier?.since ?? now;
+  const until = untilOf(request.since ?? now, request.duration);
+  return [...others, { holder, address, since, until, reason: request.reason ?? earlier?.reason ?? null }];
+}
+
+/** The holds of a ban without those that `released` names. */
+export function releaseHolds(holds: readonly Hold[], released: (hold: Hold) => boolean, now: number): Hold[] {
+  return holds.filter((hold) => !released(hold) && !mayDrop(hold, now));
+}
+
+export function sameHolds(one: readonly Hold[], other: readonly Hold[]): boolean {
+  return one.length === other.length && one.every((hold, index) => sameHold(hold, other[index]));
+}
+
+export function sameHold(one: Hold, other: Hold | undefined): boolean {
+  return (
+    one.holder === other?.holder &&
+    one.address === other.address &&
+    one.since === other.since &&
+    one.until === other.until &&
+    one.reason === other.reason
+  );
+}
+
+function isRequested(hold: Hold, request: HoldRequest): boolean {
+  return hold.holder === request.holder && hold.address === request.address;
+}
+
+/**
+ * A manual hold that is over may go at any call. A jail's may not: fail2ban can have prolonged its ban without a
+ * call (`set JAIL bantime`), so only who has asked fail2ban knows.
+ */
+function mayDrop(hold: Hold, now: number): boolean {
+  return hold.holder === MANUAL && isOver(hold, now);
+}

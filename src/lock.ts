@@ -1,0 +1,215 @@
+import { existsSync, readdirSync, renameSync, rmdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import lockfile from 'proper-lockfile';
+import { BanctlError, EXIT, systemCode } from './errors.ts';
+import { isRunning, type ProcessId, processId } from './process.ts';
+
+/*
+ * A lock on a file is proper-lockfile's directory beside it, `FILE.lock`. The library tells a dead holder by the
+ * age of that directory, and its takeover is a race between those who wait. So its takeover is switched off, and
+ * the holder puts an entry into the directory:
+ *
+ *     PID-START              holds the lock
+ *     PID-START@TEMPORARY    and is writing this temporary file, which is to replace a file beside the directory
+ *
+ * Only an empty directory can be removed, so it is the removal of the entry, in which one process succeeds and
+ * no other, that decides who takes over. A holder that was stopped rather than killed may go on at any time. Its
+ * temporary file is removed before its entry, and without its entry it cannot register another. Thus the rename
+ * with which it would undo what others did meanwhile fails.
+ */
+
+/** A lock as its holder sees it. */
+export interface Lock {
+  /** False once another process has taken over. */
+  isHeld(): boolean;
+  /** Names the temporary file that is about to replace a file. @throws LockLost */
+  registerTemporary(path: string): void;
+  release(): void;
+}
+
+export interface LockOptions {
+  /** Longest wait, in seconds. */
+  readonly timeout: number;
+  /** A living holder that shows no progress for this long is stopped or hangs, and is replaced. Seconds. */
+  readonly stale?: number;
+}
+
+/** The lock was taken over while its holder was stopped: nothing was written, the change is to be made again. */
+export class LockLost extends Error {}
+
+const STALE = 10;
+/** A directory that stays empty for this long was left by a process that died before it made its entry. Seconds. */
+const NAMELESS = 0.5;
+const TEN_YEARS = 3.2e11;
+
+/**
+ * Runs `work` while holding the lock on `path`, again if the lock was lost meanwhile. `path` need not exist.
+ *
+ * @throws BanctlError lockBusy if the lock was not free in time; cannotWrite if it cannot be made
+ */
+export function withLock<T>(path: string, options: LockOptions, work: (lock: Lock) => T): T {
+  for (;;) {
+    const lock = acquireLock(path, options);
+    try {
+      return work(lock);
+    } catch (error) {
+      if (!(error instanceof LockLost)) throw error;
+    } finally {
+      lock.release();
+    }
+  }
+}
+
+/** Takes the lock on `path`, to be released by the caller. Throws as {@link withLock} does. */
+export function acquireLock(path: string, { timeout, stale = STALE }: LockOptions): Lock {
+  const deadline = performance.now() + timeout * 1000;
+  const evictIfDead = watchHolder(`${path}.lock`, stale);
+  for (;;) {
+    const lock = tryLock(path);
+    if (lock !== undefined) return lock;
+    if (evictIfDead()) continue;
+    if (performance.now() >= deadline) {
+      throw new BanctlError(
+        EXIT.lockBusy,
+        `${path} is locked by another banctl for over ${timeout} s; nothing was changed, try again`,
+      );
+    }
+    pause(1 + Math.random() * 9);
+  }
+}
+
+function tryLock(path: string): Lock | undefined {
+  const directory = `${path}.lock`;
+  const unlock = makeDirectory(path);
+  if (unlock === undefined) return undefined;
+  const name = processId();
+  let entry = join(directory, name);
+  try {
+    writeFileSync(entry, '', { flag: 'wx' });
+    // Two can have made an entry if the directory was taken for an abandoned one: then neither holds the lock.
+    if (readdirSync(directory).length > 1) {
+      unlinkSync(entry);
+      return undefined;
+    }
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    quietly(() => rmdirSync(directory));
+    throw cannotLock(directory, error);
+  }
+  return {
+    isHeld: () => existsSync(entry),
+    registerTemporary(temporary) {
+      const registered = join(directory, `${name}@${basename(temporary)}`);
+      try {
+        renameSync(entry, registered);
+      } catch {
+        throw new LockLost();
+      }
+      entry = registered;
+    },
+    release() {
+      quietly(() => unlinkSync(entry));
+      quietly(unlock);
+    },
+  };
+}
+
+/** Returns how to remove the directory, or undefined if it is there already. */
+function makeDirectory(path: string): (() => void) | undefined {
+  try {
+    return lockfile.lockSync(path, {
+      realpath: false,
+      stale: TEN_YEARS,
+      update: 60_000,
+      onCompromised: () => {},
+    });
+  } catch (error) {
+    if (systemCode(error) === 'ELOCKED') return undefined;
+    throw cannotLock(`${path}.lock`, error);
+  }
+}
+
+/**
+ * Watches who holds a lock. The function returned is to be called again and again; it removes a holder that is
+ * dead, or shows no progress for `stale` seconds by this process's own clock (the system's may be set back), and
+ * says whether it did.
+ */
+function watchHolder(directory: string, stale: number): () => boolean {
+  let seen = '';
+  let since = performance.now();
+  return () => {
+    const entries = entriesOf(directory);
+    if (entries === undefined) return true;
+    const now = `${statSync(directory, { throwIfNoEntry: false })?.ino} ${entries.join(' ')}`;
+    if (now !== seen) [seen, since] = [now, performance.now()];
+    const age = (performance.now() - since) / 1000;
+    const [entry] = entries;
+    if (entry === undefined) return age > NAMELESS && quietly(() => rmdirSync(directory));
+    return (!isRunning(ownerOf(entry)) || age > stale) && evict(directory, entry);
+  };
+}
+
+function evict(directory: string, entry: string): boolean {
+  const [, temporary] = /@(.+)/.exec(entry) ?? [];
+  if (temporary === undefined) removeUnregistered(directory);
+  else quietly(() => unlinkSync(join(dirname(directory), temporary)));
+  return quietly(() => unlinkSync(join(directory, entry))) && quietly(() => rmdirSync(directory));
+}
+
+/** Temporary files of a holder that was killed between making one and registering it: they are empty. */
+function removeUnregistered(directory: string): void {
+  const beside = dirname(directory);
+  for (const name of readdirSync(beside)) {
+    const path = join(beside, name);
+    if (
+      isTemporaryOf(basename(directory, '.lock'), name) &&
+      statSync(path, { throwIfNoEntry: false })?.size === 0
+    ) {
+      quietly(() => unlinkSync(path));
+    }
+  }
+}
+
+/** True for the names that write-file-atomic gives to the temporary files of `base` and of what lies beside it. */
+export function isTemporaryOf(base: string, name: string): boolean {
+  return name.startsWith(base) && /^(?:\.[a-z]+)?\.\d{1,10}$/.test(name.slice(base.length));
+}
+
+function ownerOf(entry: string): ProcessId {
+  return entry.replace(/@.*/s, '');
+}
+
+function entriesOf(directory: string): string[] | undefined {
+  try {
+    return readdirSync(directory);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw cannotLock(directory, error);
+  }
+}
+
+function cannotLock(directory: string, error: unknown): BanctlError {
+  const code = systemCode(error);
+  const remedy = {
+    ENOENT: 'its directory does not exist; create it, or give another --banlist',
+    ENOTDIR: 'something else is in its place; remove it',
+    EACCES: 'permission denied; run banctl as root',
+    EROFS: 'the file system is read-only',
+    ENOSPC: 'no space is left on the device; free some',
+  }[code ?? ''];
+  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${remedy ?? String(error)}`);
+}
+
+/** True if it worked. What does not work here has been done by another process. */
+function quietly(work: () => void): boolean {
+  try {
+    work();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function pause(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}

@@ -1,0 +1,145 @@
+/** One definition of every command and option: command line, environment, configuration file and help. */
+
+export const COMMANDS = {
+  ban: { operands: 'ADDRESS...', describe: 'ban addresses; - reads them from standard input, one a line' },
+  unban: { operands: 'ADDRESS...', describe: 'lift bans; with --jail only the hold of that jail' },
+  reload: {
+    operands: '',
+    describe: 'reload Apache if it has not loaded the list as it is; with --force in any case',
+  },
+} as const satisfies Record<string, { operands: string; describe: string }>;
+
+export type CommandName = keyof typeof COMMANDS;
+
+interface Option {
+  /** A flag is given or not, `value` counts once (the last), `values` as often as it is given. */
+  readonly kind: 'flag' | 'value' | 'values';
+  readonly placeholder?: string;
+  /** As shown in the help. */
+  readonly default?: string;
+  readonly describe: string;
+  readonly commands: readonly CommandName[];
+  /** Not for people: banctl gives it to itself. */
+  readonly isHidden?: boolean;
+}
+
+const ALL = Object.keys(COMMANDS) as CommandName[];
+const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush'];
+const RELOADING: readonly CommandName[] = [...CHANGING, 'reload'];
+
+export const OPTIONS = {
+  banlist: {
+    kind: 'value',
+    placeholder: 'FILE',
+    default: '/etc/apache2/djangoapp/banlist.conf',
+    describe: 'the list that Apache includes',
+    commands: ALL,
+  },
+  jail: {
+    kind: 'value',
+    placeholder: 'NAME',
+    default: 'manual',
+    describe: 'the holder of the ban',
+    commands: CHANGING,
+  },
+  all: { kind: 'flag', describe: 'every ban, whoever holds it', commands: ['flush'] },
+  since: {
+    kind: 'value',
+    placeholder: 'TIME',
+    default: 'now',
+    describe: 'when the ban began: epoch seconds or ISO 8601',
+    commands: ['ban'],
+  },
+  for: {
+    kind: 'value',
+    placeholder: 'DURATION',
+    default: 'for ever',
+    describe: 'how long it lasts: seconds, or 10m, 1h, 7d; -1 is for ever',
+    commands: ['ban'],
+  },
+  reason: { kind: 'value', placeholder: 'TEXT', describe: 'why, kept with the ban', commands: ['ban'] },
+  protect: {
+    kind: 'values',
+    placeholder: 'CIDR',
+    describe: 'never ban these; @FILE reads a list of them, or the ip-ranges.json of AWS',
+    commands: ['ban'],
+  },
+  force: {
+    kind: 'flag',
+    describe: 'ban although protected or too broad; reload although nothing has changed',
+    commands: ['ban', 'reload'],
+  },
+  'ipv4-prefix': {
+    kind: 'value',
+    placeholder: 'N',
+    default: '32',
+    describe: 'widen each banned IPv4 address to this prefix',
+    commands: ['ban'],
+  },
+  'ipv6-prefix': {
+    kind: 'value',
+    placeholder: 'N',
+    default: '128',
+    describe: 'widen each banned IPv6 address to this prefix',
+    commands: ['ban'],
+  },
+  apachectl: {
+    kind: 'value',
+    placeholder: 'CMD',
+    default: 'apache2ctl, httpd or apachectl',
+    describe: 'how Apache is tested, asked and reloaded',
+    commands: RELOADING,
+  },
+  'reload-command': {
+    kind: 'value',
+    placeholder: 'CMD',
+    describe: 'reloads Apache in place of systemd or --apachectl; run without a shell',
+    commands: RELOADING,
+  },
+  'no-reload': { kind: 'flag', describe: 'leave the reload to somebody else', commands: RELOADING },
+  'reload-interval': {
+    kind: 'value',
+    placeholder: 'SECONDS',
+    default: '2',
+    describe: 'least time between reloads; 0: each change waits for its reload',
+    commands: RELOADING,
+  },
+  'when-due': {
+    kind: 'flag',
+    describe: 'wait for the end of the interval first',
+    commands: ['reload'],
+    isHidden: true,
+  },
+  'lock-timeout': {
+    kind: 'value',
+    placeholder: 'SECONDS',
+    default: '20',
+    describe: 'longest wait for the lock',
+    commands: ALL,
+  },
+  'dry-run': { kind: 'flag', describe: 'say what would change, change nothing', commands: RELOADING },
+  json: { kind: 'flag', describe: 'one JSON document on standard output', commands: ALL },
+  config: {
+    kind: 'value',
+    placeholder: 'FILE',
+    default: '/etc/banctl.json',
+    describe: 'options as JSON; the environment (BANCTL_BANLIST) and the command line win over it',
+    commands: ALL,
+  },
+} as const satisfies Record<string, Option>;
+
+export type OptionName = keyof typeof OPTIONS;
+
+export const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
+
+export function optionOf(name: OptionName): Option {
+  return OPTIONS[name];
+}
+
+export function isOptionName(name: string): name is OptionName {
+  return Object.hasOwn(OPTIONS, name);
+}
+
+export function isCommandName(name: string): name is CommandName {
+  return Object.hasOwn(COMMANDS, name);
+}

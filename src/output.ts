@@ -1,0 +1,78 @@
+import { writeFileSync } from 'node:fs';
+import type { Outcome } from './banlist/change.ts';
+import type { ChangeReport } from './bans.ts';
+import { EXIT, type ExitCode, systemCode } from './errors.ts';
+import type { ReloadReport } from './reload-plan.ts';
+
+/*
+ * How banctl speaks. Answers go to standard output, one line an address, in sentences that can be grepped; errors
+ * and warnings to standard error, `banctl: …`, one line, lower case, with what to do. With --json, standard
+ * output is one document and nothing else.
+ */
+
+const STANDARD_OUTPUT = 1;
+const STANDARD_ERROR = 2;
+
+const WORDS = {
+  banned: 'banned',
+  'already-banned': 'already banned',
+  unbanned: 'unbanned',
+  'not-banned': 'not banned',
+  'still-held': 'still held',
+  skipped: 'skipped',
+} as const;
+
+/** Tells what became of a change, and returns the exit code. */
+export function showChange(
+  report: ChangeReport,
+  { json, dryRun }: { json: boolean; dryRun: boolean },
+): ExitCode {
+  if (json) {
+    showJson({
+      changed: report.isChanged,
+      results: report.outcomes.map(({ address, status }) => ({ address, status })),
+      reload: report.reload.result,
+    });
+  } else {
+    for (const outcome of report.outcomes) print(describeOutcome(outcome, dryRun));
+  }
+  return showReload(report.reload, json);
+}
+
+/** Tells what became of a reload, and returns the exit code. */
+export function showReload(report: ReloadReport, json: boolean): ExitCode {
+  if (report.result === 'failed') {
+    warn(`apache was not reloaded: ${report.message}`);
+    return EXIT.reloadRefused;
+  }
+  if (report.message !== undefined && !json) print(report.message);
+  return EXIT.done;
+}
+
+export function showJson(document: unknown): void {
+  print(JSON.stringify(document));
+}
+
+export function print(line: string): void {
+  write(STANDARD_OUTPUT, `${line}\n`);
+}
+
+/** A line on standard error; what it quotes from other programs is cut to one line without control characters. */
+export function warn(message: string): void {
+  write(STANDARD_ERROR, `banctl: ${message.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim()}\n`);
+}
+
+/** Node's own streams would take a tenth of a ban's time to load. */
+function write(descriptor: number, text: string): void {
+  try {
+    writeFileSync(descriptor, text);
+  } catch (error) {
+    // Nobody reads on: `banctl list | head`.
+    if (systemCode(error) !== 'EPIPE') throw error;
+  }
+}
+
+function describeOutcome({ address, status, heldBy }: Outcome, dryRun: boolean): string {
+  const holders = heldBy.length === 0 ? '' : ` by ${heldBy.join(', ')}`;
+  return `${address} ${dryRun && status.endsWith('banned') ? 'would be ' : ''}${WORDS[status]}${holders}`;
+}

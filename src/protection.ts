@@ -1,0 +1,63 @@
+import { readFileSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { type Address, overlaps, parseAddress, readAddress } from './address.ts';
+import { BanctlError, EXIT, quote, systemCode } from './errors.ts';
+
+/** The service under which AWS's ip-ranges.json lists the addresses from which CloudFront asks an origin. */
+const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
+
+/** What is never banned: loopback, this host's own addresses, and what `--protect` names. */
+export function protectedRanges(protect: readonly string[]): Address[] {
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return [
+    parseAddress('127.0.0.0/8'),
+    parseAddress('::1'),
+    ...own.flatMap(({ address }) => readAddress(address) ?? []),
+    ...protect.flatMap((entry) =>
+      entry.startsWith('@') ? readRangesFile(entry.slice(1)) : [parseAddress(entry)],
+    ),
+  ];
+}
+
+/** The protected range that a ban of `target` would hit. */
+export function findProtected(target: Address, ranges: readonly Address[]): Address | undefined {
+  return ranges.find((range) => overlaps(range, target));
+}
+
+function readRangesFile(path: string): Address[] {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new BanctlError(
+      EXIT.notUnderstood,
+      `cannot read the protected ranges in ${path}: ${systemCode(error) ?? error}`,
+    );
+  }
+  const entries = text.trimStart().startsWith('{') ? readIpRanges(text, path) : readLines(text);
+  return entries.map((entry) => {
+    const range = readAddress(entry);
+    if (range === undefined)
+      throw new BanctlError(EXIT.notUnderstood, `${path}: not an address or CIDR range: ${quote(entry)}`);
+    return range;
+  });
+}
+
+function readLines(text: string): string[] {
+  const lines = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
+  return lines.filter((line) => line !== '');
+}
+
+function readIpRanges(text: string, path: string): string[] {
+  try {
+    const { prefixes, ipv6_prefixes } = JSON.parse(text);
+    const ranges = [...prefixes, ...ipv6_prefixes].filter(({ service }) => service === CLOUDFRONT);
+    if (ranges.length > 0) return ranges.map((range) => String(range.ip_prefix ?? range.ipv6_prefix));
+  } catch {
+    // Told below.
+  }
+  throw new BanctlError(
+    EXIT.notUnderstood,
+    `${path} has no ranges of ${CLOUDFRONT}; is it AWS's ip-ranges.json?`,
+  );
+}

@@ -1,0 +1,69 @@
+import type { ApacheCommands } from './apache.ts';
+import { isPending, type ReloadState } from './reload-state.ts';
+import { ensureWaiter } from './waiter.ts';
+
+/*
+ * When to reload. A reload is due while the list tells Apache something that it is not known to have loaded,
+ * whoever changed it. The first change after a quiet time reloads at once; what follows within the interval is
+ * left to a process that waits for its end. What is known is in the state, under the lock of the list.
+ */
+
+/** What became of the reload: the words of the JSON results. */
+export type ReloadResult = 'done' | 'deferred' | 'not-needed' | 'skipped' | 'failed';
+
+export interface ReloadReport {
+  readonly result: ReloadResult;
+  /** For the administrator: why it was skipped or failed, or when it will be. */
+  readonly message?: string;
+  /** Apache's own test refused the configuration. */
+  readonly isConfigRefused?: boolean;
+}
+
+export interface ReloadOptions extends ApacheCommands {
+  readonly banlist: string;
+  /** False: somebody else reloads. */
+  readonly reloads: boolean;
+  /** Seconds. */
+  readonly reloadInterval: number;
+  /** Seconds. */
+  readonly lockTimeout: number;
+}
+
+/** What a call is to do about the reload: it, or nothing but to report. */
+export type Plan = 'reload' | ReloadReport;
+
+/**
+ * Decides, under the lock of the list, what a call is to do. A state that comes back changed is to be written.
+ * An urgent call does not wait for the interval.
+ */
+export function planReload(
+  state: ReloadState,
+  options: ReloadOptions,
+  isUrgent: boolean,
+): { plan: Plan; state: ReloadState } {
+  if (!isPending(state)) return { plan: { result: 'not-needed' }, state };
+  if (!options.reloads)
+    return { plan: { result: 'skipped', message: 'apache was not reloaded, as asked' }, state };
+  const isDue = isUrgent || options.reloadInterval === 0 || Date.now() >= dueTime(state, options);
+  return isDue ? { plan: 'reload', state } : deferReload(state, options);
+}
+
+/** Leaves the reload to the process that waits until it is due. */
+export function deferReload(
+  state: ReloadState,
+  options: ReloadOptions,
+): { plan: ReloadReport; state: ReloadState } {
+  const seconds = Math.max(1, Math.ceil((dueTime(state, options) - Date.now()) / 1000));
+  const earlier = state.error === null ? '' : `; the last reload failed: ${state.error}`;
+  return {
+    plan: { result: 'deferred', message: `apache reloads within ${seconds} s${earlier}` },
+    state: { ...state, waiter: ensureWaiter(state.waiter, options) },
+  };
+}
+
+/** When the next reload may be. Milliseconds since the epoch. */
+export function dueTime(state: ReloadState, options: ReloadOptions): number {
+  const spacing = Math.max(options.reloadInterval, state.spacing);
+  // A try in the future is from a clock that has been set back since.
+  return state.lastTry === null || state.lastTry > Date.now() ? 0 : state.lastTry + spacing * 1000;
+}

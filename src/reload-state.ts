@@ -1,0 +1,97 @@
+import { readFileSync } from 'node:fs';
+import { type Digest, digestOf } from './banlist/digest.ts';
+import { type FileContent, type FileVersion, replaceFile, statFile } from './file.ts';
+import type { Lock } from './lock.ts';
+import type { ProcessId } from './process.ts';
+
+/**
+ * What is known of Apache and the list, kept beside it in `LIST.state` and changed under its lock only. It is a
+ * memory aid: each field is checked against what is there, and a state that is lost costs one reload at most.
+ */
+export interface ReloadState {
+  /** The version of the list that `digest` was taken of. */
+  readonly list: FileVersion | null;
+  readonly digest: Digest;
+  /** When the list began to tell Apache what it tells now. Milliseconds since the epoch. */
+  readonly since: number;
+  /** How Apache was asked where its PidFile is, and what it said. */
+  readonly apachectl: string | null;
+  readonly pidFile: string | null;
+  /** What Apache has loaded, as long as its PidFile is of this version. */
+  readonly loaded: { readonly digest: Digest; readonly pidFile: FileVersion | null } | null;
+  /** Ends of the last reload that was seen and of the last try. Milliseconds since the epoch. */
+  readonly lastReload: number | null;
+  readonly lastTry: number | null;
+  /** Seconds from the last try to the next. */
+  readonly spacing: number;
+  /** Clock ticks at the last reload: children of Apache that are older are of an older generation. */
+  readonly generation: number | null;
+  readonly error: string | null;
+  /** The process that waits to reload when the interval is over. */
+  readonly waiter: ProcessId | null;
+}
+
+const UNKNOWN: ReloadState = {
+  list: null,
+  digest: [0, 0],
+  since: 0,
+  apachectl: null,
+  pidFile: null,
+  loaded: null,
+  lastReload: null,
+  lastTry: null,
+  spacing: 0,
+  generation: null,
+  error: null,
+  waiter: null,
+};
+
+/**
+ * Somebody else's reload read the list at an unknown time before it rewrote the PidFile. A list that was older
+ * than this by then has been read. Milliseconds.
+ */
+const LONGEST_READING = 10_000;
+
+export function statePath(banlist: string): string {
+  return `${banlist}.state`;
+}
+
+/** The state, brought up to date with the list as it is. */
+export function readState(banlist: string, list: FileContent): ReloadState {
+  const state = parseState(banlist);
+  if (state.list !== null && state.list === (list.version ?? null)) return state;
+  return { ...withDigest(state, digestOf(list.text), list.modified), list: list.version ?? null };
+}
+
+/** The state after the list was changed, by banctl or somebody else, to one with this digest. */
+export function withDigest(state: ReloadState, digest: Digest, since: number): ReloadState {
+  return sameDigest(state.digest, digest) ? state : { ...state, digest, since };
+}
+
+/** Only with the lock of the list. It is not worth a wait for the disk: see {@link ReloadState}. */
+export function writeState(banlist: string, state: ReloadState, lock: Lock): void {
+  replaceFile(statePath(banlist), [Buffer.from(`${JSON.stringify(state)}\n`)], { lock, durable: false });
+}
+
+/** True if the list tells Apache something that it is not known to have loaded. */
+export function isPending(state: ReloadState): boolean {
+  const { loaded, digest, since, pidFile } = state;
+  const pidFileNow = pidFile === null ? undefined : statFile(pidFile);
+  if (loaded !== null && loaded.pidFile === (pidFileNow?.version ?? null))
+    return !sameDigest(loaded.digest, digest);
+  // Apache was reloaded or started by somebody else since.
+  return pidFileNow === undefined || pidFileNow.modified - since < LONGEST_READING;
+}
+
+function parseState(banlist: string): ReloadState {
+  try {
+    const state: ReloadState = { ...UNKNOWN, ...JSON.parse(readFileSync(statePath(banlist), 'utf8')) };
+    return state.digest.length === UNKNOWN.digest.length ? state : UNKNOWN;
+  } catch {
+    return UNKNOWN;
+  }
+}
+
+function sameDigest(one: Digest, other: Digest): boolean {
+  return one[0] === other[0] && one[1] === other[1];
+}

@@ -1,0 +1,176 @@
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import type { Given } from './arguments.ts';
+import { BanctlError, EXIT, quote, systemCode } from './errors.ts';
+import { followLinks } from './file.ts';
+import { cleanReason, parseDuration, parseTime } from './hold.ts';
+import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
+
+/** What the options say, in the units the program uses. */
+export interface Settings {
+  /** The list itself, symbolic links followed. */
+  readonly banlist: string;
+  /** Undefined if the call is by hand. */
+  readonly jail: string | undefined;
+  readonly all: boolean;
+  /** Seconds since the epoch. */
+  readonly since: number | undefined;
+  /** Seconds, null for ever. */
+  readonly duration: number | null;
+  readonly reason: string | null;
+  readonly protect: readonly string[];
+  readonly force: boolean;
+  readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
+  readonly apachectl: string | undefined;
+  readonly reloadCommand: string | undefined;
+  readonly reloads: boolean;
+  /** Seconds. */
+  readonly reloadInterval: number;
+  /** This process is the one that waits for the end of the interval. */
+  readonly whenDue: boolean;
+  /** Seconds. */
+  readonly lockTimeout: number;
+  readonly dryRun: boolean;
+  readonly json: boolean;
+}
+
+const YES = /^(?:1|true|yes|on)$/i;
+const NO = /^(?:|0|false|no|off)$/i;
+
+/**
+ * The options of the command line, else of the environment, else of the configuration file. An empty value means
+ * not given, everywhere.
+ *
+ * @throws BanctlError usage for a value of the line or the environment, notUnderstood for the file
+ */
+export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings {
+  const options = { ...readConfig(given, env), ...readEnvironment(env), ...withoutEmpty(given) };
+  const value = (name: OptionName) => {
+    const option = options[name];
+    return Array.isArray(option) ? option.at(-1) : undefined;
+  };
+  const values = (name: OptionName) => {
+    const option = options[name];
+    return Array.isArray(option) ? option : [];
+  };
+  const flag = (name: OptionName) => options[name] === true;
+  const duration = value('for');
+  const since = value('since');
+  return {
+    banlist: followLinks(value('banlist') ?? OPTIONS.banlist.default),
+    jail: readJail(value('jail')),
+    all: flag('all'),
+    since: since === undefined ? undefined : parseTime(since),
+    duration: duration === undefined ? null : parseDuration(duration),
+    reason: cleanReason(value('reason') ?? ''),
+    protect: values('protect'),
+    force: flag('force'),
+    prefixes: {
+      ipv4: number('ipv4-prefix', value('ipv4-prefix') ?? '32', { least: 1, most: 32, whole: true }),
+      ipv6: number('ipv6-prefix', value('ipv6-prefix') ?? '128', { least: 1, most: 128, whole: true }),
+    },
+    apachectl: value('apachectl'),
+    reloadCommand: value('reload-command'),
+    reloads: !flag('no-reload'),
+    reloadInterval: number('reload-interval', value('reload-interval') ?? OPTIONS['reload-interval'].default),
+    whenDue: flag('when-due'),
+    lockTimeout: number('lock-timeout', value('lock-timeout') ?? OPTIONS['lock-timeout'].default),
+    dryRun: flag('dry-run'),
+    json: flag('json'),
+  };
+}
+
+function number(
+  name: OptionName,
+  text: string,
+  { least = 0, most = 86_400, whole = false }: { least?: number; most?: number; whole?: boolean } = {},
+): number {
+  const isNumber = (whole ? /^\d+$/ : /^\d+(?:\.\d+)?$/).test(text);
+  if (!isNumber || Number(text) < least || Number(text) > most) {
+    throw new BanctlError(
+      EXIT.usage,
+      `not a value for --${name}: ${quote(text)}; give a ${whole ? 'whole ' : ''}number from ${least} to ${most}`,
+    );
+  }
+  return Number(text);
+}
+
+function readJail(name: string | undefined): string | undefined {
+  if (name !== undefined && !/^[^\s\p{C}|%]+$/u.test(name)) {
+    throw new BanctlError(
+      EXIT.usage,
+      `not a name for a jail: ${quote(name)}; it must be one word without | and %`,
+    );
+  }
+  return name;
+}
+
+function withoutEmpty(given: Given): Given {
+  const entries = Object.entries(given).map(([name, value]) =>
+    Array.isArray(value) ? [name, value.filter((text) => text !== '')] : [name, value],
+  );
+  return Object.fromEntries(entries.filter(([, value]) => value === true || value?.length !== 0));
+}
+
+/** `BANCTL_BANLIST` for `--banlist`; commas separate the values of a repeatable option. */
+function readEnvironment(env: NodeJS.ProcessEnv): Given {
+  const given: Partial<Record<OptionName, true | readonly string[]>> = {};
+  for (const name of OPTION_NAMES) {
+    const variable = `BANCTL_${name.toUpperCase().replaceAll('-', '_')}`;
+    const text = env[variable];
+    if (text === undefined || text === '') continue;
+    const { kind } = optionOf(name);
+    if (kind === 'values') given[name] = text.split(',').map((part) => part.trim());
+    else if (kind === 'value') given[name] = [text];
+    else if (YES.test(text)) given[name] = true;
+    else if (!NO.test(text))
+      throw new BanctlError(EXIT.usage, `not a value for ${variable}: ${quote(text)}; give 1 or 0`);
+  }
+  return withoutEmpty(given);
+}
+
+function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {
+  const [named = env.BANCTL_CONFIG ?? ''] =
+    given.config === undefined || given.config === true ? [] : given.config.slice(-1);
+  const path = resolve(named || OPTIONS.config.default);
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT' && named === '') return {};
+    throw new BanctlError(
+      EXIT.notUnderstood,
+      `cannot read the configuration ${path}: ${systemCode(error) ?? String(error)}`,
+    );
+  }
+  return withoutEmpty(parseConfig(text, path));
+}
+
+/** `{"banlist": "/…", "no-reload": true, "protect": ["…"]}`: names and values as on the command line. */
+function parseConfig(text: string, path: string): Given {
+  const wrong = (what: string) => new BanctlError(EXIT.notUnderstood, `configuration ${path}: ${what}`);
+  let document: unknown;
+  try {
+    document = JSON.parse(text);
+  } catch {
+    throw wrong('not JSON; correct it, or move it away');
+  }
+  if (typeof document !== 'object' || document === null || Array.isArray(document))
+    throw wrong('not a JSON object');
+  const given: Partial<Record<OptionName, true | readonly string[]>> = {};
+  for (const [name, value] of Object.entries(document)) {
+    if (!isOptionName(name)) throw wrong(`no such option: ${quote(name)}`);
+    const { kind } = optionOf(name);
+    if (kind === 'flag') {
+      if (typeof value !== 'boolean') throw wrong(`${name} must be true or false`);
+      if (value) given[name] = true;
+    } else {
+      const values: unknown[] = kind === 'values' && Array.isArray(value) ? value : [value];
+      if (!values.every((one) => typeof one === 'string' || typeof one === 'number')) {
+        throw wrong(`${name} must be ${kind === 'values' ? 'a list of texts' : 'a text or a number'}`);
+      }
+      given[name] = values.map(String);
+    }
+  }
+  return given;
+}
