@@ -3,6 +3,7 @@
 export const COMMANDS = {
   ban: { operands: 'ADDRESS...', describe: 'ban addresses; - reads them from standard input, one a line' },
   unban: { operands: 'ADDRESS...', describe: 'lift bans; with --jail only the hold of that jail' },
+  flush: { operands: '', describe: 'release everything that a jail holds; --all lifts every ban' },
   reload: {
     operands: '',
     describe: 'reload Apache if it has not loaded the list as it is; with --force in any case',

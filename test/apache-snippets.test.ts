@@ -75,10 +75,7 @@ function prepare(apache: Apache) {
   writeFileSync(join(apache.dir, 'users'), 'alice:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n'); // password
 }
 
-async function ban(apache: Apache) {
-  appendFileSync(apache.banlist, banned.map((address) => `Require not ip ${address}\n`).join(''));
-  await apache.graceful();
-}
+const list = banned.map((address) => `Require not ip ${address}\n`).join('');
 
 /** What each of the two families gets: they have to get the same. */
 async function both(apache: Apache, path: string, addresses: string[], how: RequestOptions = {}) {
@@ -141,7 +138,8 @@ for (const [where, options] of places)
     });
 
     test('the banned get 403 everywhere', async () => {
-      await ban(apache);
+      appendFileSync(apache.banlist, list);
+      await apache.graceful();
       for (const [path] of openOrClosed) {
         assert.equal(await both(apache, path, banned), 403, path);
         assert.equal(await both(apache, path, banned, { headers: password }), 403, `${path} with password`);
@@ -181,14 +179,22 @@ test('Basic authentication at server level stays on', async () => {
       site: (dir: string) => `<Directory ${dir}/www>\n${basic(dir)}Require valid-user\n</Directory>`,
     },
   ]) {
-    await using apache = await startApache({ ...options, remoteip: true });
+    await using apache = await startApache({ ...options, list, remoteip: true });
     prepare(apache);
-    await ban(apache);
     assert.equal(await both(apache, '/x/', neighbours), 401);
     assert.equal(await both(apache, '/x/', neighbours, { headers: password }), 200);
     assert.equal(await both(apache, '/x/', banned), 403);
     assert.equal(await both(apache, '/x/', banned, { headers: password }), 403);
   }
+});
+
+test('an ErrorDocument is shown to the banned', async () => {
+  const site = `${wholeSite}ErrorDocument 403 /sorry/index.html`;
+  await using apache = await startApache({ list, remoteip: true, site });
+  prepare(apache);
+  const { status, body } = await apache.request('/', { from: banned[0] ?? '' });
+  assert.deepEqual({ status, body }, { status: 403, body: 'sorry' });
+  assert.equal(await both(apache, '/sorry/', banned), 403);
 });
 
 test('what the comments name as the way around: another <If> with its own Require lines needs AuthMerging And', async () => {
@@ -197,8 +203,7 @@ test('what the comments name as the way around: another <If> with its own Requir
     ['', 200],
     ['AuthMerging And', 403],
   ] as const) {
-    await using apache = await startApache({ remoteip: true, site: other(merging) });
-    await ban(apache);
+    await using apache = await startApache({ list, remoteip: true, site: other(merging) });
     assert.equal(await both(apache, '/', banned), status, merging);
   }
 });
@@ -207,10 +212,15 @@ suite('the ban for /admin/ alone', () => {
   let apache: Apache;
   before(async () => {
     apache = await startApache({
+      list,
       remoteip: true,
       site: (dir) => `
 RewriteEngine On
 RewriteRule ^/backoffice/(.*) /admin/$1 [PT]
+<Directory ${dir}/www/x>
+  RewriteEngine On
+  RewriteRule ^go/(.*) /admin/$1
+</Directory>
 ${adminAlone}
 <Location /admin/>
   Require all granted
@@ -227,7 +237,6 @@ ${others(dir)}`,
     prepare(apache);
     mkdirSync(join(apache.documentRoot, 'admin', 'reports'));
     writeFileSync(join(apache.documentRoot, 'admin', 'reports', 'index.html'), 'reports');
-    await ban(apache);
   });
   after(() => apache[Symbol.asyncDispose]());
 
@@ -247,6 +256,7 @@ ${others(dir)}`,
     ['another case', '/ADMIN/', 404],
     ['a whole URL', 'http://localhost/admin/', 200],
     ['a path that is rewritten to it', '/backoffice/login/', 200],
+    ['a path that a directory rewrites to it', '/x/go/login/', 200],
     ['a place with a password', '/admin/reports/', 401],
   ];
   for (const [spelling, path, status] of refused)
@@ -322,11 +332,11 @@ for (const [file, setUp] of proxies)
     let apache: Apache;
     before(async () => {
       apache = await startApache({
+        list,
         modules: ['remoteip'],
         server: (dir) => setUp(kit(file), dir),
         site: (dir) => `${wholeSite}CustomLog ${dir}/a.log djangoapp_combined`,
       });
-      await ban(apache);
     });
     after(() => apache[Symbol.asyncDispose]());
     const via = (forwarded: string, from?: string) =>
@@ -387,8 +397,7 @@ test('before they are filled in, the proxy files believe nobody, not even with a
       writeFileSync(join(dir, 'none'), '');
       return kit(file).replaceAll('/etc/apache2/djangoapp/cloudfront-proxies', join(dir, 'none'));
     };
-    await using apache = await startApache({ modules: ['remoteip'], server, site: wholeSite });
-    await ban(apache);
+    await using apache = await startApache({ list, modules: ['remoteip'], server, site: wholeSite });
     for (const from of ['127.0.0.1', '127.0.0.2'])
       assert.equal(await apache.get('/', { from, headers: { 'X-Forwarded-For': '203.0.113.5' } }), 200, file);
   }
@@ -396,6 +405,7 @@ test('before they are filled in, the proxy files believe nobody, not even with a
 
 test('both proxy files together: CloudFront in front of a load balancer', async () => {
   await using apache = await startApache({
+    list,
     modules: ['remoteip'],
     server: (dir) => {
       writeFileSync(join(dir, 'cloudfront'), '198.51.100.0/24\n');
@@ -409,7 +419,6 @@ test('both proxy files together: CloudFront in front of a load balancer', async 
     },
     site: wholeSite,
   });
-  await ban(apache);
   const via = (forwarded: string) => apache.get('/', { headers: { 'X-Forwarded-For': forwarded } });
   assert.equal(await via('203.0.113.5, 198.51.100.9'), 403);
   assert.equal(await via('203.0.113.5, 203.0.113.6, 198.51.100.9'), 200);

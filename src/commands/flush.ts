@@ -24,6 +24,8 @@ function releaseHeldBy(holder: string, text: Buffer): Change[] {
 }
 
 function releaseAll(text: Buffer): Change[] {
-  const banned = denyLines(text).flatMap((line) => line.arguments.flatMap(({ address }) => address?.text ?? []));
+  const banned = denyLines(text).flatMap((line) =>
+    line.arguments.flatMap(({ address }) => address?.text ?? []),
+  );
   return [...new Set(banned)].map((address) => ({ verb: 'release', address, holder: null }));
 }

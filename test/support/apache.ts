@@ -45,6 +45,8 @@ export type ApacheOptions = {
   site?: string | ((dir: string) => string);
   /** At server level, after the virtual host. */
   after?: string | ((dir: string) => string);
+  /** The banlist's text at the start; without it there is no such file. */
+  list?: string;
   /** MPM settings instead of Debian's. */
   mpm?: string;
   /** mod_remoteip that trusts loopback, so that `get(…, { from })` can be any address. */
@@ -69,7 +71,7 @@ export type Response = { status: number; headers: IncomingHttpHeaders; body: str
 export type Apache = AsyncDisposable & {
   readonly dir: string;
   readonly port: number;
-  /** DIR/banlist.conf: does not exist at first. */
+  /** DIR/banlist.conf */
   readonly banlist: string;
   /** For `--apachectl`. */
   readonly ctl: string;
@@ -108,6 +110,7 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
   const accessLog = join(dir, 'access.log');
   const documentRoot = join(dir, 'www');
   writePages(documentRoot);
+  if (options.list !== undefined) writeFileSync(banlist, options.list);
 
   const read = (file: string) => (existsSync(file) ? readFileSync(file, 'utf8') : '');
   const text = (part: string | ((dir: string) => string) | undefined) =>
