@@ -12,6 +12,12 @@ export async function runCommand({ command, operands, given }: Invocation): Prom
       return (await import('./commands/unban.ts')).unban(settings, operands);
     case 'flush':
       return (await import('./commands/flush.ts')).flush(settings);
+    case 'sync':
+      return (await import('./commands/sync.ts')).sync(settings);
+    case 'list':
+      return (await import('./commands/list.ts')).list(settings);
+    case 'explain':
+      return (await import('./commands/explain.ts')).explain(settings, operands);
     case 'reload':
       return (await import('./commands/reload.ts')).reloadCommand(settings);
   }

@@ -62,13 +62,13 @@ export function withLock<T>(path: string, options: LockOptions, work: (lock: Loc
 
 /** Takes the lock on `path`, to be released by the caller. Throws as {@link withLock} does. */
 export function acquireLock(path: string, { timeout, stale = STALE }: LockOptions): Lock {
-  const deadline = performance.now() + timeout * 1000;
+  const deadline = now() + timeout * 1000;
   const evictIfDead = watchHolder(`${path}.lock`, stale);
   for (;;) {
     const lock = tryLock(path);
     if (lock !== undefined) return lock;
     if (evictIfDead()) continue;
-    if (performance.now() >= deadline) {
+    if (now() >= deadline) {
       throw new BanctlError(
         EXIT.lockBusy,
         `${path} is locked by another banctl for over ${timeout} s; nothing was changed, try again`,
@@ -136,13 +136,13 @@ function makeDirectory(path: string): (() => void) | undefined {
  */
 function watchHolder(directory: string, stale: number): () => boolean {
   let seen = '';
-  let since = performance.now();
+  let since = now();
   return () => {
     const entries = entriesOf(directory);
     if (entries === undefined) return true;
-    const now = `${statSync(directory, { throwIfNoEntry: false })?.ino} ${entries.join(' ')}`;
-    if (now !== seen) [seen, since] = [now, performance.now()];
-    const age = (performance.now() - since) / 1000;
+    const state = `${statSync(directory, { throwIfNoEntry: false })?.ino} ${entries.join(' ')}`;
+    if (state !== seen) [seen, since] = [state, now()];
+    const age = (now() - since) / 1000;
     const [entry] = entries;
     if (entry === undefined) return age > NAMELESS && quietly(() => rmdirSync(directory));
     return (!isRunning(ownerOf(entry)) || age > stale) && evict(directory, entry);
@@ -208,6 +208,11 @@ function quietly(work: () => void): boolean {
   } catch {
     return false;
   }
+}
+
+/** Milliseconds of a clock that is never set; the global `performance` takes a millisecond to load. */
+function now(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
 }
 
 function pause(milliseconds: number): void {

@@ -2,12 +2,15 @@
 
 export const COMMANDS = {
   ban: { operands: 'ADDRESS...', describe: 'ban addresses; - reads them from standard input, one a line' },
-  unban: { operands: 'ADDRESS...', describe: 'lift bans; with --jail only the hold of that jail' },
-  flush: { operands: '', describe: 'release everything that a jail holds; --all lifts every ban' },
-  reload: {
-    operands: '',
-    describe: 'reload Apache if it has not loaded the list as it is; with --force in any case',
+  unban: {
+    operands: 'ADDRESS...',
+    describe: 'lift bans, and tell fail2ban; with --jail only the hold of that jail',
   },
+  flush: { operands: '', describe: 'release everything that a jail holds; --all lifts every ban' },
+  sync: { operands: '', describe: "make a jail's holds equal to what fail2ban holds" },
+  list: { operands: '', describe: 'show every ban: held by whom, since when, for how long, and why' },
+  explain: { operands: 'ADDRESS', describe: 'say whether and why an address is refused' },
+  reload: { operands: '', describe: 'make Apache load the list, if it has not; with --force in any case' },
 } as const satisfies Record<string, { operands: string; describe: string }>;
 
 export type CommandName = keyof typeof COMMANDS;
@@ -25,7 +28,7 @@ interface Option {
 }
 
 const ALL = Object.keys(COMMANDS) as CommandName[];
-const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush'];
+const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush', 'sync'];
 const RELOADING: readonly CommandName[] = [...CHANGING, 'reload'];
 
 export const OPTIONS = {
@@ -63,7 +66,7 @@ export const OPTIONS = {
     kind: 'values',
     placeholder: 'CIDR',
     describe: 'never ban these; @FILE reads a list of them, or the ip-ranges.json of AWS',
-    commands: ['ban'],
+    commands: ['ban', 'sync'],
   },
   force: {
     kind: 'flag',
@@ -75,14 +78,14 @@ export const OPTIONS = {
     placeholder: 'N',
     default: '32',
     describe: 'widen each banned IPv4 address to this prefix',
-    commands: ['ban'],
+    commands: ['ban', 'sync'],
   },
   'ipv6-prefix': {
     kind: 'value',
     placeholder: 'N',
     default: '128',
     describe: 'widen each banned IPv6 address to this prefix',
-    commands: ['ban'],
+    commands: ['ban', 'sync'],
   },
   apachectl: {
     kind: 'value',
@@ -118,6 +121,26 @@ export const OPTIONS = {
     describe: 'longest wait for the lock',
     commands: ALL,
   },
+  'from-database': {
+    kind: 'flag',
+    describe: "take fail2ban's bans from its database, as at its start; its server is not asked",
+    commands: ['sync'],
+  },
+  'fail2ban-db': {
+    kind: 'value',
+    placeholder: 'FILE',
+    default: '/var/lib/fail2ban/fail2ban.sqlite3',
+    describe: "fail2ban's database",
+    commands: ['sync'],
+  },
+  'fail2ban-client': {
+    kind: 'value',
+    placeholder: 'CMD',
+    default: 'fail2ban-client',
+    describe: 'how fail2ban is asked and told',
+    commands: ['unban', 'flush', 'sync'],
+  },
+  'no-fail2ban': { kind: 'flag', describe: 'neither ask nor tell fail2ban', commands: ['unban', 'flush'] },
   'dry-run': { kind: 'flag', describe: 'say what would change, change nothing', commands: RELOADING },
   json: { kind: 'flag', describe: 'one JSON document on standard output', commands: ALL },
   config: {

@@ -30,6 +30,10 @@ export interface Settings {
   readonly whenDue: boolean;
   /** Seconds. */
   readonly lockTimeout: number;
+  readonly fromDatabase: boolean;
+  readonly fail2banDatabase: string;
+  readonly fail2banClient: string;
+  readonly asksFail2ban: boolean;
   readonly dryRun: boolean;
   readonly json: boolean;
 }
@@ -75,6 +79,10 @@ export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings 
     reloadInterval: number('reload-interval', value('reload-interval') ?? OPTIONS['reload-interval'].default),
     whenDue: flag('when-due'),
     lockTimeout: number('lock-timeout', value('lock-timeout') ?? OPTIONS['lock-timeout'].default),
+    fromDatabase: flag('from-database'),
+    fail2banDatabase: value('fail2ban-db') ?? OPTIONS['fail2ban-db'].default,
+    fail2banClient: value('fail2ban-client') ?? OPTIONS['fail2ban-client'].default,
+    asksFail2ban: !flag('no-fail2ban'),
     dryRun: flag('dry-run'),
     json: flag('json'),
   };

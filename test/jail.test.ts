@@ -1,7 +1,8 @@
-// jail.d/djangoapp-admin-login.local in a real fail2ban, over Debian's own jail.conf, with the kit's filter. The action
-// is a stub here that writes down how it is called; the real one has its own tests.
+// jail.d/djangoapp-admin-login.local in a real fail2ban, over Debian's own jail.conf, with the kit's filter and action.
+// In place of banctl a script writes down how it is called.
 import assert from 'node:assert/strict';
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { startApache } from './support/apache.ts';
@@ -13,30 +14,38 @@ const repository = join(import.meta.dirname, '..');
 const text = readFileSync(join(repository, 'jail.d', `${name}.local`), 'utf8');
 const logpath = '/var/log/apache2/*access.log';
 
-const action = `[Definition]
-actionstart =
-actionstop =
-actioncheck =
-actionban = printf '%%s\\n' "ban <ip> <bantime> <jail> <name>" >> "<calls>"
-actionunban = printf '%%s\\n' "unban <ip> <bantime> <jail> <name>" >> "<calls>"
-[Init]
-jail = <name>
-calls = DIR/calls
-`;
+/** Stands for banctl: writes down how it is called, a line each call. */
+const banctl = `#!/bin/sh\nprintf '%s ' "$@" >> "\${0%/*}/calls"\necho >> "\${0%/*}/calls"\n`;
 
 /** The kit's jail as it stands, but for the place of the logs. */
-const start = (logs = 'DIR/*access.log', more = '') =>
-  startFail2ban({
+function start(logs = 'DIR/*access.log', jails = '', jail = text): Promise<Fail2ban> {
+  const dir = mkdtempSync(join(tmpdir(), 'banctl-jail-'));
+  directories.push(dir);
+  writeFileSync(join(dir, 'banctl'), banctl, { mode: 0o755 });
+  return startFail2ban({
     stock: true,
-    jails: more,
-    jailFiles: [[`${name}.local`, text.replace(logpath, logs)]],
-    actionFiles: [['apache-banlist.conf', action]],
+    dir,
+    jails,
+    jailFiles: jail ? [[`${name}.local`, jail.replace(logpath, logs)]] : [],
+    actionFiles: ['apache-banlist.conf', ['apache-banlist.local', '[Init]\nbanctl = DIR/banctl\n']],
   });
+}
+const directories: string[] = [];
+after(() => {
+  for (const dir of directories) rmSync(dir, { recursive: true });
+});
 
-const calls = (fail2ban: Fail2ban) => {
+/** The bans that banctl was told: holder, address, seconds. */
+function calls(fail2ban: Fail2ban): string[] {
   const file = join(fail2ban.dir, 'calls');
-  return existsSync(file) ? readFileSync(file, 'utf8').trimEnd().split('\n') : [];
-};
+  return (existsSync(file) ? readFileSync(file, 'utf8') : '')
+    .split('\n')
+    .filter((line) => line.startsWith('ban '))
+    .map(
+      (line) =>
+        `${/--jail=(\S*)/.exec(line)?.[1]} ${/ -- (\S*)/.exec(line)?.[1]} ${/--for=(\S*)/.exec(line)?.[1]}`,
+    );
+}
 
 const months = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
 /** A line of a failed login, some seconds ago. */
@@ -81,12 +90,12 @@ suite('the jail as it stands', () => {
     log(failure('client.example').repeat(9));
     log(failure('203.0.113.9').repeat(5)); // the mark that everything before was read
     await until('the first ban', () => calls(fail2ban).length > 0);
-    assert.deepEqual(calls(fail2ban), [`ban 203.0.113.9 3600 ${name} ${name}`]);
+    assert.deepEqual(calls(fail2ban), [`${name} 203.0.113.9 3600`]);
     log(failure('203.0.113.5') + failure('2001:db8::5', { status: 403 }));
     await until('two more', () => calls(fail2ban).length >= 3);
     assert.deepEqual(calls(fail2ban).slice(1).sort(), [
-      `ban 2001:db8::5 3600 ${name} ${name}`,
-      `ban 203.0.113.5 3600 ${name} ${name}`,
+      `${name} 2001:db8::5 3600`,
+      `${name} 203.0.113.5 3600`,
     ]);
     assert.doesNotMatch(fail2ban.log(), /203\.0\.113\.[67]|client\.example/);
   });
@@ -103,7 +112,7 @@ test('failures older than ten minutes do not count', async () => {
   );
   await fail2ban.start();
   await until('the ban', () => calls(fail2ban).length > 0);
-  assert.match(calls(fail2ban).join(), new RegExp(`^ban 203\\.0\\.113\\.6 3600 ${name} ${name}$`));
+  assert.deepEqual(calls(fail2ban), [`${name} 203.0.113.6 3600`]);
   assert.deepEqual(await fail2ban.banned(name), ['203.0.113.6']);
 });
 
@@ -122,11 +131,14 @@ test("behind a proxy the client is banned that failed, by Apache's log", async (
 test('path and answers can be given, as the comments say', async () => {
   const given = /filter = (djangoapp-admin-login\[.*\])/.exec(text)?.[1];
   assert.ok(given, 'the example in the comments');
-  await using fail2ban = await startFail2ban({
-    stock: true,
-    jails: `[other]\nenabled = true\nfilter = ${given}\nlogpath = DIR/access.log\nmaxretry = 1\naction = apache-banlist\n`,
-    actionFiles: [['apache-banlist.conf', action]],
-  });
+  const other = `[other]
+enabled = true
+filter = ${given}
+logpath = DIR/access.log
+maxretry = 1
+action = apache-banlist
+`;
+  await using fail2ban = await start('', other, '');
   const lines = [
     failure('203.0.113.1', { status: 401 }),
     failure('203.0.113.2', { path: '/accounts/login/' }),
@@ -134,7 +146,7 @@ test('path and answers can be given, as the comments say', async () => {
   ];
   appendFileSync(join(fail2ban.dir, 'access.log'), lines.join(''));
   await until('the ban', () => calls(fail2ban).length > 0);
-  assert.deepEqual(calls(fail2ban), ['ban 203.0.113.3 600 other other']);
+  assert.deepEqual(calls(fail2ban), ['other 203.0.113.3 600']);
 });
 
 test('the logs it names are those of Debian', () => {

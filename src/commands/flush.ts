@@ -1,20 +1,21 @@
+import { type Address, parseAddress } from '../address.ts';
 import type { Change } from '../banlist/change.ts';
 import { bansOf, denyLines } from '../banlist/text.ts';
 import { changeBans } from '../bans.ts';
 import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
+import { readText } from '../file.ts';
 import { showChange } from '../output.ts';
 import type { Settings } from '../settings.ts';
+import { releaseByHand } from './unban.ts';
 
 /** `banctl flush --jail NAME`: releases everything that the jail holds. `--all`: every ban there is. */
 export async function flush(settings: Settings): Promise<ExitCode> {
   const { jail, all } = settings;
-  if ((jail === undefined) !== all) {
+  if ((jail === undefined) !== all)
     throw new BanctlError(EXIT.usage, 'flush needs either --jail NAME or --all');
-  }
-  const report = await changeBans({ ...settings, isUrgent: true }, (text) =>
-    jail === undefined ? releaseAll(text) : releaseHeldBy(jail, text),
-  );
-  return showChange(report, settings);
+  const urgently = { ...settings, isUrgent: true };
+  if (jail === undefined) return releaseByHand(urgently, everythingBanned(readText(settings.banlist).text));
+  return showChange(await changeBans(urgently, (text) => releaseHeldBy(jail, text)), settings);
 }
 
 function releaseHeldBy(holder: string, text: Buffer): Change[] {
@@ -23,9 +24,9 @@ function releaseHeldBy(holder: string, text: Buffer): Change[] {
   return [...addresses].map((address) => ({ verb: 'release', address, holder }));
 }
 
-function releaseAll(text: Buffer): Change[] {
+function everythingBanned(text: Buffer): Address[] {
   const banned = denyLines(text).flatMap((line) =>
     line.arguments.flatMap(({ address }) => address?.text ?? []),
   );
-  return [...new Set(banned)].map((address) => ({ verb: 'release', address, holder: null }));
+  return [...new Set(banned)].map(parseAddress);
 }

@@ -5,6 +5,3 @@ export const threadId = 0;
 
 /** Of assert, for signal-exit: checks that its argument is a function. */
 export function equal(_actual: unknown, _expected: unknown, _message: string): void {}
-
-/** Of node:module, for yargs-parser, which does without. */
-export const createRequire = undefined;

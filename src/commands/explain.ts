@@ -1,0 +1,32 @@
+import { parseAddress } from '../address.ts';
+import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
+import { print, showJson } from '../output.ts';
+import { concerning, readReport } from '../report.ts';
+import type { Settings } from '../settings.ts';
+import { banDocument, describeHold, reloadLine } from '../tell.ts';
+
+/** `banctl explain ADDRESS`: whether and why it is refused. */
+export async function explain(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
+  const [operand, ...others] = operands;
+  if (operand === undefined || others.length > 0)
+    throw new BanctlError(EXIT.usage, 'explain needs one address');
+  const address = parseAddress(operand);
+  const report = readReport(settings.banlist, concerning(address));
+  const isBanned = report.bans.length > 0;
+  const isEnforced = isBanned && !report.isPending;
+  if (settings.json) {
+    const by = report.bans.map((ban) => ({ ...banDocument(ban), line: ban.line }));
+    showJson({ address: address.text, banned: isBanned, enforced: isEnforced, by });
+  } else if (!isBanned) {
+    print(`${address.text} is not banned`);
+  } else {
+    print(`${address.text} is banned${isEnforced ? '' : ', but Apache may not know it yet'}`);
+    for (const ban of report.bans) {
+      print(`  ${ban.address === address.text ? '' : `by ${ban.address} `}in ${ban.file}, line ${ban.line}`);
+      for (const line of ban.holds.length === 0 ? ['by an unknown holder'] : ban.holds.map(describeHold))
+        print(`    ${line}`);
+    }
+  }
+  if (!settings.json) for (const line of reloadLine(report)) print(line);
+  return isBanned ? EXIT.done : EXIT.findings;
+}

@@ -1,0 +1,22 @@
+import { EXIT, type ExitCode } from '../errors.ts';
+import { formatTime } from '../hold.ts';
+import { print, showJson } from '../output.ts';
+import { type Report, readReport } from '../report.ts';
+import type { Settings } from '../settings.ts';
+import { banDocument, reloadLine, showTable } from '../tell.ts';
+
+/** `banctl list`: every ban with its holds. */
+export async function list(settings: Settings): Promise<ExitCode> {
+  const report = readReport(settings.banlist);
+  if (settings.json) showJson(listDocument(report));
+  else {
+    showTable(report.bans);
+    for (const line of reloadLine(report)) print(line);
+  }
+  return EXIT.done;
+}
+
+function listDocument({ bans, isPending, lastReload, reloadError }: Report): unknown {
+  const last = lastReload === null ? null : formatTime(lastReload / 1000);
+  return { bans: bans.map(banDocument), reload: { pending: isPending, last, error: reloadError } };
+}

@@ -1,0 +1,68 @@
+import type { Change, Outcome } from '../banlist/change.ts';
+import { bansOf, denyLines } from '../banlist/text.ts';
+import { changeBans } from '../bans.ts';
+import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
+import { type HeldBan, heldBans, ignoredBy, ignoredByConfig, isFail2banRunning } from '../fail2ban.ts';
+import { showChange } from '../output.ts';
+import type { Settings } from '../settings.ts';
+import { selectWanted, type WantedBan } from '../wanted.ts';
+
+/** What fail2ban holds for a jail. */
+interface Held {
+  readonly bans: readonly HeldBan[];
+  /** Undefined: not known, so nothing may be added. */
+  readonly ignored: readonly string[] | undefined;
+}
+
+/** `banctl sync --jail NAME`: makes the jail's holds equal to what fail2ban holds. */
+export async function sync(settings: Settings): Promise<ExitCode> {
+  const { jail, fromDatabase } = settings;
+  if (jail === undefined) throw new BanctlError(EXIT.usage, 'sync needs --jail NAME');
+  const held = fromDatabase ? await readDatabase(settings, jail) : await askFail2ban(settings, jail);
+  if (typeof held === 'string') {
+    return showChange(
+      { isChanged: false, outcomes: [], reload: { result: 'not-needed', message: held } },
+      settings,
+    );
+  }
+  const { wanted, refused } = selectWanted(held.bans, held.ignored ?? [], settings);
+  const added = held.ignored === undefined ? [] : wanted;
+  const report = await changeBans({ ...settings, isUrgent: true }, (text) => [
+    ...releaseOthers(text, jail, wanted),
+    ...added.map((ban) => addition(jail, ban)),
+  ]);
+  const skipped = refused.map((address): Outcome => ({ address, status: 'skipped', heldBy: [] }));
+  return showChange({ ...report, outcomes: [...report.outcomes, ...skipped] }, settings);
+}
+
+/** A hold as fail2ban has it. */
+export function addition(holder: string, { address, target, since, until }: WantedBan): Change {
+  const duration = until === null ? null : until - since;
+  return {
+    verb: 'add',
+    target: target.text,
+    hold: { holder, address: address.text, since, duration, reason: null },
+  };
+}
+
+function releaseOthers(text: Buffer, holder: string, wanted: readonly WantedBan[]): Change[] {
+  const kept = new Set(wanted.map((ban) => ban.address.text));
+  const holds = bansOf(denyLines(text)).flatMap((ban) => ban.holds);
+  const over = holds.filter((hold) => hold.holder === holder && !kept.has(hold.address));
+  return over.map(({ address }) => ({ verb: 'release', address, holder }));
+}
+
+async function readDatabase(settings: Settings, jail: string): Promise<Held | string> {
+  const { bansInDatabase } = await import('../fail2ban-database.ts');
+  const bans = bansInDatabase(settings.fail2banDatabase, jail, Math.floor(Date.now() / 1000));
+  if (bans === undefined) return `fail2ban's database has no jail ${jail}; nothing was changed`;
+  return { bans, ignored: bans.length === 0 ? [] : await ignoredByConfig(settings.fail2banClient, jail) };
+}
+
+async function askFail2ban(settings: Settings, jail: string): Promise<Held | string> {
+  const { fail2banClient } = settings;
+  const bans = await heldBans(fail2banClient, jail);
+  if (bans !== undefined) return { bans, ignored: await ignoredBy(fail2banClient, jail) };
+  const isRunning = await isFail2banRunning(fail2banClient);
+  return `${isRunning ? `fail2ban has no jail ${jail}` : 'fail2ban is not running'}; nothing was changed`;
+}

@@ -1,0 +1,42 @@
+import { existsSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
+import { BanctlError, EXIT } from './errors.ts';
+import type { HeldBan } from './fail2ban.ts';
+
+/** How long to wait for fail2ban to finish what it writes. Milliseconds. */
+const BUSY = 5000;
+
+/**
+ * The bans of a jail that have not ended, from fail2ban's database. Only at the start of a jail are these what it
+ * holds: rows of bans that were cut short, and those of a stopped jail, remain. Undefined if there is no such jail.
+ *
+ * @throws BanctlError notUnderstood if it is no database of fail2ban
+ */
+export function bansInDatabase(path: string, jail: string, now: number): HeldBan[] | undefined {
+  if (!existsSync(path)) throw notUnderstood(path, 'there is no such file; give --fail2ban-db');
+  try {
+    const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY });
+    try {
+      if (database.prepare('SELECT 1 FROM jails WHERE name = ?').get(jail) === undefined) return undefined;
+      const query = database.prepare(
+        'SELECT ip, timeofban, bantime FROM bips WHERE jail = ? AND (bantime <= -1 OR timeofban + bantime > ?)',
+      );
+      return query.all(jail, now).map((row) => {
+        const since = Math.floor(Number(row.timeofban));
+        const lasts = Number(row.bantime);
+        return { address: String(row.ip), since, until: lasts < 0 ? null : since + Math.ceil(lasts) };
+      });
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    throw notUnderstood(path, error instanceof Error ? error.message : String(error));
+  }
+}
+
+function notUnderstood(path: string, why: string): BanctlError {
+  return new BanctlError(
+    EXIT.notUnderstood,
+    `cannot read fail2ban's database ${path}: ${why}; nothing was changed`,
+  );
+}

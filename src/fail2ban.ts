@@ -1,0 +1,136 @@
+import { type Outcome, run } from './program.ts';
+
+/*
+ * fail2ban, asked through its client. Never from inside one of its own actions: its server answers nobody while
+ * an action runs, so the question would wait for its own end. Calls with a jail come from actions.
+ */
+
+/** A ban as fail2ban holds it. The address is what it was given, which need not be one. */
+export interface HeldBan {
+  readonly address: string;
+  /** Seconds since the epoch. */
+  readonly since: number;
+  /** null: for ever. */
+  readonly until: number | null;
+}
+
+/** How a jail uses banctl. */
+export interface JailAction {
+  readonly jail: string;
+  /** The holder under which it bans. */
+  readonly holder: string;
+  /** Empty: as configured for banctl. */
+  readonly banlist: string;
+  readonly bandir: string;
+  readonly ipv6Prefix: string;
+}
+
+/** fail2ban can be hanging, or busy with a slow action of another jail. Seconds. */
+const LIMIT = 10;
+const ACTION = 'apache-banlist';
+
+export async function isFail2banRunning(client: string): Promise<boolean> {
+  return (await ask(client, ['ping'])).exitCode === 0;
+}
+
+/** The names of its jails, undefined if it does not answer. */
+export async function jailNames(client: string): Promise<string[] | undefined> {
+  const { exitCode, stdout } = await ask(client, ['status']);
+  if (exitCode !== 0) return undefined;
+  return words(/Jail list:(.*)/.exec(stdout)?.[1] ?? '');
+}
+
+/** What a jail holds, undefined if there is no such jail or fail2ban does not answer. */
+export async function heldBans(client: string, jail: string): Promise<HeldBan[] | undefined> {
+  const { exitCode, stdout } = await ask(client, ['get', jail, 'banip', '--with-time']);
+  return exitCode === 0 ? stdout.split('\n').flatMap(parseHeldBan) : undefined;
+}
+
+/** `203.0.113.9 \t2026-11-22 16:53:40 + 600 = 2026-11-22 17:03:40`, in local time; -1 is for ever. */
+function parseHeldBan(line: string): HeldBan[] {
+  const [, address, since, duration] = /^(.*?) ?\t(\S+ \S+) \+ (-?\d+) = /.exec(line) ?? [];
+  if (address === undefined || since === undefined) return [];
+  const seconds = Math.floor(new Date(since.replace(' ', 'T')).getTime() / 1000);
+  const lasts = Number(duration);
+  return [{ address, since: seconds, until: lasts < 0 ? null : seconds + lasts }];
+}
+
+/** The addresses and ranges a running jail ignores; names of hosts are left out. */
+export async function ignoredBy(client: string, jail: string): Promise<string[]> {
+  const { stdout } = await ask(client, ['get', jail, 'ignoreip']);
+  return [...stdout.matchAll(/^[|`]- (.+)$/gm)].map((match) => match[1] ?? '');
+}
+
+/**
+ * The same from the configuration files, without the server, for use inside actionstart. Undefined if they cannot
+ * be read.
+ */
+export async function ignoredByConfig(client: string, jail: string): Promise<string[] | undefined> {
+  const { exitCode, stdout } = await ask(client, ['-d']);
+  if (exitCode !== 0) return undefined;
+  const lines = stdout
+    .split('\n')
+    .filter((line) => line.startsWith(`['set', ${python(jail)}, 'addignoreip',`));
+  return lines.flatMap((line) => [...line.matchAll(/'([^']*)'/g)].slice(3).map((match) => match[1] ?? ''));
+}
+
+/** Lets a jail forget addresses, so that the next offence bans again. Undefined, or why it did not. */
+export async function tellUnbanned(
+  client: string,
+  jail: string,
+  addresses: readonly string[],
+): Promise<string | undefined> {
+  const outcome = await ask(client, ['set', jail, 'unbanip', ...addresses]);
+  if (outcome.exitCode === 0) return undefined;
+  if (!outcome.isFound) return `${client} was not found`;
+  if (outcome.isTimedOut) return `fail2ban has not answered within ${LIMIT} s`;
+  return /does not exist/.test(outcome.stdout) ? `fail2ban has no jail ${jail}` : 'fail2ban is not running';
+}
+
+/** The jails that hold each of the addresses; nothing if fail2ban does not answer. */
+export async function jailsHolding(client: string, addresses: readonly string[]): Promise<string[][]> {
+  const { exitCode, stdout } = await ask(client, ['banned', ...addresses]);
+  const lists =
+    exitCode === 0
+      ? [
+          ...stdout
+            .trim()
+            .slice(1, -1)
+            .matchAll(/\[([^\]]*)\]/g),
+        ]
+      : [];
+  return addresses.map((_, index) =>
+    [...(lists[index]?.[1] ?? '').matchAll(/'([^']*)'/g)].map(([, jail = '']) => jail),
+  );
+}
+
+/** How a jail uses banctl's action, undefined if it does not. */
+export async function jailAction(client: string, jail: string): Promise<JailAction | undefined> {
+  const { stdout } = await ask(client, ['get', jail, 'actions']);
+  if (!words(stdout.split('\n')[1] ?? '').includes(ACTION)) return undefined;
+  const property = async (name: string) => {
+    const { exitCode, stdout: value } = await ask(client, ['get', jail, 'action', ACTION, name]);
+    return exitCode === 0 ? value.trim() : '';
+  };
+  const holder = await property('jail');
+  // A nested tag is kept as it was written: <name>.
+  return {
+    jail,
+    holder: holder === '<name>' ? await property('name') : holder,
+    banlist: await property('banlist'),
+    bandir: await property('bandir'),
+    ipv6Prefix: await property('ipv6_prefix'),
+  };
+}
+
+function ask(client: string, args: readonly string[]): Promise<Outcome> {
+  return run(client, args, LIMIT);
+}
+
+function words(text: string): string[] {
+  return text.split(/[\s,]+/).filter((word) => word !== '');
+}
+
+function python(text: string): string {
+  return `'${text.replace(/[\\']/g, '\\$&')}'`;
+}

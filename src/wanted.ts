@@ -1,0 +1,38 @@
+import { type Address, isTooBroad, readAddress, widen } from './address.ts';
+import type { HeldBan } from './fail2ban.ts';
+import { findProtected, protectedRanges } from './protection.ts';
+import type { Settings } from './settings.ts';
+
+/** A ban that fail2ban holds and that may be in the list. */
+export interface WantedBan {
+  readonly address: Address;
+  readonly target: Address;
+  readonly since: number;
+  readonly until: number | null;
+}
+
+/**
+ * Sorts what fail2ban holds: it takes any text for an address, and bans what has been protected or put into
+ * `ignoreip` since. None of that may be banned.
+ */
+export function selectWanted(
+  held: readonly HeldBan[],
+  ignored: readonly string[],
+  settings: Pick<Settings, 'protect' | 'prefixes'>,
+): { wanted: WantedBan[]; refused: string[] } {
+  const ranges = [
+    ...protectedRanges(settings.protect),
+    ...ignored.flatMap((entry) => readAddress(entry) ?? []),
+  ];
+  const wanted: WantedBan[] = [];
+  const refused: string[] = [];
+  for (const { address: text, since, until } of held) {
+    const address = readAddress(text);
+    const target = address === undefined ? undefined : widen(address, settings.prefixes);
+    const isRefused =
+      target === undefined || isTooBroad(target) || findProtected(target, ranges) !== undefined;
+    if (isRefused || address === undefined) refused.push(text);
+    else wanted.push({ address, target, since, until });
+  }
+  return { wanted, refused };
+}

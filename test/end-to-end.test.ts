@@ -1,0 +1,661 @@
+// From a line in Apache's log to 403, and back to 200: real Apache, real fail2ban, and the kit's filter, jail, action and
+// snippet. All that counts is what visitors get.
+import assert from 'node:assert/strict';
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { type Apache, type ApacheOptions, kit, startApache } from './support/apache.ts';
+import { banctl, executable } from './support/banctl.ts';
+import { type Fail2ban, type Fail2banOptions, startFail2ban } from './support/fail2ban.ts';
+import { until } from './support/wait.ts';
+
+/** A way in which bans are enforced. */
+interface Way {
+  readonly name: string;
+  /** What goes into the site's configuration. */
+  readonly site: NonNullable<ApacheOptions['site']>;
+  /** For banctl called by hand. */
+  options(apache: Apache): string[];
+  /** The same for the action, as in a jail. */
+  parameters(apache: Apache): string;
+  /** What is kept of a ban; empty if there is none. */
+  record(apache: Apache, address: string): string;
+}
+
+const ways: readonly Way[] = [
+  {
+    name: 'the banlist',
+    site: kit('djangoapp-banlist.conf'),
+    options: ({ banlist, ctl }) => [`--banlist=${banlist}`, `--apachectl=${ctl}`],
+    parameters: ({ banlist, ctl }) => `banlist="${banlist}", apachectl="${ctl}"`,
+    record: (apache, address) => {
+      const lines = listOf(apache).split('\n');
+      const at = lines.indexOf(`Require not ip ${address}`);
+      return at === -1 ? '' : (lines[at - 1] ?? '');
+    },
+  },
+];
+
+const kitJail = 'djangoapp-admin-login';
+const ipv4 = '203.0.113.5';
+const ipv6 = '2001:db8::5';
+const both = [ipv4, ipv6];
+const neighbours = ['203.0.113.6', '2001:db8::6'];
+
+const listOf = ({ banlist }: Apache) => (existsSync(banlist) ? readFileSync(banlist, 'utf8') : '');
+
+/** What a visitor from there gets; ::1 and 127.0.0.0/8 are real, others come through a proxy. */
+function get(apache: Apache, from: string): Promise<number> {
+  return apache.get('/', from === '::1' ? { v6: true } : { from });
+}
+
+async function answers(apache: Apache, visitors: readonly string[]): Promise<Record<string, number>> {
+  const entries: [string, number][] = [];
+  for (const from of visitors) entries.push([from, await get(apache, from)]);
+  return Object.fromEntries(entries);
+}
+
+const all = (visitors: readonly string[], status: number) =>
+  Object.fromEntries(visitors.map((from) => [from, status]));
+
+/** Awaits that each of them gets this. */
+async function seen(apache: Apache, visitors: readonly string[], status: number, fail2ban?: Fail2ban) {
+  for (const from of visitors) {
+    await until(`${from} to get ${status}`, async () => (await get(apache, from)) === status, {
+      detail: () => `${listOf(apache)}\n${fail2ban?.log().split('\n').slice(-30).join('\n') ?? ''}`,
+    });
+  }
+}
+
+async function byHand(way: Way, apache: Apache, ...args: string[]) {
+  const { exitCode, stdout, stderr } = await banctl([...args, ...way.options(apache), '--reload-interval=0']);
+  assert.equal(exitCode, 0, `${args.join(' ')}: ${stdout}${stderr}`);
+  return stdout;
+}
+
+/** A jail that uses the shipped action. */
+function jail(name: string, action: string, more = ''): string {
+  return `[${name}]\nenabled = true\nfilter = ${kitJail}\nlogpath = DIR/access.log\naction = ${action}\n${more}\n`;
+}
+
+/** The action as in the shipped jail; every change waits for its reload. */
+function action(way: Way, apache: Apache, more = ''): string {
+  return `apache-banlist[jail=%(__name__)s, banctl="${executable}", reload_interval=0, ${way.parameters(apache)}${more}]`;
+}
+
+async function bans(fail2ban: Fail2ban, name: string, ...addresses: string[]) {
+  const { exitCode, stdout, stderr } = await fail2ban.client('set', name, 'banip', ...addresses);
+  assert.equal(exitCode, 0, stdout + stderr);
+}
+
+async function unbans(fail2ban: Fail2ban, name: string, ...addresses: string[]) {
+  const { exitCode, stdout, stderr } = await fail2ban.client('set', name, 'unbanip', ...addresses);
+  assert.equal(exitCode, 0, stdout + stderr);
+}
+
+/** Runs `work` with programs of these names and texts first in PATH. */
+async function withPrograms<T>(
+  dir: string,
+  programs: Record<string, string>,
+  work: () => Promise<T>,
+): Promise<T> {
+  const bin = join(dir, 'bin');
+  mkdirSync(bin, { recursive: true });
+  for (const [name, text] of Object.entries(programs)) {
+    writeFileSync(join(bin, name), `#!/bin/sh\n${text}\n`);
+    chmodSync(join(bin, name), 0o755);
+  }
+  const path = process.env.PATH;
+  process.env.PATH = `${bin}:${path}`;
+  try {
+    return await work();
+  } finally {
+    process.env.PATH = path;
+  }
+}
+
+/** Ends what was started, last first, also after a failed test. */
+class Servers {
+  readonly #started: AsyncDisposable[] = [];
+  async apache(options: ApacheOptions): Promise<Apache> {
+    const apache = await startApache(options);
+    this.#started.push(apache);
+    return apache;
+  }
+  async fail2ban(options: Fail2banOptions): Promise<Fail2ban> {
+    const fail2ban = await startFail2ban(options);
+    this.#started.push(fail2ban);
+    return fail2ban;
+  }
+  async end() {
+    for (const server of this.#started.splice(0).reverse()) await server[Symbol.asyncDispose]();
+  }
+}
+
+const places = [
+  { place: 'behind a proxy', remoteip: true, attackers: both, others: neighbours },
+  // Loopback is protected, so fail2ban calls banctl with --force here.
+  { place: 'direct', remoteip: false, attackers: ['127.0.0.5', '::1'], others: ['127.0.0.6'] },
+];
+
+/** The way from the log to the ban and back, with the shipped jail. */
+function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof places)[number]) {
+  suite(`failed logins ${place}, with the jail as shipped`, () => {
+    const servers = new Servers();
+    let apache: Apache;
+    let fail2ban: Fail2ban;
+    before(async () => {
+      apache = await servers.apache({ remoteip, site: way.site });
+      const program = join(apache.dir, 'banctl');
+      writeFileSync(program, `#!/bin/sh\nBANCTL_FORCE=${remoteip ? 0 : 1} exec "${executable}" "$@"\n`);
+      chmodSync(program, 0o755);
+      fail2ban = await servers.fail2ban({
+        stock: true,
+        jails: '',
+        jailFiles: [
+          `${kitJail}.local`,
+          [
+            'server.local',
+            `[${kitJail}]\nlogpath = ${apache.accessLog}
+             action = apache-banlist[jail=%(__name__)s, banctl="${program}", ${way.parameters(apache)}]\n`,
+          ],
+        ],
+      });
+    });
+    after(() => servers.end());
+
+    const visit = (from: string) => (from === '::1' ? { v6: true } : { from });
+    async function fail(from: string, times = 5) {
+      for (let time = 0; time < times; time += 1) {
+        const answer = ([200, 401, 403] as const)[time % 3] ?? 200;
+        assert.equal(await apache.login(answer, visit(from)), answer);
+      }
+    }
+
+    test('four failures and any number of successful logins ban nobody', async () => {
+      for (const from of attackers) await fail(from, 4);
+      for (const from of others) {
+        for (let time = 0; time < 9; time += 1) assert.equal(await apache.login(302, visit(from)), 302);
+      }
+      assert.deepEqual(await answers(apache, [...attackers, ...others]), all([...attackers, ...others], 200));
+    });
+
+    test('the fifth gets them refused, and nobody else', async () => {
+      for (const from of attackers) await fail(from, 1);
+      await seen(apache, attackers, 403, fail2ban);
+      assert.equal(await apache.login(302, visit(attackers[0] ?? '')), 403);
+      assert.deepEqual(await answers(apache, others), all(others, 200));
+      for (const from of attackers)
+        assert.match(way.record(apache, from), /djangoapp-admin-login .*: 5 failures$/);
+    });
+
+    test('fail2ban-client unbanip lets them in again', async () => {
+      await unbans(fail2ban, kitJail, ...attackers);
+      await seen(apache, attackers, 200, fail2ban);
+    });
+
+    test('when the ban time is over they are let in again', async () => {
+      await fail2ban.client('set', kitJail, 'bantime', '4');
+      for (const from of attackers) await fail(from);
+      await seen(apache, attackers, 403, fail2ban);
+      await seen(apache, attackers, 200, fail2ban);
+    });
+
+    test('banctl unban lets them in again', async () => {
+      await fail2ban.client('set', kitJail, 'bantime', '1h');
+      for (const from of attackers) await fail(from);
+      await seen(apache, attackers, 403, fail2ban);
+      await byHand(way, apache, 'unban', ...attackers);
+      assert.deepEqual(await answers(apache, attackers), all(attackers, 200));
+    });
+
+    test('fail2ban had nothing to complain of', () => {
+      assert.doesNotMatch(fail2ban.log(), / (ERROR|WARNING|CRITICAL) /);
+    });
+  });
+}
+
+/** What fail2ban can do to a ban. */
+function jails(way: Way) {
+  suite('two jails with one place for their bans', () => {
+    const servers = new Servers();
+    let apache: Apache;
+    let fail2ban: Fail2ban;
+    before(async () => {
+      apache = await servers.apache({ remoteip: true, site: way.site });
+      fail2ban = await servers.fail2ban({
+        jails: ['one', 'two'].map((name) => jail(name, action(way, apache))).join(''),
+      });
+    });
+    after(() => servers.end());
+
+    test('a ban of both ends with the second unban (the first unban lifted both)', async () => {
+      await bans(fail2ban, 'one', ...both);
+      await bans(fail2ban, 'two', ...both);
+      for (const address of both) {
+        await until('both holds', () => /one .*two /.test(way.record(apache, address)));
+      }
+      await unbans(fail2ban, 'one', ...both);
+      for (const address of both) {
+        await until('the first hold to go', () => !way.record(apache, address).includes(' one '));
+      }
+      await seen(apache, both, 403);
+      await unbans(fail2ban, 'two', ...both);
+      await seen(apache, both, 200, fail2ban);
+    });
+
+    test('unban --all lifts the bans of both families, each time', async () => {
+      for (let time = 0; time < 2; time += 1) {
+        await bans(fail2ban, 'one', ...both);
+        await bans(fail2ban, 'two', neighbours[0] ?? '');
+        await seen(apache, [...both, neighbours[0] ?? ''], 403, fail2ban);
+        await fail2ban.client('unban', '--all');
+        await seen(apache, [...both, neighbours[0] ?? ''], 200, fail2ban);
+      }
+    });
+
+    test('a stop lifts the bans of both families, a start brings them back, each time', async () => {
+      await bans(fail2ban, 'one', ...both);
+      for (let time = 0; time < 2; time += 1) {
+        await seen(apache, both, 403, fail2ban);
+        await fail2ban.stop();
+        assert.deepEqual(await answers(apache, both), all(both, 200));
+        await fail2ban.start();
+      }
+      await seen(apache, both, 403, fail2ban);
+      for (const address of both) {
+        assert.doesNotMatch(way.record(apache, address), /two/);
+        await unbans(fail2ban, 'one', address);
+      }
+      await seen(apache, both, 200, fail2ban);
+    });
+
+    test('a restored ban keeps its beginning and its end', async () => {
+      await bans(fail2ban, 'one', ipv4);
+      await seen(apache, [ipv4], 403, fail2ban);
+      const record = way.record(apache, ipv4);
+      assert.match(record, / since .* until /);
+      await fail2ban.stop();
+      await fail2ban.start();
+      await seen(apache, [ipv4], 403, fail2ban);
+      const times = (text: string) => / since \S+ until \S+/.exec(text)?.[0];
+      assert.equal(times(way.record(apache, ipv4)), times(record));
+      await unbans(fail2ban, 'one', ipv4);
+      await seen(apache, [ipv4], 200, fail2ban);
+    });
+
+    test('a range is banned and unbanned as a range', async () => {
+      const inside = ['198.51.100.128', '198.51.100.255', '2001:db8:7::', '2001:db8:7:0:ffff:ffff:ffff:ffff'];
+      const outside = [
+        '198.51.100.127',
+        '198.51.101.0',
+        '2001:db8:6:ffff:ffff:ffff:ffff:ffff',
+        '2001:db8:7:1::',
+      ];
+      await bans(fail2ban, 'one', '198.51.100.128/25', '2001:db8:7::/64');
+      await seen(apache, inside, 403, fail2ban);
+      assert.deepEqual(await answers(apache, outside), all(outside, 200));
+      await unbans(fail2ban, 'one', '198.51.100.128/25', '2001:db8:7::/64');
+      await seen(apache, inside, 200, fail2ban);
+    });
+
+    test('what is no address bans nobody and runs nothing', async () => {
+      const values = [
+        '1.2.3.999',
+        '203.0.113',
+        'localhost',
+        '0.0.0.0/0',
+        '203.0.113.7,203.0.113.8',
+        `"; touch ${fail2ban.dir}/ran #`,
+        `'; touch ${fail2ban.dir}/ran #`,
+        `$(touch ${fail2ban.dir}/ran)`,
+        `\`touch ${fail2ban.dir}/ran\``,
+        `x\ntouch ${fail2ban.dir}/ran`,
+        '--force',
+        '-',
+        '*',
+      ];
+      const from = fail2ban.log().length;
+      for (const value of values) await bans(fail2ban, 'one', value);
+      const failed = () => fail2ban.log().slice(from).split('Failed to execute ban').length - 1;
+      await until('each to fail', () => failed() === values.length, { detail: fail2ban.log });
+      await bans(fail2ban, 'one', ipv4);
+      await seen(apache, [ipv4], 403, fail2ban);
+      const rest = [...neighbours, '1.2.3.99', '203.0.113.0', '203.0.113.7', '203.0.113.8', '0.0.0.1'];
+      assert.deepEqual(await answers(apache, rest), all(rest, 200));
+      await unbans(fail2ban, 'one', ...values, ipv4);
+      await seen(apache, [ipv4], 200, fail2ban);
+      assert.ok(!existsSync(join(fail2ban.dir, 'ran')), 'a value was run');
+      const ask = await apache.ask('-t');
+      assert.equal(ask.exitCode, 0, ask.stderr);
+    });
+
+    test('a ban that ends while fail2ban is dead can be lifted by hand (the line stayed for ever)', async () => {
+      await fail2ban.client('set', 'one', 'bantime', '1');
+      await bans(fail2ban, 'one', ...both);
+      await until('the bans', () => both.every((address) => way.record(apache, address) !== ''));
+      await fail2ban.kill();
+      const [, end = ''] = / until (\S+):/.exec(way.record(apache, ipv6)) ?? [];
+      await until('the ban time to be over', () => Date.now() > Date.parse(end) + 1000);
+      await fail2ban.start();
+      assert.deepEqual(await fail2ban.banned('one'), []);
+      await byHand(way, apache, 'unban', ...both);
+      assert.deepEqual(await answers(apache, both), all(both, 200));
+      assert.deepEqual(
+        both.map((address) => way.record(apache, address)),
+        ['', ''],
+      );
+    });
+  });
+
+  test('a ban that bantime.increment makes longer has its new end', async () => {
+    await using apache = await startApache({ remoteip: true, site: way.site });
+    // fail2ban tells it at once if it is longer by less than five seconds.
+    const increment = 'bantime = 600\nbantime.increment = true\nbantime.formula = ban.Time + 4 * ban.Count';
+    await using fail2ban = await startFail2ban({ jails: jail('one', action(way, apache), increment) });
+    await bans(fail2ban, 'one', ...both);
+    await seen(apache, both, 403, fail2ban);
+    const seconds = (address: string) => {
+      const [, since = '', end = ''] = / since (\S+) until (\S+Z)/.exec(way.record(apache, address)) ?? [];
+      return (Date.parse(end) - Date.parse(since)) / 1000;
+    };
+    for (const address of both) {
+      await until(
+        `the end of ${address}, now ${seconds(address)}, to be later`,
+        () => seconds(address) > 600,
+      );
+    }
+    assert.deepEqual(await answers(apache, both), all(both, 403));
+    await unbans(fail2ban, 'one', ...both);
+    await seen(apache, both, 200, fail2ban);
+  });
+
+  test('a proxy without mod_remoteip is not banned: everyone would get 403', async () => {
+    await using apache = await startApache({ site: way.site });
+    await using fail2ban = await startFail2ban({
+      jails: jail('one', action(way, apache), `logpath = ${apache.accessLog}`).replace(
+        'logpath = DIR/access.log\n',
+        '',
+      ),
+    });
+    for (let time = 0; time < 5; time += 1) {
+      assert.equal(await apache.login(200), 200);
+      assert.equal(await apache.login(200, { v6: true }), 200);
+    }
+    for (const address of ['127.0.0.1', '::1']) {
+      await fail2ban.awaitLog(new RegExp(`${address} is protected`));
+    }
+    assert.deepEqual(await answers(apache, ['127.0.0.1', '::1']), all(['127.0.0.1', '::1'], 200));
+  });
+
+  test('a burst of bans costs few reloads, and leaves nobody out (each ban had its own)', async () => {
+    await using apache = await startApache({ remoteip: true, site: way.site });
+    await using fail2ban = await startFail2ban({
+      jails: jail('one', action(way, apache).replace('reload_interval=0', 'reload_interval=1')),
+    });
+    const burst = Array.from({ length: 20 }, (_, index) => `203.0.113.${index + 1}`);
+    await bans(fail2ban, 'one', ...burst);
+    await seen(apache, burst, 403, fail2ban);
+    const reloads = apache.reloads();
+    assert.ok(reloads <= 5, `${reloads} reloads`);
+    await fail2ban.stop();
+    await seen(apache, burst, 200);
+    assert.ok(apache.reloads() <= reloads + 2, `${apache.reloads() - reloads} reloads for one stop`);
+  });
+}
+
+/** The jail lines of the shell days. */
+function shellDays(way: Way) {
+  const lines = {
+    'name and banlist': (apache: Apache) => `apache-banlist[name=djangoapp, banlist=${apache.banlist}]`,
+    'name, banlist and apache_reload_cmd': (apache: Apache) =>
+      `apache-banlist[name=djangoapp, banlist=${apache.banlist}, apache_reload_cmd="reload-apache now"]`,
+  };
+  for (const [what, line] of Object.entries(lines)) {
+    test(`the jail line of the shell days works as it stands: ${what}`, async () => {
+      await using apache = await startApache({ remoteip: true, site: way.site });
+      const programs = {
+        banctl: `exec "${executable}" "$@"`,
+        apache2ctl: `exec ${apache.ctl} "$@"`,
+        'reload-apache': `touch "${apache.dir}/called-$1"; exec ${apache.ctl} -k graceful`,
+      };
+      await using fail2ban = await withPrograms(apache.dir, programs, () =>
+        startFail2ban({ jails: jail('django', line(apache)) }),
+      );
+      await bans(fail2ban, 'django', ...both);
+      await seen(apache, both, 403, fail2ban);
+      assert.deepEqual(await answers(apache, neighbours), all(neighbours, 200));
+      await unbans(fail2ban, 'django', ...both);
+      await seen(apache, both, 200, fail2ban);
+      assert.doesNotMatch(fail2ban.log(), / ERROR /);
+      assert.equal(existsSync(join(apache.dir, 'called-now')), what.includes('reload'));
+    });
+  }
+}
+
+/** Somebody else's mistake in Apache's configuration. */
+function brokenConfiguration(way: Way) {
+  suite("while Apache's configuration is broken by somebody else", () => {
+    const servers = new Servers();
+    let apache: Apache;
+    let fail2ban: Fail2ban;
+    let config: string;
+    const later = '203.0.113.9';
+    before(async () => {
+      apache = await servers.apache({ remoteip: true, site: way.site });
+      config = readFileSync(apache.config, 'utf8');
+      const logger = { logger: `printf '%s\\n' "$*" >> "${apache.dir}/syslog"` };
+      fail2ban = await withPrograms(apache.dir, logger, () =>
+        servers.fail2ban({ jails: jail('one', action(way, apache)), debug: true }),
+      );
+      await bans(fail2ban, 'one', '203.0.113.100');
+      await seen(apache, ['203.0.113.100'], 403, fail2ban);
+      writeFileSync(apache.config, `${config}\nNonsense On\n`);
+    });
+    after(() => servers.end());
+    const syslog = () => {
+      const file = join(apache.dir, 'syslog');
+      return existsSync(file) ? readFileSync(file, 'utf8') : '';
+    };
+
+    test('a ban counts as one for fail2ban, syslog is told why, and Apache serves on', async () => {
+      await bans(fail2ban, 'one', ...both);
+      for (const address of both) {
+        await until('the ban', () => way.record(apache, address) !== '', { detail: fail2ban.log });
+      }
+      await until('two complaints', () => syslog().split('\n').length > 2);
+      assert.match(syslog(), /^-t banctl -p daemon\.err -- .*apache was not reloaded: .*Nonsense/m);
+      assert.doesNotMatch(fail2ban.log(), / ERROR /);
+      assert.ok(apache.running());
+      assert.equal(await get(apache, neighbours[0] ?? ''), 200);
+      assert.equal(await get(apache, '203.0.113.100'), 403);
+    });
+
+    test('fail2ban lifts such a ban as any other', async () => {
+      await unbans(fail2ban, 'one', ipv6);
+      await until('no record', () => way.record(apache, ipv6) === '', { detail: fail2ban.log });
+      assert.notEqual(way.record(apache, ipv4), '');
+      assert.doesNotMatch(fail2ban.log(), / ERROR /);
+    });
+
+    test('once it is mended, the next call makes up for it', async () => {
+      writeFileSync(apache.config, config);
+      await bans(fail2ban, 'one', later);
+      await seen(apache, [later, ipv4], 403, fail2ban);
+      assert.equal(await get(apache, ipv6), 200);
+      await unbans(fail2ban, 'one', later, ipv4);
+      await seen(apache, [later, ipv4], 200, fail2ban);
+    });
+  });
+}
+
+/** An address as it may be given, who is banned by it, and who comes next to them. */
+type Spelling = [given: string, canonical: string, banned: string[], free: string[]];
+
+const spellings: Spelling[] = [
+  ['203.0.113.20', '203.0.113.20', ['203.0.113.20', '::ffff:203.0.113.20'], ['203.0.113.19', '203.0.113.21']],
+  ['203.0.113.24/32', '203.0.113.24', ['203.0.113.24'], ['203.0.113.23', '203.0.113.25']],
+  ['203.0.113.31/31', '203.0.113.30/31', ['203.0.113.30', '203.0.113.31'], ['203.0.113.29', '203.0.113.32']],
+  [
+    '198.51.100.77/26',
+    '198.51.100.64/26',
+    ['198.51.100.64', '198.51.100.127'],
+    ['198.51.100.63', '198.51.100.128'],
+  ],
+  ['192.0.2.1/24', '192.0.2.0/24', ['192.0.2.0', '192.0.2.255'], ['192.0.1.255', '192.0.3.0']],
+  ['::ffff:203.0.113.40', '203.0.113.40', ['203.0.113.40'], ['203.0.113.39', '203.0.113.41']],
+  ['::FFFF:cb00:712c', '203.0.113.44', ['203.0.113.44'], ['203.0.113.43', '203.0.113.45']],
+  ['0:0:0:0:0:ffff:203.0.113.48', '203.0.113.48', ['203.0.113.48'], ['203.0.113.47', '203.0.113.49']],
+  [
+    '::ffff:203.0.113.53/127',
+    '203.0.113.52/31',
+    ['203.0.113.52', '203.0.113.53'],
+    ['203.0.113.51', '203.0.113.54'],
+  ],
+  [
+    '::203.0.113.60',
+    '::203.0.113.60',
+    ['::203.0.113.60'],
+    ['203.0.113.60', '::203.0.113.59', '::203.0.113.61'],
+  ],
+  ['::cb00:7140', '::203.0.113.64', ['::203.0.113.64'], ['203.0.113.64', '::203.0.113.63', '::203.0.113.65']],
+  ['::2', '::2', ['::2'], ['::3', '0.0.0.2']],
+  ['::8000', '::8000', ['::8000'], ['::7fff', '::8001']],
+  [
+    '2002:cb00:7105::1',
+    '2002:cb00:7105::1',
+    ['2002:cb00:7105::1'],
+    ['203.0.113.5', '2002:cb00:7105::', '2002:cb00:7105::2'],
+  ],
+  [
+    '64:ff9b::203.0.113.70',
+    '64:ff9b::cb00:7146',
+    ['64:ff9b::203.0.113.70'],
+    ['203.0.113.70', '64:ff9b::cb00:7145', '64:ff9b::cb00:7147'],
+  ],
+  ['2001:db8::20', '2001:db8::20', ['2001:db8::20'], ['2001:db8::1f', '2001:db8::21']],
+  ['2001:DB8::AbCd', '2001:db8::abcd', ['2001:db8::abcd'], ['2001:db8::abcc', '2001:db8::abce']],
+  [
+    '2001:0db8:0000:0000:0000:0000:0000:0030',
+    '2001:db8::30',
+    ['2001:db8::30'],
+    ['2001:db8::2f', '2001:db8::31'],
+  ],
+  ['2001:db8::0:0:40', '2001:db8::40', ['2001:db8::40'], ['2001:db8::3f', '2001:db8::41']],
+  [
+    '2001:db8::1:2:3:4:5',
+    '2001:db8:0:1:2:3:4:5',
+    ['2001:db8:0:1:2:3:4:5'],
+    ['2001:db8:0:1:2:3:4:4', '2001:db8:0:1:2:3:4:6'],
+  ],
+  [
+    '2001:db8:0:1:0:2:0:3',
+    '2001:db8:0:1:0:2:0:3',
+    ['2001:db8:0:1:0:2:0:3'],
+    ['2001:db8:0:1:0:2:0:2', '2001:db8:0:1:0:2:0:4'],
+  ],
+  [
+    '2001:db8:0:0:1:0:0:1',
+    '2001:db8::1:0:0:1',
+    ['2001:db8:0:0:1::1'],
+    ['2001:db8::1:0:0:0', '2001:db8::1:0:0:2'],
+  ],
+  ['2001:db8:0:2:0:0:0:1', '2001:db8:0:2::1', ['2001:db8:0:2::1'], ['2001:db8:0:2::', '2001:db8:0:2::2']],
+  [
+    '2001:db8:3:4:5:6:7:0',
+    '2001:db8:3:4:5:6:7:0',
+    ['2001:db8:3:4:5:6:7::'],
+    ['2001:db8:3:4:5:6:6:ffff', '2001:db8:3:4:5:6:7:1'],
+  ],
+  ['0:2:3:4:5:6:7:8', '0:2:3:4:5:6:7:8', ['::2:3:4:5:6:7:8'], ['::2:3:4:5:6:7:7', '::2:3:4:5:6:7:9']],
+  [
+    '2001:db8:9::/128',
+    '2001:db8:9::',
+    ['2001:db8:9::'],
+    ['2001:db8:8:ffff:ffff:ffff:ffff:ffff', '2001:db8:9::1'],
+  ],
+  [
+    '2001:db8:a::51/127',
+    '2001:db8:a::50/127',
+    ['2001:db8:a::50', '2001:db8:a::51'],
+    ['2001:db8:a::4f', '2001:db8:a::52'],
+  ],
+  [
+    '2001:db8:b:1::ffff/64',
+    '2001:db8:b:1::/64',
+    ['2001:db8:b:1::', '2001:db8:b:1:ffff:ffff:ffff:ffff'],
+    ['2001:db8:b:0:ffff:ffff:ffff:ffff', '2001:db8:b:2::'],
+  ],
+  [
+    '2001:db8:c:7f::/57',
+    '2001:db8:c::/57',
+    ['2001:db8:c::', '2001:db8:c:7f:ffff:ffff:ffff:ffff'],
+    ['2001:db8:b:ffff:ffff:ffff:ffff:ffff', '2001:db8:c:80::'],
+  ],
+  [
+    '2001:db8:d:7::203.0.113.80/100',
+    '2001:db8:d:7::/100',
+    ['2001:db8:d:7::', '2001:db8:d:7::fff:ffff'],
+    ['2001:db8:d:6:ffff:ffff:ffff:ffff', '2001:db8:d:7::1000:0'],
+  ],
+];
+
+function addresses(way: Way) {
+  suite('each accepted spelling of an address', () => {
+    const servers = new Servers();
+    let apache: Apache;
+    before(async () => {
+      const printed = 'Header always set X-Address "expr=%{REMOTE_ADDR}"';
+      const site = typeof way.site === 'function' ? way.site : () => String(way.site);
+      apache = await servers.apache({ remoteip: true, site: (dir) => `${site(dir)}\n${printed}` });
+      for (const [given, canonical] of spellings) {
+        const said = await byHand(way, apache, 'ban', '--no-reload', given);
+        assert.match(said, new RegExp(`^${canonical} banned\n`), given);
+      }
+      await byHand(way, apache, 'reload');
+    });
+    after(() => servers.end());
+
+    for (const [given, canonical, banned, free] of spellings) {
+      test(`${given} bans ${canonical} and nobody else`, async () => {
+        assert.deepEqual(await answers(apache, banned), all(banned, 403));
+        assert.deepEqual(await answers(apache, free), all(free, 200));
+        if (!canonical.includes('/')) {
+          const { headers } = await apache.request('/', { from: given.replace(/\/.*/, '') });
+          assert.equal(headers['x-address'], canonical, 'what Apache prints');
+        }
+      });
+    }
+
+    test('an unban in the same spelling lets them all in again', async () => {
+      await byHand(way, apache, 'unban', ...spellings.map(([given]) => given));
+      const visitors = spellings.flatMap(([, , banned]) => banned);
+      assert.deepEqual(await answers(apache, visitors), all(visitors, 200));
+      assert.equal(listOf(apache), '');
+    });
+  });
+}
+
+for (const way of ways) {
+  suite(`bans by ${way.name}`, () => {
+    for (const place of places) failedLogins(way, place);
+    jails(way);
+    shellDays(way);
+    brokenConfiguration(way);
+    addresses(way);
+  });
+}
