@@ -135,3 +135,10 @@ function describe(command: string, outcome: Outcome, limit: number): string {
   const said = (outcome.stderr.trim() || outcome.stdout.trim()).split('\n').slice(0, 2).join(' ');
   return `${command} failed${outcome.exitCode === undefined ? '' : ` with exit code ${outcome.exitCode}`}: ${said || 'it says nothing'}`;
 }
+
+/** The files that the configuration reads (`-t -D DUMP_INCLUDES`), undefined if it cannot be asked. */
+export async function includedFiles(apachectl: string | undefined): Promise<string[] | undefined> {
+  const { outcome } = await callControl(apachectl, ['-t', '-D', 'DUMP_INCLUDES'], TEST_LIMIT);
+  if (outcome.exitCode !== 0) return undefined;
+  return [...outcome.stdout.matchAll(/^ *\((?:\*|\d+)\) (.+)$/gm)].map((match) => match[1] ?? '');
+}

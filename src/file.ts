@@ -91,14 +91,14 @@ export function statFile(path: string): { version: FileVersion; modified: number
 /**
  * Replaces a file by one that holds `pieces`, in one step: readers see the old or the new text, whole, also after
  * a crash or on a full disk. Mode and owner stay; a new file gets `mode`. With `durable`, the file and its
- * directory are on the disk when this returns.
+ * directory are on the disk when this returns. Without a lock, the last of two writers wins.
  *
  * @throws LockLost if the lock was taken over meanwhile; BanctlError cannotWrite
  */
 export function replaceFile(
   path: string,
   pieces: readonly Uint8Array[],
-  { lock, durable = true, mode = 0o644 }: { lock: Lock; durable?: boolean; mode?: number },
+  { lock, durable = true, mode = 0o644 }: { lock: Lock | undefined; durable?: boolean; mode?: number },
 ): FileVersion {
   const existing = statSync(path, { bigint: true, throwIfNoEntry: false });
   try {
@@ -107,7 +107,7 @@ export function replaceFile(
       mode: existing === undefined ? mode : Number(existing.mode) & 0o7777,
       fsync: durable,
       tmpfileCreated(temporary) {
-        lock.registerTemporary(temporary);
+        lock?.registerTemporary(temporary);
         writeWhole(temporary, pieces);
       },
     });

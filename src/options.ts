@@ -10,6 +10,7 @@ export const COMMANDS = {
   sync: { operands: '', describe: "make a jail's holds equal to what fail2ban holds" },
   list: { operands: '', describe: 'show every ban: held by whom, since when, for how long, and why' },
   explain: { operands: 'ADDRESS', describe: 'say whether and why an address is refused' },
+  audit: { operands: '', describe: 'check the list, fail2ban and Apache against each other; --fix repairs' },
   reload: { operands: '', describe: 'make Apache load the list, if it has not; with --force in any case' },
 } as const satisfies Record<string, { operands: string; describe: string }>;
 
@@ -29,7 +30,7 @@ interface Option {
 
 const ALL = Object.keys(COMMANDS) as CommandName[];
 const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush', 'sync'];
-const RELOADING: readonly CommandName[] = [...CHANGING, 'reload'];
+const RELOADING: readonly CommandName[] = [...CHANGING, 'audit', 'reload'];
 
 export const OPTIONS = {
   banlist: {
@@ -66,7 +67,7 @@ export const OPTIONS = {
     kind: 'values',
     placeholder: 'CIDR',
     describe: 'never ban these; @FILE reads a list of them, or the ip-ranges.json of AWS',
-    commands: ['ban', 'sync'],
+    commands: ['ban', 'sync', 'audit'],
   },
   force: {
     kind: 'flag',
@@ -78,14 +79,14 @@ export const OPTIONS = {
     placeholder: 'N',
     default: '32',
     describe: 'widen each banned IPv4 address to this prefix',
-    commands: ['ban', 'sync'],
+    commands: ['ban', 'sync', 'audit'],
   },
   'ipv6-prefix': {
     kind: 'value',
     placeholder: 'N',
     default: '128',
     describe: 'widen each banned IPv6 address to this prefix',
-    commands: ['ban', 'sync'],
+    commands: ['ban', 'sync', 'audit'],
   },
   apachectl: {
     kind: 'value',
@@ -138,9 +139,20 @@ export const OPTIONS = {
     placeholder: 'CMD',
     default: 'fail2ban-client',
     describe: 'how fail2ban is asked and told',
-    commands: ['unban', 'flush', 'sync'],
+    commands: ['unban', 'flush', 'sync', 'audit'],
   },
-  'no-fail2ban': { kind: 'flag', describe: 'neither ask nor tell fail2ban', commands: ['unban', 'flush'] },
+  'no-fail2ban': {
+    kind: 'flag',
+    describe: 'neither ask nor tell fail2ban',
+    commands: ['unban', 'flush', 'audit'],
+  },
+  fix: { kind: 'flag', describe: 'repair what cannot hurt', commands: ['audit'] },
+  prometheus: {
+    kind: 'value',
+    placeholder: 'FILE',
+    describe: "write the result as metrics too, for node_exporter's textfile collector",
+    commands: ['audit'],
+  },
   'dry-run': { kind: 'flag', describe: 'say what would change, change nothing', commands: RELOADING },
   json: { kind: 'flag', describe: 'one JSON document on standard output', commands: ALL },
   config: {

@@ -57,9 +57,14 @@ export function print(line: string): void {
   write(STANDARD_OUTPUT, `${line}\n`);
 }
 
-/** A line on standard error; what it quotes from other programs is cut to one line without control characters. */
+/** A line on standard error. */
 export function warn(message: string): void {
-  write(STANDARD_ERROR, `banctl: ${message.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim()}\n`);
+  write(STANDARD_ERROR, `banctl: ${printable(message)}\n`);
+}
+
+/** One line without control characters: what comes from logs and lists must not move a terminal's cursor. */
+export function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
 }
 
 /** Node's own streams would take a tenth of a ban's time to load. */

@@ -34,6 +34,10 @@ export interface Settings {
   readonly fail2banDatabase: string;
   readonly fail2banClient: string;
   readonly asksFail2ban: boolean;
+  readonly fix: boolean;
+  readonly prometheus: string | undefined;
+  /** The configuration file, which need not exist. */
+  readonly config: string;
   readonly dryRun: boolean;
   readonly json: boolean;
 }
@@ -83,6 +87,9 @@ export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings 
     fail2banDatabase: value('fail2ban-db') ?? OPTIONS['fail2ban-db'].default,
     fail2banClient: value('fail2ban-client') ?? OPTIONS['fail2ban-client'].default,
     asksFail2ban: !flag('no-fail2ban'),
+    fix: flag('fix'),
+    prometheus: value('prometheus'),
+    config: configPath(given, env).path,
     dryRun: flag('dry-run'),
     json: flag('json'),
   };
@@ -137,15 +144,19 @@ function readEnvironment(env: NodeJS.ProcessEnv): Given {
   return withoutEmpty(given);
 }
 
+function configPath(given: Given, env: NodeJS.ProcessEnv): { path: string; isNamed: boolean } {
+  const [named] = Array.isArray(given.config) ? given.config.slice(-1) : [];
+  const path = named || env.BANCTL_CONFIG;
+  return { path: resolve(path || OPTIONS.config.default), isNamed: Boolean(path) };
+}
+
 function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {
-  const [named = env.BANCTL_CONFIG ?? ''] =
-    given.config === undefined || given.config === true ? [] : given.config.slice(-1);
-  const path = resolve(named || OPTIONS.config.default);
+  const { path, isNamed } = configPath(given, env);
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    if (systemCode(error) === 'ENOENT' && named === '') return {};
+    if (systemCode(error) === 'ENOENT' && !isNamed) return {};
     throw new BanctlError(
       EXIT.notUnderstood,
       `cannot read the configuration ${path}: ${systemCode(error) ?? String(error)}`,

@@ -48,7 +48,7 @@ export function showTable(bans: readonly ReportedBan[]): void {
 export function reloadLine({ isPending, reloadError }: Report): string[] {
   if (!isPending) return [];
   const why = reloadError === null ? '' : `; the last reload failed: ${reloadError}`;
-  return [`apache has not loaded the list as it is${why}`];
+  return [`apache is not known to have loaded the list as it is${why}`];
 }
 
 export function describeHold(hold: Hold): string {

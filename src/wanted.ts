@@ -1,4 +1,5 @@
 import { type Address, isTooBroad, readAddress, widen } from './address.ts';
+import type { Change } from './banlist/change.ts';
 import type { HeldBan } from './fail2ban.ts';
 import { findProtected, protectedRanges } from './protection.ts';
 import type { Settings } from './settings.ts';
@@ -35,4 +36,14 @@ export function selectWanted(
     else wanted.push({ address, target, since, until });
   }
   return { wanted, refused };
+}
+
+/** The change that puts a ban into the list as fail2ban holds it. */
+export function addition(holder: string, { address, target, since, until }: WantedBan): Change {
+  const duration = until === null ? null : until - since;
+  return {
+    verb: 'add',
+    target: target.text,
+    hold: { holder, address: address.text, since, duration, reason: null },
+  };
 }

@@ -1,21 +1,7 @@
 // From a line in Apache's log to 403, and back to 200: real Apache, real fail2ban, and the kit's filter, jail, action and
 // snippet. All that counts is what visitors get.
 import assert from 'node:assert/strict';
-import {
-  appendFileSync,
-  chmodSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { type Apache, type ApacheOptions, kit, startApache } from './support/apache.ts';
@@ -107,25 +93,22 @@ async function unbans(fail2ban: Fail2ban, name: string, ...addresses: string[]) 
   assert.equal(exitCode, 0, stdout + stderr);
 }
 
-/** Runs `work` with programs of these names and texts first in PATH. */
-async function withPrograms<T>(
-  dir: string,
-  programs: Record<string, string>,
-  work: () => Promise<T>,
-): Promise<T> {
+/** Starts a server with programs of these names and texts first in its PATH. */
+function withPrograms<T>(dir: string, programs: Record<string, string>, start: () => Promise<T>): Promise<T> {
   const bin = join(dir, 'bin');
   mkdirSync(bin, { recursive: true });
-  for (const [name, text] of Object.entries(programs)) {
-    writeFileSync(join(bin, name), `#!/bin/sh\n${text}\n`);
-    chmodSync(join(bin, name), 0o755);
-  }
+  for (const [name, text] of Object.entries(programs)) writeProgram(join(bin, name), text);
   const path = process.env.PATH;
   process.env.PATH = `${bin}:${path}`;
-  try {
-    return await work();
-  } finally {
-    process.env.PATH = path;
-  }
+  const started = start(); // which spawns it at once: other tests go on meanwhile
+  process.env.PATH = path;
+  return started;
+}
+
+function writeProgram(path: string, text: string): string {
+  writeFileSync(path, `#!/bin/sh\n${text}\n`);
+  chmodSync(path, 0o755);
+  return path;
 }
 
 /** Ends what was started, last first, also after a failed test. */
@@ -152,6 +135,12 @@ const places = [
   { place: 'direct', remoteip: false, attackers: ['127.0.0.5', '::1'], others: ['127.0.0.6'] },
 ];
 
+/** Beginning and end of the first hold, in seconds. */
+function timesIn(record: string): number[] {
+  const [, ...times] = / since (\S+Z) until (\S+Z)/.exec(record) ?? [];
+  return times.map((time) => Date.parse(time) / 1000);
+}
+
 /** The way from the log to the ban and back, with the shipped jail. */
 function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof places)[number]) {
   suite(`failed logins ${place}, with the jail as shipped`, () => {
@@ -160,9 +149,10 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
     let fail2ban: Fail2ban;
     before(async () => {
       apache = await servers.apache({ remoteip, site: way.site });
-      const program = join(apache.dir, 'banctl');
-      writeFileSync(program, `#!/bin/sh\nBANCTL_FORCE=${remoteip ? 0 : 1} exec "${executable}" "$@"\n`);
-      chmodSync(program, 0o755);
+      const program = writeProgram(
+        join(apache.dir, 'banctl'),
+        `BANCTL_FORCE=${remoteip ? 0 : 1} exec "${executable}" "$@"`,
+      );
       fail2ban = await servers.fail2ban({
         stock: true,
         jails: '',
@@ -170,8 +160,7 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
           `${kitJail}.local`,
           [
             'server.local',
-            `[${kitJail}]\nlogpath = ${apache.accessLog}
-             action = apache-banlist[jail=%(__name__)s, banctl="${program}", ${way.parameters(apache)}]\n`,
+            `[${kitJail}]\nlogpath = ${apache.accessLog}\naction = apache-banlist[jail=%(__name__)s, banctl="${program}", ${way.parameters(apache)}]\n`,
           ],
         ],
       });
@@ -215,12 +204,15 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
       await seen(apache, attackers, 200, fail2ban);
     });
 
-    test('banctl unban lets them in again', async () => {
+    test('banctl unban lets them in again, and the next five failures get them refused again', async () => {
       await fail2ban.client('set', kitJail, 'bantime', '1h');
-      for (const from of attackers) await fail(from);
-      await seen(apache, attackers, 403, fail2ban);
-      await byHand(way, apache, 'unban', ...attackers);
-      assert.deepEqual(await answers(apache, attackers), all(attackers, 200));
+      for (let time = 0; time < 2; time += 1) {
+        for (const from of attackers) await fail(from);
+        await seen(apache, attackers, 403, fail2ban);
+        await byHand(way, apache, 'unban', ...attackers, `--fail2ban-client=${fail2ban.clientCommand}`);
+        assert.deepEqual(await answers(apache, attackers), all(attackers, 200));
+        assert.deepEqual(await fail2ban.banned(kitJail), []);
+      }
     });
 
     test('fail2ban had nothing to complain of', () => {
@@ -237,6 +229,8 @@ function jails(way: Way) {
     let fail2ban: Fail2ban;
     before(async () => {
       apache = await servers.apache({ remoteip: true, site: way.site });
+      // For the test with commands in place of addresses, which may hold no slash.
+      process.env.RAN = join(apache.dir, 'ran');
       fail2ban = await servers.fail2ban({
         jails: ['one', 'two'].map((name) => jail(name, action(way, apache))).join(''),
       });
@@ -292,8 +286,13 @@ function jails(way: Way) {
       await fail2ban.stop();
       await fail2ban.start();
       await seen(apache, [ipv4], 403, fail2ban);
-      const times = (text: string) => / since \S+ until \S+/.exec(text)?.[0];
-      assert.equal(times(way.record(apache, ipv4)), times(record));
+      const [since = 0, end = 0] = timesIn(record);
+      const [sinceNow = 0, endNow = 0] = timesIn(way.record(apache, ipv4));
+      // fail2ban rounds the time for its database.
+      assert.ok(
+        Math.abs(sinceNow - since) <= 1 && endNow - sinceNow === end - since,
+        way.record(apache, ipv4),
+      );
       await unbans(fail2ban, 'one', ipv4);
       await seen(apache, [ipv4], 200, fail2ban);
     });
@@ -318,13 +317,14 @@ function jails(way: Way) {
         '1.2.3.999',
         '203.0.113',
         'localhost',
+        'all',
         '0.0.0.0/0',
         '203.0.113.7,203.0.113.8',
-        `"; touch ${fail2ban.dir}/ran #`,
-        `'; touch ${fail2ban.dir}/ran #`,
-        `$(touch ${fail2ban.dir}/ran)`,
-        `\`touch ${fail2ban.dir}/ran\``,
-        `x\ntouch ${fail2ban.dir}/ran`,
+        '"; touch "$RAN" #',
+        '\'; touch "$RAN" #',
+        '$(touch "$RAN")',
+        '`touch "$RAN"`',
+        'x\ntouch "$RAN"',
         '--force',
         '-',
         '*',
@@ -339,7 +339,7 @@ function jails(way: Way) {
       assert.deepEqual(await answers(apache, rest), all(rest, 200));
       await unbans(fail2ban, 'one', ...values, ipv4);
       await seen(apache, [ipv4], 200, fail2ban);
-      assert.ok(!existsSync(join(fail2ban.dir, 'ran')), 'a value was run');
+      assert.ok(!existsSync(join(apache.dir, 'ran')), 'a value was run');
       const ask = await apache.ask('-t');
       assert.equal(ask.exitCode, 0, ask.stderr);
     });
@@ -349,11 +349,11 @@ function jails(way: Way) {
       await bans(fail2ban, 'one', ...both);
       await until('the bans', () => both.every((address) => way.record(apache, address) !== ''));
       await fail2ban.kill();
-      const [, end = ''] = / until (\S+):/.exec(way.record(apache, ipv6)) ?? [];
-      await until('the ban time to be over', () => Date.now() > Date.parse(end) + 1000);
+      const [, end = 0] = timesIn(way.record(apache, ipv6));
+      await until('the ban time to be over', () => Date.now() / 1000 > end + 1);
       await fail2ban.start();
       assert.deepEqual(await fail2ban.banned('one'), []);
-      await byHand(way, apache, 'unban', ...both);
+      await byHand(way, apache, 'unban', ...both, `--fail2ban-client=${fail2ban.clientCommand}`);
       assert.deepEqual(await answers(apache, both), all(both, 200));
       assert.deepEqual(
         both.map((address) => way.record(apache, address)),
@@ -364,20 +364,22 @@ function jails(way: Way) {
 
   test('a ban that bantime.increment makes longer has its new end', async () => {
     await using apache = await startApache({ remoteip: true, site: way.site });
-    // fail2ban tells it at once if it is longer by less than five seconds.
-    const increment = 'bantime = 600\nbantime.increment = true\nbantime.formula = ban.Time + 4 * ban.Count';
+    // Those who come again; fail2ban tells it at once if it is longer by less than five seconds.
+    const increment = 'bantime = 600\nbantime.increment = true\nbantime.formula = ban.Time + 4';
     await using fail2ban = await startFail2ban({ jails: jail('one', action(way, apache), increment) });
+    const length = (address: string) => {
+      const [since = 0, end = 0] = timesIn(way.record(apache, address));
+      return end - since;
+    };
     await bans(fail2ban, 'one', ...both);
     await seen(apache, both, 403, fail2ban);
-    const seconds = (address: string) => {
-      const [, since = '', end = ''] = / since (\S+) until (\S+Z)/.exec(way.record(apache, address)) ?? [];
-      return (Date.parse(end) - Date.parse(since)) / 1000;
-    };
+    await unbans(fail2ban, 'one', ...both);
+    await seen(apache, both, 200, fail2ban);
+    await bans(fail2ban, 'one', ...both);
     for (const address of both) {
-      await until(
-        `the end of ${address}, now ${seconds(address)}, to be later`,
-        () => seconds(address) > 600,
-      );
+      await until(`${address} to be banned for longer`, () => length(address) === 604, {
+        detail: fail2ban.log,
+      });
     }
     assert.deepEqual(await answers(apache, both), all(both, 403));
     await unbans(fail2ban, 'one', ...both);
@@ -429,7 +431,7 @@ function shellDays(way: Way) {
     test(`the jail line of the shell days works as it stands: ${what}`, async () => {
       await using apache = await startApache({ remoteip: true, site: way.site });
       const programs = {
-        banctl: `exec "${executable}" "$@"`,
+        banctl: `BANCTL_RELOAD_INTERVAL=0 exec "${executable}" "$@"`,
         apache2ctl: `exec ${apache.ctl} "$@"`,
         'reload-apache': `touch "${apache.dir}/called-$1"; exec ${apache.ctl} -k graceful`,
       };
@@ -477,8 +479,8 @@ function brokenConfiguration(way: Way) {
       for (const address of both) {
         await until('the ban', () => way.record(apache, address) !== '', { detail: fail2ban.log });
       }
-      await until('two complaints', () => syslog().split('\n').length > 2);
-      assert.match(syslog(), /^-t banctl -p daemon\.err -- .*apache was not reloaded: .*Nonsense/m);
+      await until('two complaints', () => syslog().split('-t banctl').length === 3);
+      assert.match(syslog(), /^-t banctl -p daemon\.err -- .*apache was not reloaded: .*Nonsense/ms);
       assert.doesNotMatch(fail2ban.log(), / ERROR /);
       assert.ok(apache.running());
       assert.equal(await get(apache, neighbours[0] ?? ''), 200);
@@ -516,7 +518,12 @@ const spellings: Spelling[] = [
     ['198.51.100.64', '198.51.100.127'],
     ['198.51.100.63', '198.51.100.128'],
   ],
-  ['192.0.2.1/24', '192.0.2.0/24', ['192.0.2.0', '192.0.2.255'], ['192.0.1.255', '192.0.3.0']],
+  [
+    '203.0.113.201/25',
+    '203.0.113.128/25',
+    ['203.0.113.128', '203.0.113.255'],
+    ['203.0.113.127', '203.0.114.0'],
+  ],
   ['::ffff:203.0.113.40', '203.0.113.40', ['203.0.113.40'], ['203.0.113.39', '203.0.113.41']],
   ['::FFFF:cb00:712c', '203.0.113.44', ['203.0.113.44'], ['203.0.113.43', '203.0.113.45']],
   ['0:0:0:0:0:ffff:203.0.113.48', '203.0.113.48', ['203.0.113.48'], ['203.0.113.47', '203.0.113.49']],
@@ -608,9 +615,9 @@ const spellings: Spelling[] = [
   ],
   [
     '2001:db8:d:7::203.0.113.80/100',
-    '2001:db8:d:7::/100',
-    ['2001:db8:d:7::', '2001:db8:d:7::fff:ffff'],
-    ['2001:db8:d:6:ffff:ffff:ffff:ffff', '2001:db8:d:7::1000:0'],
+    '2001:db8:d:7::c000:0/100',
+    ['2001:db8:d:7::c000:0', '2001:db8:d:7::cfff:ffff'],
+    ['2001:db8:d:7::bfff:ffff', '2001:db8:d:7::d000:0'],
   ],
 ];
 
@@ -651,7 +658,7 @@ function addresses(way: Way) {
 }
 
 for (const way of ways) {
-  suite(`bans by ${way.name}`, () => {
+  suite(`bans by ${way.name}`, { concurrency: 3 }, () => {
     for (const place of places) failedLogins(way, place);
     jails(way);
     shellDays(way);

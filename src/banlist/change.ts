@@ -30,6 +30,11 @@ export type Change =
       readonly holder: string | null;
       /** Where given, only these holds go: what came later stays. */
       readonly seen?: readonly Hold[];
+    }
+  | {
+      /** Leaves one line of several that ban the same address. */
+      readonly verb: 'merge';
+      readonly address: string;
     };
 
 export interface Outcome {
@@ -58,9 +63,12 @@ export function changeList(
   const lines = isByHand ? denyLines(text) : [];
   const finder = isByHand ? indexBans(lines) : findBans(text, changes.length);
   const drafts = new Map<string, Draft>();
-  const outcomes = changes.map((change) =>
-    change.verb === 'add' ? add(change, finder, drafts, now) : release(change, finder, drafts, lines, now),
-  );
+  const outcomes = changes.map((change): Outcome => {
+    if (change.verb === 'add') return add(change, finder, drafts, now);
+    if (change.verb === 'release') return release(change, finder, drafts, lines, now);
+    draftOf(change.address, finder, drafts);
+    return { address: change.address, status: 'already-banned', heldBy: [] };
+  });
   const edits = [...drafts.values()].flatMap(editsOf);
   const added = [...drafts.values()].filter((draft) => draft.lines.length === 0 && isAlive(draft));
   if (added.length > 0) {
@@ -160,7 +168,8 @@ function editsOf(draft: Draft): Edit[] {
     draft.lines.flatMap((line) => line.holds),
     draft.holds,
   );
-  if (isUnchanged && draft.unknownHolder === draft.lines.some((line) => line.holds.length === 0)) return [];
+  if (isUnchanged && draft.unknownHolder === draft.lines.some((line) => line.holds.length === 0))
+    return removals;
   return [{ start: first.start, end: first.end, insert: formatBan(draft.address, draft.holds) }, ...removals];
 }
 

@@ -5,7 +5,7 @@ import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
 import { type HeldBan, heldBans, ignoredBy, ignoredByConfig, isFail2banRunning } from '../fail2ban.ts';
 import { showChange } from '../output.ts';
 import type { Settings } from '../settings.ts';
-import { selectWanted, type WantedBan } from '../wanted.ts';
+import { addition, selectWanted, type WantedBan } from '../wanted.ts';
 
 /** What fail2ban holds for a jail. */
 interface Held {
@@ -33,16 +33,6 @@ export async function sync(settings: Settings): Promise<ExitCode> {
   ]);
   const skipped = refused.map((address): Outcome => ({ address, status: 'skipped', heldBy: [] }));
   return showChange({ ...report, outcomes: [...report.outcomes, ...skipped] }, settings);
-}
-
-/** A hold as fail2ban has it. */
-export function addition(holder: string, { address, target, since, until }: WantedBan): Change {
-  const duration = until === null ? null : until - since;
-  return {
-    verb: 'add',
-    target: target.text,
-    hold: { holder, address: address.text, since, duration, reason: null },
-  };
 }
 
 function releaseOthers(text: Buffer, holder: string, wanted: readonly WantedBan[]): Change[] {

@@ -1,0 +1,112 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Change } from '../banlist/change.ts';
+import { type ListFault, listFaults } from '../banlist/faults.ts';
+import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
+import { changeBans } from '../bans.ts';
+import { readText } from '../file.ts';
+import type { Hold } from '../hold.ts';
+import { sameHold } from '../ledger.ts';
+import { protectedRanges } from '../protection.ts';
+import type { Settings } from '../settings.ts';
+import { addition } from '../wanted.ts';
+import { apacheFindings } from './apache.ts';
+import { type Comparison, compareWithFail2ban, comparisonFindings, NOT_ASKED } from './fail2ban.ts';
+import { fileFindings, repairFiles } from './files.ts';
+import type { Finding } from './finding.ts';
+
+/** What is wrong, and what of it can be put right without harm. */
+interface Inspection {
+  readonly findings: readonly Finding[];
+  readonly repairs: readonly Change[];
+  readonly bans: readonly Ban[];
+}
+
+export interface AuditResult {
+  readonly findings: readonly (Finding & { readonly fixed: boolean })[];
+  readonly bans: readonly Ban[];
+}
+
+/** fail2ban notes a ban before its action is run, so a difference counts if it lasts. Milliseconds. */
+const SETTLING = 2000;
+
+/** Checks the list, fail2ban and Apache against each other, and with `--fix` repairs what cannot hurt. */
+export async function audit(settings: Settings): Promise<AuditResult> {
+  const before = await inspect(settings);
+  if (!settings.fix || settings.dryRun || before.findings.length === 0) {
+    return { findings: before.findings.map((finding) => ({ ...finding, fixed: false })), bans: before.bans };
+  }
+  repairFiles(settings.banlist, settings.lockTimeout);
+  await changeBans({ ...settings, isUrgent: true }, () => before.repairs);
+  const after = await inspect(settings);
+  const left = new Set(after.findings.map(identityOf));
+  const known = new Set(before.findings.map(identityOf));
+  return {
+    findings: [
+      ...before.findings.map((finding) => ({ ...finding, fixed: !left.has(identityOf(finding)) })),
+      ...after.findings
+        .filter((finding) => !known.has(identityOf(finding)))
+        .map((finding) => ({ ...finding, fixed: false })),
+    ],
+    bans: after.bans,
+  };
+}
+
+async function inspect(settings: Settings): Promise<Inspection> {
+  const { text } = readText(settings.banlist);
+  const bans = bansOf(denyLines(text));
+  const comparison = await settledComparison(settings, bans);
+  const faults = listFaults(text, protectedRanges(settings.protect), Math.floor(Date.now() / 1000));
+  const over = bans.flatMap((ban) => ban.holds).filter((hold) => isOverNow(hold, faults, comparison));
+  return {
+    findings: [
+      ...faults.filter((fault) => fault.code !== 'expired' || over.some((hold) => isAbout(fault, hold))),
+      ...comparisonFindings({
+        ...comparison,
+        stale: comparison.stale.filter((hold) => !over.some((other) => sameHold(other, hold))),
+      }),
+      ...(await apacheFindings(settings)),
+      ...fileFindings(settings.banlist, settings.config),
+    ],
+    repairs: [
+      ...[...over, ...comparison.stale].map(releaseOf),
+      ...comparison.missing.map(({ holder, ban }) => addition(holder, ban)),
+      ...faults.flatMap(({ code, address }) =>
+        code === 'duplicate' && address !== undefined ? [{ verb: 'merge', address } as const] : [],
+      ),
+    ],
+    bans,
+  };
+}
+
+/** A comparison without what is only on its way. */
+async function settledComparison(settings: Settings, bans: readonly Ban[]): Promise<Comparison> {
+  if (!settings.asksFail2ban) return NOT_ASKED;
+  const first = await compareWithFail2ban(settings, bans);
+  if (first.missing.length + first.stale.length === 0) return first;
+  await sleep(SETTLING);
+  const second = await compareWithFail2ban(settings, bansOf(denyLines(readText(settings.banlist).text)));
+  const wasMissing = new Set(first.missing.map(({ holder, ban }) => `${holder} ${ban.address.text}`));
+  const wasStale = new Set(first.stale.map(({ holder, address }) => `${holder} ${address}`));
+  return {
+    ...second,
+    missing: second.missing.filter(({ holder, ban }) => wasMissing.has(`${holder} ${ban.address.text}`)),
+    stale: second.stale.filter(({ holder, address }) => wasStale.has(`${holder} ${address}`)),
+  };
+}
+
+function isOverNow(hold: Hold, faults: readonly ListFault[], { isHeld }: Comparison): boolean {
+  return !isHeld(hold) && faults.some((fault) => fault.code === 'expired' && isAbout(fault, hold));
+}
+
+function isAbout(fault: ListFault, hold: Hold): boolean {
+  return fault.address === hold.address && fault.holder === hold.holder;
+}
+
+function releaseOf(hold: Hold): Change {
+  return { verb: 'release', address: hold.address, holder: hold.holder, seen: [hold] };
+}
+
+function identityOf({ code, address, holder, message }: Finding): string {
+  // Lines move when others are repaired.
+  return JSON.stringify([code, address, holder, address === undefined ? message : '']);
+}

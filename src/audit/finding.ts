@@ -1,0 +1,56 @@
+/** The codes are fixed: monitoring relies on them. */
+export type FindingCode =
+  | 'bad-line'
+  | 'partial-address'
+  | 'not-canonical'
+  | 'duplicate'
+  | 'shadowed'
+  | 'protected'
+  | 'expired'
+  | 'missing'
+  | 'stale'
+  | 'unknown-jail'
+  | 'other-list'
+  | 'reload-pending'
+  | 'apache-down'
+  | 'config-broken'
+  | 'not-included'
+  | 'leftover'
+  | 'unsafe-permissions';
+
+export interface Finding {
+  readonly code: FindingCode;
+  readonly address?: string;
+  readonly line?: number;
+  /** What is wrong and, where it is not plain, what to do. */
+  readonly message: string;
+  /** The holder that it is about; it tells findings apart. */
+  readonly holder?: string;
+}
+
+export type Severity = 'error' | 'warning' | 'info';
+
+/** An error: somebody who should be refused is not, or the reverse, or soon will be. */
+const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
+  'bad-line': 'error',
+  'partial-address': 'error',
+  'not-canonical': 'info',
+  duplicate: 'info',
+  shadowed: 'info',
+  protected: 'error',
+  expired: 'info',
+  missing: 'error',
+  stale: 'warning',
+  'unknown-jail': 'warning',
+  'other-list': 'warning',
+  'reload-pending': 'error',
+  'apache-down': 'error',
+  'config-broken': 'error',
+  'not-included': 'error',
+  leftover: 'info',
+  'unsafe-permissions': 'warning',
+};
+
+export function severityOf({ code }: Finding): Severity {
+  return SEVERITY[code];
+}

@@ -1,0 +1,38 @@
+import { type AuditResult, audit } from '../audit/audit.ts';
+import { severityOf } from '../audit/finding.ts';
+import { formatMetrics } from '../audit/metrics.ts';
+import { EXIT, type ExitCode } from '../errors.ts';
+import { followLinks, replaceFile } from '../file.ts';
+import { print, printable, showJson } from '../output.ts';
+import type { Settings } from '../settings.ts';
+
+/** `banctl audit`: silent and 0 when all is well, otherwise a line a finding, and 1 if one is left. */
+export async function auditCommand(settings: Settings): Promise<ExitCode> {
+  const result = await audit(settings);
+  const isOk = result.findings.every((finding) => finding.fixed);
+  if (settings.prometheus !== undefined && !settings.dryRun) {
+    const metrics = Buffer.from(formatMetrics(result, Math.floor(Date.now() / 1000)));
+    replaceFile(followLinks(settings.prometheus), [metrics], { lock: undefined });
+  }
+  if (settings.json) showJson({ ok: isOk, findings: result.findings.map(findingDocument) });
+  else for (const line of result.findings.flatMap(findingLine)) print(line);
+  return isOk ? EXIT.done : EXIT.findings;
+}
+
+type Found = AuditResult['findings'][number];
+
+function findingDocument(finding: Found): object {
+  const { code, address, line, message, fixed } = finding;
+  return { code, severity: severityOf(finding), address, line, message, fixed };
+}
+
+/** That a hold has ended and was dropped is no news. */
+function findingLine({ code, address, line, message, fixed }: Found): string[] {
+  if (fixed && code === 'expired') return [];
+  const where = line === undefined ? '' : ` line ${line}:`;
+  return [
+    printable(
+      `${code}:${where}${address === undefined ? '' : ` ${address}:`} ${message}${fixed ? ' (repaired)' : ''}`,
+    ),
+  ];
+}
