@@ -36,6 +36,10 @@ const ways: readonly Way[] = [
   },
 ];
 
+/** Suites run side by side, for much of the time is fail2ban's sleep; the tests in one have one Apache. */
+const sideBySide = { concurrency: 3 };
+const inOrder = { concurrency: 1 };
+
 const kitJail = 'djangoapp-admin-login';
 const ipv4 = '203.0.113.5';
 const ipv6 = '2001:db8::5';
@@ -143,7 +147,7 @@ function timesIn(record: string): number[] {
 
 /** The way from the log to the ban and back, with the shipped jail. */
 function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof places)[number]) {
-  suite(`failed logins ${place}, with the jail as shipped`, () => {
+  suite(`failed logins ${place}, with the jail as shipped`, inOrder, () => {
     const servers = new Servers();
     let apache: Apache;
     let fail2ban: Fail2ban;
@@ -216,14 +220,18 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
     });
 
     test('fail2ban had nothing to complain of', () => {
-      assert.doesNotMatch(fail2ban.log(), / (ERROR|WARNING|CRITICAL) /);
+      const complaints = fail2ban.log().match(/^.* (?:ERROR|WARNING|CRITICAL) .*$/gm);
+      assert.deepEqual(
+        complaints?.filter((line) => !line.includes('New database created')),
+        [],
+      );
     });
   });
 }
 
 /** What fail2ban can do to a ban. */
 function jails(way: Way) {
-  suite('two jails with one place for their bans', () => {
+  suite('two jails with one place for their bans', inOrder, () => {
     const servers = new Servers();
     let apache: Apache;
     let fail2ban: Fail2ban;
@@ -451,7 +459,7 @@ function shellDays(way: Way) {
 
 /** Somebody else's mistake in Apache's configuration. */
 function brokenConfiguration(way: Way) {
-  suite("while Apache's configuration is broken by somebody else", () => {
+  suite("while Apache's configuration is broken by somebody else", inOrder, () => {
     const servers = new Servers();
     let apache: Apache;
     let fail2ban: Fail2ban;
@@ -622,7 +630,7 @@ const spellings: Spelling[] = [
 ];
 
 function addresses(way: Way) {
-  suite('each accepted spelling of an address', () => {
+  suite('each accepted spelling of an address', inOrder, () => {
     const servers = new Servers();
     let apache: Apache;
     before(async () => {
@@ -658,7 +666,7 @@ function addresses(way: Way) {
 }
 
 for (const way of ways) {
-  suite(`bans by ${way.name}`, { concurrency: 3 }, () => {
+  suite(`bans by ${way.name}`, sideBySide, () => {
     for (const place of places) failedLogins(way, place);
     jails(way);
     shellDays(way);
