@@ -1,9 +1,11 @@
-// Makes one CommonJS file of src/main.ts and its libraries: bundle.ts OUTPUT
+// Makes one file of src/main.ts and its libraries, and one of what starts it: bundle.ts BUNDLE LAUNCHER
 // The same sources give the same bytes, wherever the checkout is.
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import { build, type Plugin } from 'esbuild';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const root = path.dirname(import.meta.dirname);
+const [bundle = '', launcher = ''] = process.argv.slice(2);
 
 interface Replacement {
   module: string;
@@ -40,18 +42,34 @@ const replace: Plugin = {
   },
 };
 
-await build({
+const { version }: { version: string } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+
+const common = {
   absWorkingDir: root,
-  entryPoints: ['src/main.ts'],
-  outfile: process.argv[2] ?? 'dist/banctl.cjs',
   bundle: true,
   platform: 'node',
   target: 'node24',
   format: 'cjs',
-  // Not minified: it starts as fast, and an administrator can read what root is to run.
-  // yargs looks for its translations beside its own file. There is none in an executable, and a place that depends on
-  // where the executable lies could belong to somebody else.
-  define: { 'import.meta.url': '"file:///"' },
   plugins: [replace],
   logLevel: 'warning',
-}).catch(() => process.exit(1)); // esbuild has printed the errors
+} satisfies BuildOptions;
+
+await Promise.all([
+  build({
+    ...common,
+    entryPoints: ['src/main.ts'],
+    outfile: bundle,
+    // A function, for src/startup/launcher.ts to call.
+    banner: { js: '(function (require) {' },
+    footer: { js: '})' },
+    // Not minified: it starts as fast, and an administrator can read what root is to run.
+    // yargs looks for its translations beside its own file. There is none in an executable, and a place that depends on
+    // where the executable lies could belong to somebody else.
+    define: {
+      'import.meta.url': '"file:///"',
+      __filename: '"banctl"',
+      'process.env.BANCTL_VERSION': JSON.stringify(version),
+    },
+  }),
+  build({ ...common, entryPoints: ['src/startup/launcher.ts'], outfile: launcher }),
+]).catch(() => process.exit(1)); // esbuild has printed the errors

@@ -4,6 +4,7 @@ export const EXIT = {
   findings: 1,
   usage: 64,
   reloadRefused: 69,
+  internal: 70,
   cannotWrite: 73,
   lockBusy: 75,
   notPermitted: 77,

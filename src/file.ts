@@ -162,11 +162,13 @@ function isTemporaryGone(error: unknown): boolean {
 }
 
 function cannotRead(path: string, error: unknown): BanctlError {
+  if (systemCode(error) === undefined) throw error;
   const reason = systemCode(error) === 'EACCES' ? 'permission denied; run banctl as root' : String(error);
   return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reason}`);
 }
 
 function cannotWrite(path: string, error: unknown): BanctlError {
+  if (systemCode(error) === undefined) throw error;
   const remedy = {
     ENOSPC: 'no space is left on the device; free some',
     EDQUOT: 'the disk quota is used up; free some space',

@@ -1,6 +1,6 @@
 import { readArguments } from './arguments.ts';
 import { runCommand } from './command.ts';
-import { BanctlError } from './errors.ts';
+import { BanctlError, EXIT } from './errors.ts';
 import { warn } from './output.ts';
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -13,8 +13,8 @@ main(process.argv.slice(2)).then(
     process.exitCode = exitCode;
   },
   (error: unknown) => {
-    if (!(error instanceof BanctlError)) throw error;
-    warn(error.message);
-    process.exitCode = error.exitCode;
+    const isExpected = error instanceof BanctlError;
+    warn(isExpected ? error.message : `${String(error)}; this is a mistake in banctl, please report it`);
+    process.exitCode = isExpected ? error.exitCode : EXIT.internal;
   },
 );

@@ -25,11 +25,14 @@ function temporaryList(text: string) {
   };
 }
 
-const lines = (addresses: readonly string[]) => addresses.map((address) => `Require not ip ${address}`).sort();
+const lines = (addresses: readonly string[]) =>
+  addresses.map((address) => `Require not ip ${address}`).sort();
 
 /** Starts all calls at once; each has to end with 0. */
 async function callAtOnce(banlist: string, calls: readonly (readonly string[])[]): Promise<void> {
-  const ended = await Promise.all(calls.map((call) => banctl([...call, '--banlist', banlist, '--no-reload'])));
+  const ended = await Promise.all(
+    calls.map((call) => banctl([...call, '--banlist', banlist, '--no-reload'])),
+  );
   for (const { exitCode, stderr } of ended) assert.deepEqual([exitCode, stderr], [0, '']);
 }
 
@@ -44,9 +47,24 @@ suite('many processes at once', () => {
     for (let round = 0; round < 50; round += 1) {
       const added = addressesOf(round);
       const bans = added.map((address) => ['ban', address, '--jail', 'web']);
-      const unbans = before.map((address, index) => ['unban', address, ...(index < 5 ? ['--no-fail2ban'] : ['--jail', 'web'])]);
-      await callAtOnce(list.banlist, bans.flatMap((call, index) => [call, unbans[index] ?? ['unban', '192.0.2.99', '--jail', 'web']]));
-      assert.deepEqual(readFileSync(list.banlist, 'utf8').trimEnd().split('\n').filter((line) => line.startsWith('Require')).sort(), lines([...kept, ...added]), `round ${round}`);
+      const unbans = before.map((address, index) => [
+        'unban',
+        address,
+        ...(index < 5 ? ['--no-fail2ban'] : ['--jail', 'web']),
+      ]);
+      await callAtOnce(
+        list.banlist,
+        bans.flatMap((call, index) => [call, unbans[index] ?? ['unban', '192.0.2.99', '--jail', 'web']]),
+      );
+      assert.deepEqual(
+        readFileSync(list.banlist, 'utf8')
+          .trimEnd()
+          .split('\n')
+          .filter((line) => line.startsWith('Require'))
+          .sort(),
+        lines([...kept, ...added]),
+        `round ${round}`,
+      );
       before = added;
     }
     assert.deepEqual(list.files(), ['banlist.conf', 'banlist.conf.state']);

@@ -1,0 +1,47 @@
+// Runs the bundle as fail2ban and administrators do, and writes V8's code cache of what that has compiled.
+//
+//   code-cache.ts BUNDLE OUTPUT
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Script } from 'node:vm';
+
+const [bundle = '', output = ''] = process.argv.slice(2);
+const directory = mkdtempSync(join(tmpdir(), 'banctl-code-cache-'));
+const list = `--banlist=${join(directory, 'list')}`;
+const address = '203.0.113.1';
+const asAction = ['--jail=web', list, '--reload-command=', '--apachectl=', '--reload-interval='];
+const asBan = [...asAction, '--protect=', '--ipv6-prefix=', '--since=1767225600.5', '--for=600', '--reason=5 failures'];
+
+/** The lines to run; without an Apache that answers, a reload goes as far as its test. */
+const lines = [
+  { line: ['ban', ...asBan, '--no-reload', '--', address], exitCode: 0 },
+  { line: ['ban', ...asBan, '--no-reload', '--', address], exitCode: 0 },
+  { line: ['ban', ...asBan, '--no-reload', '--', '2001:db8::1'], exitCode: 0 },
+  { line: ['unban', ...asAction, '--no-reload', '--', address], exitCode: 0 },
+  { line: ['ban', ...asBan, '--apachectl=/bin/false', '--', address], exitCode: 69 },
+];
+
+const script = new Script(readFileSync(bundle, 'latin1'), { filename: 'banctl.cjs' });
+const program = script.runInThisContext();
+const require = createRequire(import.meta.url);
+
+let expected = 0;
+// A program has ended when nothing is left to do, which is when the next may begin.
+process.on('beforeExit', () => {
+  if ((process.exitCode ?? 0) !== expected) throw new Error(`the bundle ended with ${process.exitCode}`);
+  const next = lines.shift();
+  if (next === undefined) return finish();
+  process.argv = [process.execPath, process.execPath, ...next.line];
+  expected = next.exitCode;
+  program(require);
+  // Without anything to do there would be no further beforeExit.
+  setImmediate(() => {});
+});
+
+function finish(): void {
+  rmSync(directory, { recursive: true });
+  writeFileSync(output, script.createCachedData());
+  process.exit(0);
+}

@@ -1,0 +1,463 @@
+// When Apache is reloaded, and what becomes of a reload that does not work: the built executable and a real Apache.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { suite, test } from 'node:test';
+import { systemdUnit } from '../src/apache.ts';
+import { type Apache, type ApacheOptions, startApache } from './support/apache.ts';
+import { banctl, banctlJson, executable } from './support/banctl.ts';
+import { processesNaming } from './support/processes.ts';
+import { daemon, until } from './support/wait.ts';
+
+interface Report {
+  readonly changed: boolean;
+  readonly results: { address: string; status: string }[];
+  readonly reload: string;
+}
+
+const one = '203.0.113.1';
+const two = '203.0.113.2';
+const three = '2001:db8::3';
+const visitors = [one, two, three];
+
+const start = (options: ApacheOptions = {}) => startApache({ remoteip: true, ...options });
+const options = ({ banlist, ctl }: Apache) => [`--banlist=${banlist}`, `--apachectl=${ctl}`];
+const listOf = ({ banlist }: Apache) => (existsSync(banlist) ? readFileSync(banlist, 'utf8') : '');
+
+/** What a call answers; options given here win over those of the Apache. */
+function call(apache: Apache, args: readonly string[], exitCode = 0): Promise<Report> {
+  const [command = '', ...rest] = args;
+  return banctlJson<Report>([command, ...options(apache), ...rest], exitCode);
+}
+
+async function answers(apache: Apache, addresses: readonly string[] = visitors): Promise<number[]> {
+  const statuses: number[] = [];
+  for (const from of addresses) statuses.push(await apache.get('/', { from }));
+  return statuses;
+}
+
+async function refused(apache: Apache, ...addresses: string[]) {
+  for (const from of addresses) {
+    await until(`${from} to be refused`, async () => (await apache.get('/', { from })) === 403);
+  }
+}
+
+/** The processes that wait to reload this Apache. */
+const waiters = (apache: Apache) => processesNaming(`--banlist=${apache.banlist} `);
+
+/** Awaits that no process is left, and checks that no file is. */
+async function nothingLeft(apache: Apache) {
+  await until('the waiter to end', () => waiters(apache).length === 0);
+  const files = readdirSync(apache.dir).filter((name) => name.startsWith('banlist.conf'));
+  assert.deepEqual(files.toSorted(), ['banlist.conf', 'banlist.conf.state']);
+}
+
+/** Ends what a test has made wait for longer than it lasts itself. */
+function endWaiters(apache: Apache) {
+  for (const pid of waiters(apache)) process.kill(pid, 'SIGKILL');
+}
+
+function program(apache: Apache, name: string, text: string): string {
+  const path = join(apache.dir, name);
+  writeFileSync(path, `#!/bin/sh\n${text}\n`);
+  chmodSync(path, 0o755);
+  return path;
+}
+
+suite('reloads', { concurrency: 3 }, () => {
+  test('a call that changes nothing for Apache reloads nothing', async () => {
+    await using apache = await start();
+    const now = '--reload-interval=0';
+    assert.equal((await call(apache, ['ban', one, '--jail=a', '--for=1h', now])).reload, 'done');
+    assert.equal(apache.reloads(), 1);
+    const calls: [args: string[], status: string, isChanged: boolean][] = [
+      [['ban', one, '--jail=a', '--for=2h'], 'already-banned', true],
+      [['ban', one, '--jail=a', '--for=2h', '--reason=more'], 'already-banned', true],
+      [['ban', one, '--jail=b'], 'already-banned', true],
+      [['unban', one, '--jail=a'], 'still-held', true],
+      [['unban', one, '--jail=a'], 'still-held', false],
+      [['unban', two, '--jail=a'], 'not-banned', false],
+      [['unban', two, '--no-fail2ban'], 'not-banned', false],
+    ];
+    for (const [args, status, isChanged] of calls) {
+      const { changed, results, reload } = await call(apache, [...args, now]);
+      assert.deepEqual(
+        [changed, results[0]?.status, reload],
+        [isChanged, status, 'not-needed'],
+        args.join(' '),
+      );
+    }
+    assert.equal((await call(apache, ['flush', '--jail=nobody', now])).reload, 'not-needed');
+    assert.equal((await call(apache, ['reload'])).reload, 'not-needed');
+    assert.equal((await call(apache, ['ban', two, '--dry-run'])).reload, 'skipped');
+    assert.equal(apache.reloads(), 1);
+    assert.equal((await call(apache, ['reload', '--force'])).reload, 'done');
+    assert.equal(apache.reloads(), 2);
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test('done means that the next request is refused, and let in again', async () => {
+    await using apache = await start();
+    for (let number = 1; number <= 15; number += 1) {
+      const from = number % 2 === 0 ? `203.0.113.${number}` : `2001:db8::${number}`;
+      for (const [command, status] of [
+        ['ban', 403],
+        ['unban', 200],
+      ] as const) {
+        const args = [command, from, '--reload-interval=0', '--jail=a'];
+        assert.equal((await call(apache, args)).reload, 'done');
+        assert.equal(await apache.get('/', { from }), status, `${command} ${from}`);
+      }
+    }
+    assert.equal(apache.reloads(), 30);
+    await nothingLeft(apache);
+  });
+
+  test('twenty bans at once that each wait for their reload share a few', async () => {
+    await using apache = await start();
+    const addresses = Array.from({ length: 20 }, (_, index) => `203.0.113.${index + 1}`);
+    await Promise.all(
+      addresses.map(async (from) => {
+        assert.equal((await call(apache, ['ban', from, '--reload-interval=0'])).reload, 'done');
+        assert.equal(await apache.get('/', { from }), 403, from);
+      }),
+    );
+    assert.ok(apache.reloads() <= 15, `${apache.reloads()} reloads`);
+    await nothingLeft(apache);
+  });
+
+  test('the first change reloads at once, those within the interval share one reload at its end', async () => {
+    await using apache = await start();
+    const burst = Array.from({ length: 12 }, (_, index) => `203.0.113.${index + 10}`);
+    const interval = '--reload-interval=3';
+    const began = performance.now();
+    assert.equal((await call(apache, ['ban', one, interval])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+    const reports = await Promise.all(burst.map((from) => call(apache, ['ban', from, interval])));
+    assert.deepEqual(new Set(reports.map(({ reload }) => reload)), new Set(['deferred']));
+    assert.equal(waiters(apache).length, 1);
+    assert.ok(performance.now() - began < 3000, 'the calls have not waited');
+    assert.equal(apache.reloads(), 1);
+    await refused(apache, ...burst);
+    assert.ok(performance.now() - began > 3000, 'the second reload has waited');
+    await nothingLeft(apache);
+    assert.equal(apache.reloads(), 2);
+  });
+
+  test('a change within the interval is loaded although its caller and its process group are killed', async () => {
+    await using apache = await start();
+    assert.equal((await call(apache, ['ban', one, '--reload-interval=2'])).reload, 'done');
+    const words = [executable, 'ban', two, '--reload-interval=2', ...options(apache)];
+    const script = `${words.map((word) => `'${word}'`).join(' ')} && echo returned; sleep 60`;
+    const caller = spawn('sh', ['-c', script], { detached: true, stdio: ['ignore', 'pipe', 'inherit'] });
+    let said = '';
+    caller.stdout.on('data', (text) => {
+      said += text;
+    });
+    await until('the call to return', () => said.includes('returned'));
+    assert.equal(apache.reloads(), 1);
+    process.kill(-(caller.pid ?? 0), 'SIGKILL');
+    await refused(apache, two);
+    await nothingLeft(apache);
+    assert.equal(apache.reloads(), 2);
+  });
+
+  test('a reload whose waiter was killed is made up for by the next call, although that changes nothing', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=30']);
+    assert.equal((await call(apache, ['ban', two, '--reload-interval=30'])).reload, 'deferred');
+    endWaiters(apache);
+    await until('the waiter to be gone', () => waiters(apache).length === 0);
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+    // Within the interval there is another waiter, after it there is a reload.
+    assert.equal((await call(apache, ['ban', two, '--reload-interval=30'])).reload, 'deferred');
+    assert.equal(waiters(apache).length, 1);
+    endWaiters(apache);
+    const { changed, reload } = await call(apache, ['unban', three, '--jail=a', '--reload-interval=0']);
+    assert.deepEqual([changed, reload], [false, 'done']);
+    assert.deepEqual(await answers(apache), [403, 403, 200]);
+  });
+
+  test('flush and reload do not wait for the end of the interval', async () => {
+    await using apache = await start();
+    const interval = '--reload-interval=30';
+    await call(apache, ['ban', one, interval, '--jail=a']);
+    assert.equal((await call(apache, ['ban', two, interval, '--jail=a'])).reload, 'deferred');
+    assert.equal((await call(apache, ['reload', interval])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 403, 200]);
+    assert.equal((await call(apache, ['ban', three, interval])).reload, 'deferred');
+    assert.equal((await call(apache, ['flush', '--jail=a', interval])).reload, 'done');
+    assert.deepEqual(await answers(apache), [200, 200, 403]);
+    assert.equal(apache.reloads(), 3);
+    endWaiters(apache);
+  });
+
+  test('the interval doubles while children of older generations linger', async () => {
+    await using apache = await start();
+    const slow = request({
+      port: apache.port,
+      path: '/slow.bin',
+      headers: { Host: 'localhost' },
+      agent: false,
+    });
+    slow.on('error', () => {});
+    await new Promise((resolve) => slow.on('response', resolve).end()); // and nothing of it is read
+    const reloaded = async (count: number) => {
+      await until(`reload ${count}`, () => apache.reloads() === count);
+      return performance.now();
+    };
+    const interval = '--reload-interval=1.5';
+    assert.equal((await call(apache, ['ban', one, interval])).reload, 'done');
+    assert.equal((await call(apache, ['ban', two, interval])).reload, 'deferred');
+    const second = await reloaded(2);
+    await nothingLeft(apache);
+    assert.equal((await call(apache, ['ban', three, interval])).reload, 'deferred');
+    const gap = (await reloaded(3)) - second;
+    assert.ok(gap > 2700, `${gap} ms`);
+    slow.destroy();
+    await nothingLeft(apache);
+  });
+
+  test('what was not reloaded, as asked, is made up for by the next call', async () => {
+    await using apache = await start();
+    assert.equal((await call(apache, ['ban', one, '--no-reload'])).reload, 'skipped');
+    assert.deepEqual([apache.reloads(), ...(await answers(apache))], [0, 200, 200, 200]);
+    const { results, reload } = await call(apache, ['ban', one]);
+    assert.deepEqual([results[0]?.status, reload], ['already-banned', 'done']);
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test("somebody else's change to the list is loaded by the next call", async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    appendFileSync(apache.banlist, `Require not ip ${two}\n`);
+    assert.equal((await call(apache, ['ban', one, '--reload-interval=0'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 403, 200]);
+    appendFileSync(apache.banlist, '# a remark\n');
+    assert.equal((await call(apache, ['ban', one, '--reload-interval=0'])).reload, 'not-needed');
+  });
+
+  test("somebody else's reload counts if the list is older than it can have taken", async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    const change = (address: string, age: number) => {
+      appendFileSync(apache.banlist, `Require not ip ${address}\n`);
+      const time = Date.now() / 1000 - age;
+      utimesSync(apache.banlist, time, time);
+    };
+    change(two, 60);
+    await apache.graceful();
+    assert.equal((await call(apache, ['reload'])).reload, 'not-needed');
+    assert.deepEqual([apache.reloads(), ...(await answers(apache))], [2, 403, 403, 200]);
+    change(three, 0);
+    await apache.graceful();
+    assert.equal((await call(apache, ['reload'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 403, 403]);
+  });
+
+  test('a stopped Apache is not started, and reads the list when it is', async () => {
+    await using apache = await start();
+    await apache.stop();
+    const { exitCode, stdout } = await banctl(['ban', one, ...options(apache)]);
+    assert.equal(exitCode, 0);
+    assert.match(stdout, /^203\.0\.113\.1 banned\napache is not running/);
+    assert.equal((await call(apache, ['reload', '--force'])).reload, 'skipped');
+    assert.ok(!existsSync(apache.pidFile));
+    assert.deepEqual(processesNaming(apache.config), []);
+    await apache.start();
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test('a stale PidFile does not get another program signalled', async () => {
+    await using apache = await start();
+    await apache.stop();
+    const other = daemon('sleep', ['60']);
+    await until('sleep', () => readFileSync(`/proc/${other.pid}/comm`, 'utf8') === 'sleep\n');
+    try {
+      writeFileSync(apache.pidFile, `${other.pid}\n`);
+      assert.equal((await call(apache, ['ban', one])).reload, 'skipped');
+      assert.equal((await call(apache, ['reload', '--force'])).reload, 'skipped');
+      assert.ok(other.running()); // SIGUSR1 would have ended it
+    } finally {
+      await other.end();
+    }
+  });
+
+  for (const interval of [0, 1]) {
+    test(`a configuration broken by somebody else costs no ban and no Apache (interval ${interval})`, async () => {
+      await using apache = await start();
+      const every = `--reload-interval=${interval}`;
+      const config = readFileSync(apache.config, 'utf8');
+      await call(apache, ['ban', one, every, '--jail=a']);
+      writeFileSync(apache.config, `${config}\nNonsense On\n`);
+      await until('the interval to be over', async () => {
+        const { exitCode, stdout, stderr } = await banctl(['ban', two, every, ...options(apache)]);
+        assert.ok(exitCode === 69 || interval > 0, stdout);
+        if (exitCode === 69) assert.match(stderr, /^banctl: apache was not reloaded: .*Nonsense.*\n$/);
+        return exitCode === 69;
+      });
+      await call(apache, ['unban', one, every, '--jail=a'], interval === 0 ? 69 : 0);
+      assert.match(listOf(apache), new RegExp(`^# banctl .*\nRequire not ip ${two}\n$`));
+      assert.ok(apache.running());
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+      await until('no waiter', () => waiters(apache).length === 0);
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+      writeFileSync(apache.config, config);
+      await call(apache, ['ban', three, every]);
+      await refused(apache, two, three);
+      assert.deepEqual(await answers(apache), [200, 403, 403]);
+      await nothingLeft(apache);
+    });
+  }
+
+  test('a deferred reload that fails is told by list', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=1']);
+    appendFileSync(apache.config, '\nNonsense On\n');
+    assert.equal((await call(apache, ['ban', two, '--reload-interval=1'])).reload, 'deferred');
+    await nothingLeft(apache);
+    const { reload } = await banctlJson<{ reload: { pending: boolean; error: string | null } }>([
+      'list',
+      `--banlist=${apache.banlist}`,
+    ]);
+    assert.equal(reload.pending, true);
+    assert.match(reload.error ?? '', /Nonsense/);
+  });
+
+  test("somebody else's bad line in the list costs no ban: it is kept, and the line too", async () => {
+    const list = 'Require not ip 203.0.113.300\n';
+    await using apache = await start({ list: '' });
+    writeFileSync(apache.banlist, list);
+    const report = await call(apache, ['ban', one, '--reload-interval=0'], 69);
+    assert.deepEqual([report.changed, report.results[0]?.status, report.reload], [true, 'banned', 'failed']);
+    assert.match(listOf(apache), new RegExp(`^${list}# banctl .*\nRequire not ip ${one}\n$`));
+    assert.ok(apache.running());
+    writeFileSync(apache.banlist, listOf(apache).replace(list, ''));
+    assert.equal((await call(apache, ['unban', two, '--jail=a', '--reload-interval=0'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test('a change that makes Apache refuse the list is taken back, to the byte', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0', '--reason=ä']);
+    const before = listOf(apache);
+    const refusing = program(
+      apache,
+      'apachectl',
+      `if [ "$1" = -t ] && grep -q ${two} "${apache.banlist}"; then echo "line 3: no" >&2; exit 1; fi
+       exec ${apache.ctl} "$@"`,
+    );
+    const more = [`--apachectl=${refusing}`, '--reload-interval=0'];
+    const report = await call(apache, ['ban', three, two, ...more], 69);
+    assert.deepEqual(report, {
+      changed: false,
+      results: [three, two].map((address) => ({ address, status: 'skipped' })),
+      reload: 'failed',
+    });
+    assert.equal(listOf(apache), before);
+    const { stderr } = await banctl(['ban', two, ...options(apache), ...more]);
+    assert.match(stderr, /^banctl: .*taken back.*line 3: no\n$/);
+    assert.equal((await call(apache, ['ban', three, ...more])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 403]);
+    await nothingLeft(apache);
+  });
+
+  const commands: [what: string, text: string | undefined, said: RegExp][] = [
+    ['fails', 'echo "it cannot" >&2; exit 3', /reload failed with exit code 3: it cannot$/],
+    ['is missing', undefined, /not found$/],
+    ['floods', 'exec yes', /reload failed/],
+    ['hangs', 'sleep 600', /has not ended within \d+ s$/],
+    ['does nothing', 'exit 0', /has not read its configuration again within \d+ s/],
+  ];
+  for (const [what, text, said] of commands) {
+    test(`a reload command that ${what} keeps the ban, and is told`, async () => {
+      await using apache = await start();
+      const path = join(apache.dir, 'reload');
+      if (text !== undefined) program(apache, 'reload', text);
+      const { exitCode, stdout, stderr } = await banctl([
+        'ban',
+        one,
+        ...options(apache),
+        `--reload-command=${path}`,
+      ]);
+      assert.equal(exitCode, 69);
+      assert.match(stdout, /^203\.0\.113\.1 banned\n/);
+      assert.match(stderr.trimEnd(), said);
+      assert.equal(stderr.split('\n').length, 2, 'one line');
+      assert.ok(stderr.length < 1000, `${stderr.length} characters`);
+      assert.deepEqual(processesNaming(path), []);
+      assert.deepEqual(await answers(apache), [200, 200, 200]);
+      assert.equal((await call(apache, ['ban', one, '--reload-interval=0'])).reload, 'done');
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+      await nothingLeft(apache);
+    });
+  }
+
+  test('a reload command is run in place of the reload alone, without a shell', async () => {
+    await using apache = await start();
+    const calls = join(apache.dir, 'calls');
+    const path = program(apache, 'reload', `printf '%s|' "$@" >> "${calls}"; exec ${apache.ctl} -k graceful`);
+    const command = `--reload-command=${path} a;b $HOME $(c) *`;
+    assert.equal((await call(apache, ['ban', one, '--reload-interval=0', command])).reload, 'done');
+    assert.equal(readFileSync(calls, 'utf8'), 'a;b|$HOME|$(c)|*|');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+    const config = readFileSync(apache.config, 'utf8');
+    writeFileSync(apache.config, `${config}\nNonsense On\n`);
+    await call(apache, ['ban', two, '--reload-interval=0', command], 69);
+    assert.equal(readFileSync(calls, 'utf8'), 'a;b|$HOME|$(c)|*|', 'the configuration is tested first');
+  });
+
+  test('where no Apache can be seen, the reload command is run as it is, and only if needed', async () => {
+    await using apache = await start();
+    const calls = join(apache.dir, 'calls');
+    const path = program(apache, 'reload', `printf x >> "${calls}"`);
+    const unseen = ['--apachectl=/nowhere/apachectl', '--reload-interval=0'];
+    assert.equal((await call(apache, ['ban', one, ...unseen, `--reload-command=${path}`])).reload, 'done');
+    assert.equal(
+      (await call(apache, ['ban', one, ...unseen, `--reload-command=${path}`])).reload,
+      'not-needed',
+    );
+    assert.equal((await call(apache, ['ban', two, ...unseen, `--reload-command=${path}`])).reload, 'done');
+    assert.equal(readFileSync(calls, 'utf8'), 'xx');
+    const { exitCode, stderr } = await banctl(['ban', three, ...options(apache), ...unseen]);
+    assert.equal(exitCode, 69);
+    assert.match(stderr, /^banctl: apache was not reloaded: \/nowhere\/apachectl not found; give .*\n$/);
+    assert.ok(listOf(apache).includes(three));
+  });
+});
+
+suite('the unit of systemd that Apache runs in', () => {
+  const units: [cgroup: string, unit: string | undefined][] = [
+    ['0::/system.slice/apache2.service\n', 'apache2.service'],
+    ['0::/system.slice/httpd.service\n', 'httpd.service'],
+    ['0::/system.slice/system-apache2.slice/apache2@shop.service\n', 'apache2@shop.service'],
+    [
+      '12:cpu,cpuacct:/system.slice/apache2.service\n1:name=systemd:/system.slice/apache2.service\n',
+      'apache2.service',
+    ],
+    [
+      '11:pids:/\n1:name=systemd:/system.slice/httpd.service\n0::/system.slice/httpd.service\n',
+      'httpd.service',
+    ],
+    ['12:cpu:/system.slice/apache2.service\n1:name=systemd:/\n', undefined],
+    ['0::/system.slice/fail2ban.service\n', undefined],
+    ['0::/system.slice/cron.service\n', undefined],
+    ['0::/user.slice/user-1000.slice/session-2.scope\n', undefined],
+    ['0::/system.slice/docker-0123456789abcdef.scope\n', undefined],
+    ['0::/\n', undefined],
+    ['', undefined],
+  ];
+  for (const [cgroup, unit] of units) {
+    test(`${JSON.stringify(cgroup)}: ${unit ?? 'none'}`, () => assert.equal(systemdUnit(cgroup), unit));
+  }
+});
