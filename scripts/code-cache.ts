@@ -12,29 +12,33 @@ const directory = mkdtempSync(join(tmpdir(), 'banctl-code-cache-'));
 const list = `--banlist=${join(directory, 'list')}`;
 const address = '203.0.113.1';
 const asAction = ['--jail=web', list, '--reload-command=', '--apachectl=', '--reload-interval='];
-const asBan = [...asAction, '--protect=', '--ipv6-prefix=', '--since=1767225600.5', '--for=600', '--reason=5 failures'];
+const asBan = [
+  ...asAction,
+  '--protect=',
+  '--ipv6-prefix=',
+  '--since=1767225600.5',
+  '--for=600',
+  '--reason=5 failures',
+];
 
-/** The lines to run; without an Apache that answers, a reload goes as far as its test. */
+/** The lines to run. What a reload compiles is left out: each function in the cache costs every other call time. */
 const lines = [
-  { line: ['ban', ...asBan, '--no-reload', '--', address], exitCode: 0 },
-  { line: ['ban', ...asBan, '--no-reload', '--', address], exitCode: 0 },
-  { line: ['ban', ...asBan, '--no-reload', '--', '2001:db8::1'], exitCode: 0 },
-  { line: ['unban', ...asAction, '--no-reload', '--', address], exitCode: 0 },
-  { line: ['ban', ...asBan, '--apachectl=/bin/false', '--', address], exitCode: 69 },
+  ['ban', ...asBan, '--no-reload', '--', address],
+  ['ban', ...asBan, '--no-reload', '--', address],
+  ['ban', ...asBan, '--no-reload', '--', '2001:db8::1'],
+  ['unban', ...asAction, '--no-reload', '--', address],
 ];
 
 const script = new Script(readFileSync(bundle, 'latin1'), { filename: 'banctl.cjs' });
 const program = script.runInThisContext();
 const require = createRequire(import.meta.url);
 
-let expected = 0;
 // A program has ended when nothing is left to do, which is when the next may begin.
 process.on('beforeExit', () => {
-  if ((process.exitCode ?? 0) !== expected) throw new Error(`the bundle ended with ${process.exitCode}`);
+  if (process.exitCode) throw new Error(`the bundle ended with ${process.exitCode}`);
   const next = lines.shift();
   if (next === undefined) return finish();
-  process.argv = [process.execPath, process.execPath, ...next.line];
-  expected = next.exitCode;
+  process.argv = [process.execPath, process.execPath, ...next];
   program(require);
   // Without anything to do there would be no further beforeExit.
   setImmediate(() => {});

@@ -1,5 +1,6 @@
 import ipaddr from 'ipaddr.js';
-import { BanctlError, EXIT, quote } from './errors.ts';
+import { BanctlError, EXIT } from './errors.ts';
+import { quote } from './printable.ts';
 
 /** An IPv4 or IPv6 address, or a range of them (prefix shorter than the family's length). */
 export interface Address {

@@ -1,6 +1,6 @@
 import yargs, { type Argv } from 'yargs';
 import { type Invocation, PARSER_CONFIGURATION, toInvocation } from './arguments.ts';
-import { BanctlError, EXIT, type ExitCode, quote } from './errors.ts';
+import { BanctlError, EXIT, type ExitCode } from './errors.ts';
 import {
   COMMANDS,
   type CommandName,
@@ -10,6 +10,7 @@ import {
   optionOf,
 } from './options.ts';
 import { print } from './output.ts';
+import { quote } from './printable.ts';
 import { VERSION } from './version.ts';
 
 const SEE_HELP = 'see banctl --help';

@@ -28,13 +28,3 @@ export class BanctlError extends Error {
 export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
-
-/** A text from outside, safe to show on a terminal: quoted, without control characters. */
-export function quote(text: string): string {
-  const escaped = (character: string) =>
-    `\\u${(character.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`;
-  return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text).replace(
-    /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu,
-    escaped,
-  );
-}

@@ -1,4 +1,5 @@
-import { BanctlError, EXIT, quote } from './errors.ts';
+import { BanctlError, EXIT } from './errors.ts';
+import { printable, quote } from './printable.ts';
 
 /** One holder's reason for a ban. Times are whole seconds since the epoch. */
 export interface Hold {
@@ -111,8 +112,8 @@ export function untilOf(since: number, duration: number | null): number | null {
 
 /** A reason as it is kept: one line, no control or invisible formatting characters, no final backslash. */
 export function cleanReason(input: string): string | null {
-  const line = input.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu, ' ').replace(/\s+/g, ' ');
-  const cut = Array.from(line.trim()).slice(0, LONGEST_REASON).join('');
+  const line = printable(input).replace(/\s+/g, ' ').trim();
+  const cut = line.length > LONGEST_REASON ? Array.from(line).slice(0, LONGEST_REASON).join('') : line;
   return cut.replace(/[\\\s]+$/, '') || null;
 }
 

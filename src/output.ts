@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import type { Outcome } from './banlist/change.ts';
 import type { ChangeReport } from './bans.ts';
 import { EXIT, type ExitCode, systemCode } from './errors.ts';
+import { printable } from './printable.ts';
 import type { ReloadReport } from './reload-plan.ts';
 
 /*
@@ -59,12 +60,7 @@ export function print(line: string): void {
 
 /** A line on standard error. */
 export function warn(message: string): void {
-  write(STANDARD_ERROR, `banctl: ${printable(message)}\n`);
-}
-
-/** One line without control characters: what comes from logs and lists must not move a terminal's cursor. */
-export function printable(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ').trim();
+  write(STANDARD_ERROR, `banctl: ${printable(message).trim()}\n`);
 }
 
 /** Node's own streams would take a tenth of a ban's time to load. */

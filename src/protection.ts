@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { type Address, overlaps, parseAddress, readAddress } from './address.ts';
-import { BanctlError, EXIT, quote, systemCode } from './errors.ts';
+import { BanctlError, EXIT, systemCode } from './errors.ts';
+import { quote } from './printable.ts';
 
 /** The service under which AWS's ip-ranges.json lists the addresses from which CloudFront asks an origin. */
 const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';

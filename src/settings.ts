@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Given } from './arguments.ts';
-import { BanctlError, EXIT, quote, systemCode } from './errors.ts';
+import { BanctlError, EXIT, systemCode } from './errors.ts';
 import { followLinks } from './file.ts';
 import { cleanReason, parseDuration, parseTime } from './hold.ts';
 import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
+import { printable, quote } from './printable.ts';
 
 /** What the options say, in the units the program uses. */
 export interface Settings {
@@ -111,7 +112,7 @@ function number(
 }
 
 function readJail(name: string | undefined): string | undefined {
-  if (name !== undefined && !/^[^\s\p{C}|%]+$/u.test(name)) {
+  if (name !== undefined && (/[\s|%]/.test(name) || printable(name) !== name)) {
     throw new BanctlError(
       EXIT.usage,
       `not a name for a jail: ${quote(name)}; it must be one word without | and %`,

@@ -49,6 +49,9 @@ const ways: readonly Way[] = [
 const sideBySide = { concurrency: 3 };
 const inOrder = { concurrency: 1 };
 
+/** With one or two children a request after a reload often waits for a new one: Apache looks once a second. */
+const mpm = 'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
+
 const kitJail = 'djangoapp-admin-login';
 const ipv4 = '203.0.113.5';
 const ipv6 = '2001:db8::5';
@@ -135,7 +138,7 @@ function writeProgram(path: string, text: string): string {
 class Servers {
   readonly #started: AsyncDisposable[] = [];
   async apache(options: ApacheOptions): Promise<Apache> {
-    const apache = await startApache(options);
+    const apache = await startApache({ mpm, ...options });
     this.#started.push(apache);
     return apache;
   }
@@ -389,7 +392,7 @@ function jails(way: Way) {
   });
 
   test('a ban that bantime.increment makes longer has its new end', async () => {
-    await using apache = await startApache({ remoteip: true, site: way.site });
+    await using apache = await startApache({ mpm, remoteip: true, site: way.site });
     // Those who come again; fail2ban tells it at once if it is longer by less than five seconds.
     const increment = 'bantime = 2\nbantime.increment = true\nbantime.formula = ban.Time + 4';
     await using fail2ban = await startFail2ban({ jails: jail('one', action(way, apache), increment) });
@@ -411,7 +414,7 @@ function jails(way: Way) {
   });
 
   test('a proxy without mod_remoteip is not banned: everyone would get 403', async () => {
-    await using apache = await startApache({ site: way.site });
+    await using apache = await startApache({ mpm, site: way.site });
     await using fail2ban = await startFail2ban({
       jails: jail('one', action(way, apache), `logpath = ${apache.accessLog}`).replace(
         'logpath = DIR/access.log\n',
@@ -429,7 +432,7 @@ function jails(way: Way) {
   });
 
   test('a burst of bans costs few reloads, and leaves nobody out (each ban had its own)', async () => {
-    await using apache = await startApache({ remoteip: true, site: way.site });
+    await using apache = await startApache({ mpm, remoteip: true, site: way.site });
     await using fail2ban = await startFail2ban({
       jails: jail('one', action(way, apache).replace('reload_interval=0', 'reload_interval=1')),
     });
@@ -453,7 +456,7 @@ function shellDays(way: Way) {
   };
   for (const [what, line] of Object.entries(lines)) {
     test(`the jail line of the shell days works as it stands: ${what}`, async () => {
-      await using apache = await startApache({ remoteip: true, site: way.site });
+      await using apache = await startApache({ mpm, remoteip: true, site: way.site });
       const dir = join(apache.dir, 'fail2ban');
       mkdirSync(dir);
       const settings = `BANCTL_RELOAD_INTERVAL=0 BANCTL_FAIL2BAN_DB=${dir}/fail2ban.sqlite3`;
@@ -701,7 +704,7 @@ function theList(way: Way) {
   test('a list that the shell wrote is taken over as it is, with the bans that fail2ban restores', async () => {
     const stale = ['203.0.113.77', '2001:db8::77'];
     const list = `# by hand\nRequire not ip ${stale[0]}\n`;
-    await using apache = await startApache({ remoteip: true, site: way.site, list });
+    await using apache = await startApache({ mpm, remoteip: true, site: way.site, list });
     const line = `apache-banlist[name=djangoapp, banlist=${apache.banlist}, apache_reload_cmd="${apache.ctl} -k graceful"]`;
     await using fail2ban = await startFail2ban({
       jails: jail('django', line),
@@ -729,7 +732,7 @@ function theList(way: Way) {
   });
 
   test('a list made under fail2ban is 0644, whatever the umask; an older one keeps its mode (it was 0600)', async () => {
-    await using apache = await startApache({ remoteip: true, site: way.site });
+    await using apache = await startApache({ mpm, remoteip: true, site: way.site });
     await using fail2ban = await startFail2ban({ jails: jail('one', action(way, apache)) });
     const mode = () => statSync(apache.banlist).mode & 0o777;
     await bans(fail2ban, 'one', '198.51.100.0/24');
@@ -742,7 +745,7 @@ function theList(way: Way) {
   });
 
   test('a list that is a symbolic link stays one (sed replaced it by a file)', async () => {
-    await using apache = await startApache({ remoteip: true, site: way.site });
+    await using apache = await startApache({ mpm, remoteip: true, site: way.site });
     const target = join(apache.dir, 'target.conf');
     writeFileSync(target, '# the target\n');
     symlinkSync('target.conf', apache.banlist);

@@ -225,7 +225,7 @@ suite('a process that ends or stops in the middle', () => {
       using temporary = temporaryDirectory();
       writeFileSync(temporary.banlist, TEXT);
       const child = interrupted(temporary.banlist, 'SIGSTOP', call);
-      const ended = once(child, 'exit');
+      const ended = once(child, 'exit', { signal: AbortSignal.timeout(20_000) });
       const state = () => readFileSync(`/proc/${child.pid}/stat`, 'latin1').replace(/.*\) /s, '').charAt(0);
       await until(`the stop at call ${call}`, () => state() === 'T');
       acquireLock(temporary.banlist, { timeout: 10, stale: 0.05 }).release();

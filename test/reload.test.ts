@@ -30,7 +30,9 @@ const two = '203.0.113.2';
 const three = '2001:db8::3';
 const visitors = [one, two, three];
 
-const start = (options: ApacheOptions = {}) => startApache({ remoteip: true, ...options });
+/** With one or two children a request after a reload often waits for a new one: Apache looks once a second. */
+const mpm = 'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
+const start = (options: ApacheOptions = {}) => startApache({ remoteip: true, mpm, ...options });
 const options = ({ banlist, ctl }: Apache) => [`--banlist=${banlist}`, `--apachectl=${ctl}`];
 const listOf = ({ banlist }: Apache) => (existsSync(banlist) ? readFileSync(banlist, 'utf8') : '');
 
@@ -300,13 +302,14 @@ suite('reloads', { concurrency: 3 }, () => {
       const config = readFileSync(apache.config, 'utf8');
       await call(apache, ['ban', one, every, '--jail=a']);
       writeFileSync(apache.config, `${config}\nNonsense On\n`);
-      await until('the interval to be over', async () => {
-        const { exitCode, stdout, stderr } = await banctl(['ban', two, every, ...options(apache)]);
-        assert.ok(exitCode === 69 || interval > 0, stdout);
-        if (exitCode === 69) assert.match(stderr, /^banctl: apache was not reloaded: .*Nonsense.*\n$/);
-        return exitCode === 69;
-      });
-      await call(apache, ['unban', one, every, '--jail=a'], interval === 0 ? 69 : 0);
+      for (const args of [
+        ['ban', two],
+        ['unban', one, '--jail=a'],
+      ]) {
+        const { exitCode, stderr } = await banctl([...args, every, ...options(apache)]);
+        assert.equal(exitCode, interval === 0 ? 69 : 0);
+        if (interval === 0) assert.match(stderr, /^banctl: apache was not reloaded: .*Nonsense.*\n$/);
+      }
       assert.match(listOf(apache), new RegExp(`^# banctl .*\nRequire not ip ${two}\n$`));
       assert.ok(apache.running());
       assert.deepEqual(await answers(apache), [403, 200, 200]);

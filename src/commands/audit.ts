@@ -3,7 +3,8 @@ import { severityOf } from '../audit/finding.ts';
 import { formatMetrics } from '../audit/metrics.ts';
 import { EXIT, type ExitCode } from '../errors.ts';
 import { followLinks, replaceFile } from '../file.ts';
-import { print, printable, showJson } from '../output.ts';
+import { print, showJson } from '../output.ts';
+import { printable } from '../printable.ts';
 import type { Settings } from '../settings.ts';
 
 /** `banctl audit`: silent and 0 when all is well, otherwise a line a finding, and 1 if one is left. */

@@ -7,7 +7,7 @@ import { dirname } from 'node:path';
 
 const [banlist = '', address = '', signal = '', call = ''] = process.argv.slice(2);
 const directory = dirname(banlist);
-let calls = 0;
+let calls = Number.NaN;
 
 function interrupt(): void {
   process.kill(process.pid, signal);
