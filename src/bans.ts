@@ -1,7 +1,8 @@
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { type Digest, digestOf, minus, plus } from './banlist/digest.ts';
 import { applyEdits, type Edit } from './banlist/text.ts';
-import { type FileVersion, readText, replaceFile } from './file.ts';
+import { type FileVersion, followLinks, readText, replaceFile } from './file.ts';
+import { now } from './hold.ts';
 import { acquireLock, LockLost, withLock } from './lock.ts';
 import { type Plan, planReload, type ReloadOptions, type ReloadReport } from './reload-plan.ts';
 import { readState, withDigest, writeState } from './reload-state.ts';
@@ -43,11 +44,8 @@ export async function changeBans(
   const isChanged = written.replaced !== undefined;
   if (written.plan !== 'reload') return { isChanged, outcomes: written.outcomes, reload: written.plan };
   const { reload } = await import('./reload.ts');
-  const report = await reload(options, {
-    isForced: false,
-    mayWait: options.isUrgent === true || options.reloadInterval === 0,
-  });
-  if (report.isConfigRefused !== true || written.replaced === undefined) {
+  const report = await reload(options, { isForced: false, isUrgent: options.isUrgent === true });
+  if (!isListAtFault(report, options.banlist) || written.replaced === undefined) {
     return { isChanged, outcomes: written.outcomes, reload: report };
   }
   const isTakenBack = await takeBack(options, written.replaced, () => writeChanges(options, changesFor));
@@ -57,12 +55,18 @@ export async function changeBans(
   return { isChanged: false, outcomes, reload: { result: 'failed', message } };
 }
 
+/** False if Apache's test blames another file: then it says nothing of the list. */
+function isListAtFault({ isConfigRefused, message }: ReloadReport, banlist: string): boolean {
+  const [, blamed] = / line \d+ of (.+?): /.exec(message ?? '') ?? [];
+  return isConfigRefused === true && (blamed === undefined || followLinks(blamed) === banlist);
+}
+
 function writeChanges(options: ChangeOptions, changesFor: (text: Buffer) => readonly Change[]): Written {
   const { banlist, lockTimeout, dryRun } = options;
-  const now = Math.floor(Date.now() / 1000);
+  const at = now();
   if (dryRun) {
     const { text } = readText(banlist);
-    const { edits, outcomes } = changeList(text, changesFor(text), now);
+    const { edits, outcomes } = changeList(text, changesFor(text), at);
     const replaced = edits.length > 0 ? { replaced: { before: text, version: '' } } : {};
     return {
       outcomes,
@@ -72,7 +76,7 @@ function writeChanges(options: ChangeOptions, changesFor: (text: Buffer) => read
   }
   return withLock(banlist, { timeout: lockTimeout }, (lock) => {
     const list = readText(banlist);
-    const { edits, outcomes } = changeList(list.text, changesFor(list.text), now);
+    const { edits, outcomes } = changeList(list.text, changesFor(list.text), at);
     const before = readState(banlist, list);
     let state = before;
     let replaced: Written['replaced'];

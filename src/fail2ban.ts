@@ -55,9 +55,10 @@ function parseHeldBan(line: string): HeldBan[] {
   return [{ address, since: seconds, until: lasts < 0 ? null : seconds + lasts }];
 }
 
-/** The addresses and ranges a running jail ignores; names of hosts are left out. */
-export async function ignoredBy(client: string, jail: string): Promise<string[]> {
-  const { stdout } = await ask(client, ['get', jail, 'ignoreip']);
+/** The addresses, ranges and names of hosts that a running jail ignores, undefined as for its bans. */
+export async function ignoredBy(client: string, jail: string): Promise<string[] | undefined> {
+  const { exitCode, stdout } = await ask(client, ['get', jail, 'ignoreip']);
+  if (exitCode !== 0) return undefined;
   return [...stdout.matchAll(/^[|`]- (.+)$/gm)].map((match) => match[1] ?? '');
 }
 

@@ -101,22 +101,25 @@ export function replaceFile(
   { lock, durable = true, mode = 0o644 }: { lock: Lock | undefined; durable?: boolean; mode?: number },
 ): FileVersion {
   const existing = statSync(path, { bigint: true, throwIfNoEntry: false });
+  let temporary: string | undefined;
   try {
     // The library does not notice a short write, so the text is written in its hook, where each count is looked at.
     writeFileAtomic.sync(path, '', {
       mode: existing === undefined ? mode : Number(existing.mode) & 0o7777,
       fsync: durable,
-      tmpfileCreated(temporary) {
-        lock?.registerTemporary(temporary);
-        writeWhole(temporary, pieces);
+      tmpfileCreated(created) {
+        temporary = created;
+        lock?.registerTemporary(created);
+        writeWhole(created, pieces);
       },
     });
     if (durable) syncDirectory(dirname(path));
   } catch (error) {
-    if (error instanceof LockLost || isTemporaryGone(error)) throw new LockLost();
+    if (error instanceof LockLost || isGone(error, temporary)) throw new LockLost();
     throw cannotWrite(path, error);
   }
-  return versionOf(statSync(path, { bigint: true }));
+  // Somebody may have removed it already: then it has no version that will be met again.
+  return statFile(path)?.version ?? '';
 }
 
 function versionOf(stat: { ino: bigint; size: bigint; mtimeNs: bigint; ctimeNs: bigint }): FileVersion {
@@ -157,8 +160,10 @@ function syncDirectory(directory: string): void {
   }
 }
 
-function isTemporaryGone(error: unknown): boolean {
-  return systemCode(error) === 'ENOENT' && error instanceof Error && 'dest' in error;
+/** Who takes a lock over removes the temporary file first, so that nothing can be done with it any more. */
+function isGone(error: unknown, temporary: string | undefined): boolean {
+  const path = error instanceof Error && 'path' in error ? error.path : undefined;
+  return systemCode(error) === 'ENOENT' && temporary !== undefined && path === temporary;
 }
 
 function cannotRead(path: string, error: unknown): BanctlError {

@@ -31,7 +31,7 @@ const SECONDS_PER = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 } as const;
  * in a holder's name, an address or a reason (it is escaped), so nothing that a client writes can forge it.
  */
 export function holdMark(holder: string, address: string): string {
-  return `| ${escapeHolder(holder)} ${address} since `;
+  return `| ${encodeURIComponent(holder)} ${address} since `;
 }
 
 /** The comment line for a ban's holds, without its line end. */
@@ -41,7 +41,7 @@ export function formatHolds(holds: readonly Hold[]): string {
 
 function formatHold(hold: Hold): string {
   const end = hold.until === null ? 'for ever' : `until ${formatTime(hold.until)}`;
-  const reason = hold.reason === null ? '' : `: ${escapeText(hold.reason)}`;
+  const reason = hold.reason === null ? '' : `: ${escapeReason(hold.reason)}`;
   return `${holdMark(hold.holder, hold.address)}${formatTime(hold.since)} ${end}${reason}`;
 }
 
@@ -50,17 +50,18 @@ export function parseHolds(line: string): Hold[] | undefined {
   if (!line.startsWith(`${HOLDS_PREFIX}| `)) return undefined;
   const holds: Hold[] = [];
   for (const text of line.slice(HOLDS_PREFIX.length + 2).split(' | ')) {
-    const [, holder, address, since, until, reason] = HOLD.exec(text) ?? [];
+    const [, name, address, since, until, reason] = HOLD.exec(text) ?? [];
+    const holder = readHolder(name ?? '');
     if (holder === undefined || address === undefined || since === undefined) return undefined;
     const sinceSeconds = Date.parse(since) / 1000;
     const untilSeconds = until === undefined ? null : Date.parse(until) / 1000;
     if (Number.isNaN(sinceSeconds) || Number.isNaN(untilSeconds)) return undefined;
     holds.push({
-      holder: unescapeText(holder),
+      holder,
       address,
       since: sinceSeconds,
       until: untilSeconds,
-      reason: reason === undefined ? null : unescapeText(reason),
+      reason: reason === undefined ? null : cleanReason(unescapeReason(reason)),
     });
   }
   return holds;
@@ -68,6 +69,11 @@ export function parseHolds(line: string): Hold[] | undefined {
 
 export function isOver(hold: Hold, now: number): boolean {
   return hold.until !== null && hold.until <= now;
+}
+
+/** Whole seconds since the epoch. */
+export function now(): number {
+  return Math.floor(Date.now() / 1000);
 }
 
 /** ISO 8601 in UTC, whole seconds. */
@@ -80,9 +86,8 @@ export function parseTime(input: string): number {
   const isSeconds = /^\d+(?:\.\d+)?$/.test(input);
   const iso =
     ISO.test(input) && /T|\s/.test(input) && !/(?:Z|[+-]\d\d:?\d\d)$/.test(input) ? `${input}Z` : input;
-  const seconds = Math.floor(
-    isSeconds ? Number(input) : ISO.test(input) ? Date.parse(iso) / 1000 : Number.NaN,
-  );
+  const isDate = ISO.test(input) && isInCalendar(input.slice(0, 10));
+  const seconds = Math.floor(isSeconds ? Number(input) : isDate ? Date.parse(iso) / 1000 : Number.NaN);
   if (!(seconds >= 0 && seconds <= LAST_SECOND)) {
     throw new BanctlError(
       EXIT.usage,
@@ -90,6 +95,12 @@ export function parseTime(input: string): number {
     );
   }
   return seconds;
+}
+
+/** `Date.parse` takes 30 February for 2 March. */
+function isInCalendar(day: string): boolean {
+  const date = new Date(day);
+  return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(day);
 }
 
 /** Seconds of a duration (`600`, `10m`, `1h`, `7d`), null for `-1`, which is for ever as in fail2ban. */
@@ -117,19 +128,25 @@ export function cleanReason(input: string): string | null {
   return cut.replace(/[\\\s]+$/, '') || null;
 }
 
-/** Bars, percent signs and spaces of a holder's name are percent-encoded; a jail's name has none. */
-function escapeHolder(holder: string): string {
-  return encodeURIComponent(holder);
+/** A jail's name is one visible word without `|` and `%`; what is not ASCII in it is percent-encoded. */
+export function isHolder(name: string): boolean {
+  return name !== '' && !/[\s|%]/.test(name) && printable(name) === name;
 }
 
-function escapeText(text: string): string {
+function readHolder(text: string): string | undefined {
+  try {
+    const name = decodeURIComponent(text);
+    return isHolder(name) ? name : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function escapeReason(text: string): string {
   return text.replace(/[%|]/g, encodeURIComponent);
 }
 
-function unescapeText(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
+/** Only what was escaped: a comment can have been edited by hand, and a line end must not get out of it. */
+function unescapeReason(text: string): string {
+  return text.replace(/%7C/g, '|').replace(/%25/g, '%');
 }

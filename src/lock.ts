@@ -40,7 +40,6 @@ export class LockLost extends Error {}
 const STALE = 10;
 /** A directory that stays empty for this long was left by a process that died before it made its entry. Seconds. */
 const NAMELESS = 0.5;
-const TEN_YEARS = 3.2e11;
 
 /**
  * Runs `work` while holding the lock on `path`, again if the lock was lost meanwhile. `path` need not exist.
@@ -119,12 +118,14 @@ function makeDirectory(path: string): (() => void) | undefined {
   try {
     return lockfile.lockSync(path, {
       realpath: false,
-      stale: TEN_YEARS,
+      stale: Number.POSITIVE_INFINITY,
       update: 60_000,
       onCompromised: () => {},
     });
   } catch (error) {
-    if (systemCode(error) === 'ELOCKED') return undefined;
+    // ENOENT where there is a place for it: it was taken for an abandoned one before the library had looked at it.
+    const isTaken = systemCode(error) === 'ENOENT' && existsSync(dirname(path));
+    if (systemCode(error) === 'ELOCKED' || isTaken) return undefined;
     throw cannotLock(`${path}.lock`, error);
   }
 }
@@ -151,8 +152,8 @@ function watchHolder(directory: string, stale: number): () => boolean {
 
 function evict(directory: string, entry: string): boolean {
   const [, temporary] = /@(.+)/.exec(entry) ?? [];
-  if (temporary === undefined) removeUnregistered(directory);
-  else quietly(() => unlinkSync(join(dirname(directory), temporary)));
+  if (temporary !== undefined) quietly(() => unlinkSync(join(dirname(directory), temporary)));
+  removeUnregistered(directory);
   return quietly(() => unlinkSync(join(directory, entry))) && quietly(() => rmdirSync(directory));
 }
 

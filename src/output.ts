@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import type { Outcome } from './banlist/change.ts';
 import type { ChangeReport } from './bans.ts';
 import { EXIT, type ExitCode, systemCode } from './errors.ts';
@@ -51,11 +51,17 @@ export function showReload(report: ReloadReport, json: boolean): ExitCode {
 }
 
 export function showJson(document: unknown): void {
-  print(JSON.stringify(document));
+  printLines([JSON.stringify(document)]);
 }
 
+/** A line on standard output; what came with it from a list or a program cannot steer the terminal. */
 export function print(line: string): void {
-  write(STANDARD_OUTPUT, `${line}\n`);
+  write(STANDARD_OUTPUT, `${printable(line)}\n`);
+}
+
+/** Many lines, or such as are styled: each part of them that is not banctl's own has been made printable. */
+export function printLines(lines: readonly string[]): void {
+  write(STANDARD_OUTPUT, `${lines.join('\n')}\n`);
 }
 
 /** A line on standard error. */
@@ -65,11 +71,17 @@ export function warn(message: string): void {
 
 /** Node's own streams would take a tenth of a ban's time to load. */
 function write(descriptor: number, text: string): void {
-  try {
-    writeFileSync(descriptor, text);
-  } catch (error) {
-    // Nobody reads on: `banctl list | head`.
-    if (systemCode(error) !== 'EPIPE') throw error;
+  const bytes = Buffer.from(text);
+  for (let written = 0; written < bytes.length; ) {
+    try {
+      written += writeSync(descriptor, bytes, written);
+    } catch (error) {
+      // Nobody reads on: `banctl list | head`.
+      if (systemCode(error) === 'EPIPE') return;
+      // Whoever reads is slow, and somebody has made the pipe non-blocking: Node does, once it has looked at stdout.
+      if (systemCode(error) !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    }
   }
 }
 

@@ -27,6 +27,8 @@ export interface ReloadOptions extends ApacheCommands {
   readonly reloadInterval: number;
   /** Seconds. */
   readonly lockTimeout: number;
+  /** The configuration file. */
+  readonly config: string;
 }
 
 /** What a call is to do about the reload: it, or nothing but to report. */

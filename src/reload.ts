@@ -9,7 +9,7 @@ import {
 import { readText, statFile } from './file.ts';
 import { acquireLock, type Lock, withLock } from './lock.ts';
 import { ticksNow } from './process.ts';
-import { deferReload, dueTime, type ReloadOptions, type ReloadReport } from './reload-plan.ts';
+import { deferReload, dueTime, planReload, type ReloadOptions, type ReloadReport } from './reload-plan.ts';
 import { isPending, type ReloadState, readState, writeState } from './reload-state.ts';
 
 const LONGEST_INTERVAL = 60;
@@ -20,15 +20,16 @@ const STALE = 120;
 
 /**
  * Reloads Apache, unless another process has loaded the list meanwhile. Holds a lock of its own, so that bans go
- * on. If another reload is under way, one that may not wait leaves the next to the process that waits.
+ * on. A call that is not urgent leaves the reload to a later one if another is under way or has just been.
  */
 export async function reload(
   options: ReloadOptions,
-  { isForced, mayWait }: { isForced: boolean; mayWait: boolean },
+  { isForced, isUrgent }: { isForced: boolean; isUrgent: boolean },
 ): Promise<ReloadReport> {
+  const mayWait = isUrgent || options.reloadInterval === 0;
   let lock: Lock;
   try {
-    lock = acquireLock(`${options.banlist}.reload`, { timeout: mayWait ? LONGEST_WAIT : 0, stale: STALE });
+    lock = acquireLock(reloadLockPath(options), { timeout: mayWait ? LONGEST_WAIT : 0, stale: STALE });
   } catch (error) {
     if (mayWait) throw error;
     return updateState(options, (state) => {
@@ -37,7 +38,12 @@ export async function reload(
     });
   }
   try {
-    return await reloadLocked(options, isForced);
+    const plan = updateState(options, (state) => {
+      const { plan, state: planned } = planReload(state, options, isUrgent);
+      return [planned, plan];
+    });
+    if (!isForced && plan !== 'reload') return plan.result === 'not-needed' ? { result: 'done' } : plan;
+    return await reloadLocked(options);
   } finally {
     lock.release();
   }
@@ -46,19 +52,28 @@ export async function reload(
 /** Waits until the reload that was deferred is due, holding no lock, and does it. */
 export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadReport> {
   for (;;) {
-    const wait = updateState(options, (state) => {
-      const remaining = isPending(state) ? dueTime(state, options) - Date.now() : 0;
-      // Once the waiter is not named any more, the next change starts another.
-      return remaining > 0 ? [state, remaining] : [{ ...state, waiter: null }, 0];
-    });
-    if (wait === 0) return reload(options, { isForced: false, mayWait: true });
-    await sleep(wait);
+    await sleep(updateState(options, (state) => [state, Math.max(0, dueTime(state, options) - Date.now())]));
+    const lock = acquireLock(reloadLockPath(options), { timeout: LONGEST_WAIT, stale: STALE });
+    try {
+      const isDue = updateState(options, (state) => {
+        // Once the waiter is not named any more, the next change starts another.
+        const isDue = !isPending(state) || Date.now() >= dueTime(state, options);
+        return [isDue ? { ...state, waiter: null } : state, isDue ? state : undefined];
+      });
+      if (isDue !== undefined)
+        return isPending(isDue) ? await reloadLocked(options) : { result: 'not-needed' };
+    } finally {
+      lock.release();
+    }
   }
 }
 
-async function reloadLocked(options: ReloadOptions, isForced: boolean): Promise<ReloadReport> {
+function reloadLockPath({ banlist }: ReloadOptions): string {
+  return `${banlist}.reload`;
+}
+
+async function reloadLocked(options: ReloadOptions): Promise<ReloadReport> {
   const known = updateState(options, (state) => [state, state]);
-  if (!isForced && !isPending(known)) return { result: 'done' };
   const failed = (message: string, more: Partial<ReloadReport & ReloadState> = {}): ReloadReport => {
     updateState(options, (state) => [{ ...state, lastTry: Date.now(), error: message }, undefined]);
     return { result: 'failed', message, ...more };

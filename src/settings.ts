@@ -3,9 +3,9 @@ import { resolve } from 'node:path';
 import type { Given } from './arguments.ts';
 import { BanctlError, EXIT, systemCode } from './errors.ts';
 import { followLinks } from './file.ts';
-import { cleanReason, parseDuration, parseTime } from './hold.ts';
+import { cleanReason, isHolder, parseDuration, parseTime } from './hold.ts';
 import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
-import { printable, quote } from './printable.ts';
+import { quote } from './printable.ts';
 
 /** What the options say, in the units the program uses. */
 export interface Settings {
@@ -112,7 +112,7 @@ function number(
 }
 
 function readJail(name: string | undefined): string | undefined {
-  if (name !== undefined && (/[\s|%]/.test(name) || printable(name) !== name)) {
+  if (name !== undefined && !isHolder(name)) {
     throw new BanctlError(
       EXIT.usage,
       `not a name for a jail: ${quote(name)}; it must be one word without | and %`,

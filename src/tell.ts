@@ -1,6 +1,7 @@
 import { styleText } from 'node:util';
 import { formatTime, type Hold } from './hold.ts';
-import { print } from './output.ts';
+import { print, printLines } from './output.ts';
+import { printable } from './printable.ts';
 import type { Report, ReportedBan } from './report.ts';
 
 /** How bans look on a terminal and in JSON. */
@@ -40,8 +41,7 @@ export function showTable(bans: readonly ReportedBan[]): void {
       .trimEnd()
       .slice(0, columns);
   const heading = format(HEADINGS);
-  print(process.stdout.isTTY ? styleText('bold', heading) : heading);
-  print(rows.map(format).join('\n'));
+  printLines([process.stdout.isTTY ? styleText('bold', heading) : heading, ...rows.map(format)]);
 }
 
 /** What is to be said of a reload that is due, or has failed. */
@@ -61,13 +61,15 @@ export function describeHold(hold: Hold): string {
 
 function rowsOf({ address, holds }: ReportedBan, now: number): string[][] {
   if (holds.length === 0) return [[address, UNKNOWN_HOLDER, '', '', '']];
-  return holds.map((hold, index) => [
-    index === 0 ? address : '',
-    hold.address === address ? hold.holder : `${hold.holder} (${hold.address})`,
-    formatTime(hold.since).slice(0, 16).replace('T', ' '),
-    left(hold, now),
-    hold.reason ?? '',
-  ]);
+  return holds.map((hold, index) =>
+    [
+      index === 0 ? address : '',
+      hold.address === address ? hold.holder : `${hold.holder} (${hold.address})`,
+      formatTime(hold.since).slice(0, 16).replace('T', ' '),
+      left(hold, now),
+      hold.reason ?? '',
+    ].map(printable),
+  );
 }
 
 /** The time that is left, in its two greatest units: `1h 5m`. */

@@ -1,3 +1,4 @@
+import { OPTIONS } from './options.ts';
 import { identify, isRunning, type ProcessId } from './process.ts';
 import type { ReloadOptions } from './reload-plan.ts';
 
@@ -29,6 +30,8 @@ function waiterArguments(options: ReloadOptions): string[] {
     ['lock-timeout', options.lockTimeout],
     ['apachectl', options.apachectl ?? ''],
     ['reload-command', options.reloadCommand ?? ''],
+    // The default need not be there, another one must.
+    ['config', options.config === OPTIONS.config.default ? '' : options.config],
   ];
   return ['reload', '--when-due', ...args.map(([name, value]) => `--${name}=${value}`)];
 }

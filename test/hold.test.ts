@@ -190,19 +190,7 @@ suite('a name for a jail', () => {
         assert.match(holdMark(name, A), /^\| [\x21-\x7b\x7d\x7e]+ 203\.0\.113\.5 since $/);
       }),
     );
-    const refused = [
-      ' ',
-      'a b',
-      'a|b',
-      '50%',
-      'a\tb',
-      'a\u00a0b',
-      'a\u200bb',
-      '\x1b[31m',
-      'a\nb',
-      '\ud800',
-      '\ue000',
-    ];
+    const refused = [' ', 'a b', 'a|b', '50%', 'a\tb', 'a\u00a0b', 'a\u200bb', '\x1b[31m', 'a\nb', '\ud800'];
     assert.deepEqual(refused.filter(isJailName), []);
   });
 });

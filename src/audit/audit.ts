@@ -4,8 +4,7 @@ import { type ListFault, listFaults } from '../banlist/faults.ts';
 import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { changeBans } from '../bans.ts';
 import { readText } from '../file.ts';
-import type { Hold } from '../hold.ts';
-import { sameHold } from '../ledger.ts';
+import { type Hold, isOver, now } from '../hold.ts';
 import { protectedRanges } from '../protection.ts';
 import type { Settings } from '../settings.ts';
 import { addition } from '../wanted.ts';
@@ -55,14 +54,17 @@ async function inspect(settings: Settings): Promise<Inspection> {
   const { text } = readText(settings.banlist);
   const bans = bansOf(denyLines(text));
   const comparison = await settledComparison(settings, bans);
-  const faults = listFaults(text, protectedRanges(settings.protect), Math.floor(Date.now() / 1000));
-  const over = bans.flatMap((ban) => ban.holds).filter((hold) => isOverNow(hold, faults, comparison));
+  const faults = listFaults(text, protectedRanges(settings.protect), now());
+  const over = bans
+    .flatMap((ban) => ban.holds)
+    .filter((hold) => isOver(hold, now()) && !comparison.isHeld(hold));
+  const namesOver = new Set(over.map(nameOf));
   return {
     findings: [
-      ...faults.filter((fault) => fault.code !== 'expired' || over.some((hold) => isAbout(fault, hold))),
+      ...faults.filter((fault) => fault.code !== 'expired' || namesOver.has(nameOf(fault))),
       ...comparisonFindings({
         ...comparison,
-        stale: comparison.stale.filter((hold) => !over.some((other) => sameHold(other, hold))),
+        stale: comparison.stale.filter((hold) => !namesOver.has(nameOf(hold))),
       }),
       ...(await apacheFindings(settings)),
       ...fileFindings(settings.banlist, settings.config),
@@ -71,7 +73,7 @@ async function inspect(settings: Settings): Promise<Inspection> {
       ...[...over, ...comparison.stale].map(releaseOf),
       ...comparison.missing.map(({ holder, ban }) => addition(holder, ban)),
       ...faults.flatMap(({ code, address }) =>
-        code === 'duplicate' && address !== undefined ? [{ verb: 'merge', address } as const] : [],
+        code === 'duplicate' && address !== undefined ? [{ verb: 'tidy', address } as const] : [],
       ),
     ],
     bans,
@@ -85,21 +87,20 @@ async function settledComparison(settings: Settings, bans: readonly Ban[]): Prom
   if (first.missing.length + first.stale.length === 0) return first;
   await sleep(SETTLING);
   const second = await compareWithFail2ban(settings, bansOf(denyLines(readText(settings.banlist).text)));
-  const wasMissing = new Set(first.missing.map(({ holder, ban }) => `${holder} ${ban.address.text}`));
-  const wasStale = new Set(first.stale.map(({ holder, address }) => `${holder} ${address}`));
+  const missingName = ({ holder, ban }: Comparison['missing'][number]) =>
+    nameOf({ holder, address: ban.address.text });
+  const wasMissing = new Set(first.missing.map(missingName));
+  const wasStale = new Set(first.stale.map(nameOf));
   return {
     ...second,
-    missing: second.missing.filter(({ holder, ban }) => wasMissing.has(`${holder} ${ban.address.text}`)),
-    stale: second.stale.filter(({ holder, address }) => wasStale.has(`${holder} ${address}`)),
+    missing: second.missing.filter((ban) => wasMissing.has(missingName(ban))),
+    stale: second.stale.filter((hold) => wasStale.has(nameOf(hold))),
   };
 }
 
-function isOverNow(hold: Hold, faults: readonly ListFault[], { isHeld }: Comparison): boolean {
-  return !isHeld(hold) && faults.some((fault) => fault.code === 'expired' && isAbout(fault, hold));
-}
-
-function isAbout(fault: ListFault, hold: Hold): boolean {
-  return fault.address === hold.address && fault.holder === hold.holder;
+/** Tells holds apart, and the findings about them. */
+function nameOf({ holder, address }: Pick<ListFault, 'holder' | 'address'>): string {
+  return `${holder} ${address}`;
 }
 
 function releaseOf(hold: Hold): Change {

@@ -35,7 +35,7 @@ const STOPPED: Comparison = {
   otherLists: [],
 };
 
-/** Where fail2ban is not to be asked, each jail may still hold its bans. */
+/** Where fail2ban is not to be asked, or does not answer, each jail may still hold its bans. */
 export const NOT_ASKED: Comparison = { ...STOPPED, isHeld: (hold) => hold.holder !== MANUAL };
 
 export async function compareWithFail2ban(settings: Settings, bans: readonly Ban[]): Promise<Comparison> {
@@ -53,10 +53,13 @@ export async function compareWithFail2ban(settings: Settings, bans: readonly Ban
   const held = new Map<string, Set<string>>();
   const missing: { holder: string; ban: WantedBan }[] = [];
   for (const { jail, holder } of [...banning, ...others.map((jail) => ({ jail, holder: jail }))]) {
-    const bansHeld = (await heldBans(client, jail)) ?? [];
+    const bansHeld = await heldBans(client, jail);
+    const ignored = await ignoredBy(client, jail);
+    // It runs, but is busy, or about to stop: nothing may be concluded.
+    if (bansHeld === undefined || ignored === undefined) return NOT_ASKED;
     held.set(holder, new Set(bansHeld.map(({ address }) => readAddress(address)?.text ?? address)));
     if (others.includes(jail)) continue;
-    const { wanted } = selectWanted(bansHeld, await ignoredBy(client, jail), settings);
+    const { wanted } = selectWanted(bansHeld, ignored, settings);
     const inList = new Set(holds.filter((hold) => hold.holder === holder).map((hold) => hold.address));
     missing.push(...wanted.filter((ban) => !inList.has(ban.address.text)).map((ban) => ({ holder, ban })));
   }

@@ -1,5 +1,5 @@
 import { parseAddress } from '../address.ts';
-import type { Hold } from '../hold.ts';
+import { type Hold, isOver, MANUAL } from '../hold.ts';
 import { addHold, type HoldRequest, releaseHolds, type Status, sameHold, sameHolds } from '../ledger.ts';
 import {
   type Ban,
@@ -32,8 +32,8 @@ export type Change =
       readonly seen?: readonly Hold[];
     }
   | {
-      /** Leaves one line of several that ban the same address. */
-      readonly verb: 'merge';
+      /** Leaves one line of several that ban the same address, and drops manual holds that are over. */
+      readonly verb: 'tidy';
       readonly address: string;
     };
 
@@ -53,7 +53,7 @@ interface Draft {
   unknownHolder: boolean;
 }
 
-/** What the changes do to the list: pure, in the order given, each address named in its outcome. */
+/** What the changes do to the list: pure, in the order given; an outcome for each that adds or releases. */
 export function changeList(
   text: Buffer,
   changes: readonly Change[],
@@ -63,12 +63,16 @@ export function changeList(
   const lines = isByHand ? denyLines(text) : [];
   const finder = isByHand ? indexBans(lines) : findBans(text, changes.length);
   const drafts = new Map<string, Draft>();
-  const outcomes = changes.map((change): Outcome => {
-    if (change.verb === 'add') return add(change, finder, drafts, now);
-    if (change.verb === 'release') return release(change, finder, drafts, lines, now);
-    draftOf(change.address, finder, drafts);
-    return { address: change.address, status: 'already-banned', heldBy: [] };
-  });
+  const outcomes = changes
+    .map((change): (() => Outcome[]) => {
+      if (change.verb === 'add') return add(change, finder, drafts, now);
+      if (change.verb === 'release') return release(change, finder, drafts, lines, now);
+      const draft = draftOf(change.address, finder, drafts);
+      draft.holds = releaseHolds(draft.holds, () => false, now);
+      return () => [];
+    })
+    // What became of one address is known when all are done: the range around it may have been freed too.
+    .flatMap((outcome) => outcome());
   const edits = [...drafts.values()].flatMap(editsOf);
   const added = [...drafts.values()].filter((draft) => draft.lines.length === 0 && isAlive(draft));
   if (added.length > 0) {
@@ -82,12 +86,18 @@ export function changeList(
   return { edits: [...edits, ...foreignEdits(lines, changes)], outcomes };
 }
 
+/** The changes that drop the manual holds that are over. */
+export function tidyOver(bans: readonly Ban[], now: number): Change[] {
+  const over = bans.filter((ban) => ban.holds.some((hold) => hold.holder === MANUAL && isOver(hold, now)));
+  return over.map(({ address }) => ({ verb: 'tidy', address }));
+}
+
 function add(
   change: Extract<Change, { verb: 'add' }>,
   finder: BanFinder,
   drafts: Map<string, Draft>,
   now: number,
-): Outcome {
+): () => Outcome[] {
   const { target, hold } = change;
   const draft = draftOf(target, finder, drafts);
   const status = isAlive(draft) ? 'already-banned' : 'banned';
@@ -99,7 +109,7 @@ function add(
       elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
     }
   }
-  return { address: hold.address, status, heldBy: [] };
+  return () => [{ address: hold.address, status, heldBy: [] }];
 }
 
 function release(
@@ -108,7 +118,7 @@ function release(
   drafts: Map<string, Draft>,
   lines: readonly DenyLine[],
   now: number,
-): Outcome {
+): () => Outcome[] {
   const { address, holder, seen } = change;
   const named = draftsNaming(address, finder, drafts).filter(isAlive);
   const isForeign = holder === null && lines.some((line) => !isManaged(line) && names(line, address));
@@ -120,12 +130,13 @@ function release(
     draft.holds = releaseHolds(draft.holds, isReleased, now);
     if (draft.address === address) draft.unknownHolder = false;
   }
-  const holders = named.flatMap((draft) => draft.holds.map((hold) => hold.holder));
-  const heldBy = [
-    ...new Set([...holders, ...finder.covering(parseAddress(address)).filter(isStillThere(drafts))]),
-  ];
-  if (heldBy.length > 0) return { address, status: 'still-held', heldBy };
-  return { address, status: named.length > 0 || isForeign ? 'unbanned' : 'not-banned', heldBy };
+  return () => {
+    const holders = named.flatMap((draft) => draft.holds.map((hold) => hold.holder));
+    const wider = finder.covering(parseAddress(address)).filter(isStillThere(drafts));
+    const heldBy = [...new Set([...holders, ...wider])];
+    if (heldBy.length > 0) return [{ address, status: 'still-held', heldBy }];
+    return [{ address, status: named.length > 0 || isForeign ? 'unbanned' : 'not-banned', heldBy }];
+  };
 }
 
 function isStillThere(drafts: Map<string, Draft>): (address: string) => boolean {
@@ -164,12 +175,7 @@ function editsOf(draft: Draft): Edit[] {
   if (first === undefined) return [];
   const removals = duplicates.map(({ start, end }) => ({ start, end, insert: '' }));
   if (!isAlive(draft)) return [{ start: first.start, end: first.end, insert: '' }, ...removals];
-  const isUnchanged = sameHolds(
-    draft.lines.flatMap((line) => line.holds),
-    draft.holds,
-  );
-  if (isUnchanged && draft.unknownHolder === draft.lines.some((line) => line.holds.length === 0))
-    return removals;
+  if (sameHolds(first.holds, draft.holds)) return removals;
   return [{ start: first.start, end: first.end, insert: formatBan(draft.address, draft.holds) }, ...removals];
 }
 

@@ -33,6 +33,7 @@ export function listFaults(text: Buffer, protectedRanges: readonly Address[], no
 }
 
 function unreadableLines(text: Buffer, lines: readonly DenyLine[]): ListFault[] {
+  const denying = new Set(lines.map((line) => line.start));
   const withHolds = new Set(lines.filter((line) => line.holds.length > 0).map((line) => line.banStart));
   const bad = (line: LogicalLine, message: string): ListFault[] => [
     { code: 'bad-line', line: line.number, message },
@@ -48,8 +49,7 @@ function unreadableLines(text: Buffer, lines: readonly DenyLine[]): ListFault[] 
         isHolds ? 'holds without the ban that belongs below them' : 'holds that cannot be read',
       );
     }
-    const isDeny = lines.some((deny) => deny.start === line.start);
-    return !isDeny && /require\s+not\s+ip/i.test(line.content)
+    return !denying.has(line.start) && /require\s+not\s+ip/i.test(line.content)
       ? bad(line, 'a line that runs into another')
       : [];
   });

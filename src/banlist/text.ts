@@ -57,7 +57,7 @@ export interface Edit {
   readonly insert: string;
 }
 
-/** Finds bans in a text. */
+/** Finds bans in a text, however it is done. Ranges that are written as partial addresses are left to the audit. */
 export interface BanFinder {
   /** The bans of exactly this address or range, and those with a hold that asked for it. */
   naming(address: string): readonly Ban[];
@@ -97,9 +97,9 @@ export function applyEdits(text: Buffer, edits: readonly Edit[]): Buffer[] {
  */
 export function insertionPoint(text: Buffer): number {
   if (text.length === 0 || (text.at(-1) === NEWLINE && !isContinued(text, text.length))) return text.length;
-  let start = lineStart(text, text.length - 1);
-  while (isContinued(text, start)) start = lineStart(text, start - 1);
-  const above = holdsAbove(text, start);
+  const start = logicalStart(text, text.length - 1);
+  const last = logicalLineAt(text, start, 0);
+  const above = holdsAbove(text, start, readDeny(last?.content ?? '') ?? []);
   return above === undefined ? start : above.start;
 }
 
@@ -122,10 +122,12 @@ export function searchBans(text: Buffer): BanFinder {
     },
     covering(address) {
       const found: string[] = [];
-      for (let at = text.indexOf('/'); at !== -1; at = text.indexOf('/', at + 1)) {
-        const line = logicalLineAt(text, lineStart(text, at), 0);
-        const range = line === undefined ? undefined : readDeny(line.content)?.[0]?.address;
-        if (range !== undefined && isWider(range, address)) found.push(range.text);
+      for (let at = text.indexOf('/'); at !== -1; ) {
+        const line = logicalLineAt(text, logicalStart(text, at), 0);
+        for (const { address: range } of readDeny(line?.content ?? '') ?? []) {
+          if (range !== undefined && isWider(range, address)) found.push(range.text);
+        }
+        at = line === undefined ? -1 : text.indexOf('/', line.end);
       }
       return found;
     },
@@ -172,7 +174,7 @@ export function denyLines(text: Buffer): DenyLine[] {
   for (const line of logicalLines(text)) {
     const args = readDeny(line.content);
     if (args !== undefined) {
-      const holds = above === undefined ? undefined : parseHolds(above.content);
+      const holds = above === undefined ? undefined : holdsFor(above.content, args);
       const isExact = args.length === 1 && isExactLine(text, line, args[0]?.address);
       const banStart = holds === undefined || above === undefined ? line.start : above.start;
       found.push({ ...line, arguments: args, holds: holds ?? [], banStart, isExact });
@@ -237,25 +239,46 @@ function banNamedAt(text: Buffer, at: number, address: string): Ban | undefined 
   if (line === undefined) return undefined;
   const holds = parseHolds(line.content);
   if (holds === undefined) {
-    const named = readAddress(address);
-    if (named === undefined || !isExactLine(text, line, named)) return undefined;
-    const above = holdsAbove(text, start);
-    return { address, holds: above?.holds ?? [], start: above?.start ?? start, end: line.end };
+    const args = readDeny(line.content);
+    if (args?.length !== 1 || args[0]?.address?.text !== address) return undefined;
+    const above = holdsAbove(text, start, args);
+    const isOwn = above !== undefined || isExactLine(text, line, args[0].address);
+    return isOwn
+      ? { address, holds: above?.holds ?? [], start: above?.start ?? start, end: line.end }
+      : undefined;
   }
   if (!holds.some((hold) => hold.address === address)) return undefined;
   const below = logicalLineAt(text, line.end, 0);
   const args = below === undefined ? undefined : readDeny(below.content);
-  const banned = args?.length === 1 ? args[0]?.address : undefined;
-  return below === undefined || banned === undefined
-    ? undefined
-    : { address: banned.text, holds, start, end: below.end };
+  if (below === undefined || args?.length !== 1 || holdsFor(line.content, args) === undefined)
+    return undefined;
+  return { address: args[0]?.address?.text ?? address, holds, start, end: below.end };
 }
 
-function holdsAbove(text: Buffer, start: number): { holds: Hold[]; start: number } | undefined {
+/**
+ * The holds in a comment, if they belong to the line below it: each asked for an address that the line bans.
+ * Otherwise their own line was taken away, and this one must not inherit them.
+ */
+function holdsFor(comment: string, args: readonly DenyArgument[]): Hold[] | undefined {
+  const holds = parseHolds(comment);
+  const isOfLine = ({ address }: Hold) => {
+    const asked = readAddress(address);
+    return (
+      asked !== undefined && args.some((argument) => argument.address && covers(argument.address, asked))
+    );
+  };
+  return holds?.every(isOfLine) ? holds : undefined;
+}
+
+function holdsAbove(
+  text: Buffer,
+  start: number,
+  args: readonly DenyArgument[],
+): { holds: Hold[]; start: number } | undefined {
   if (start === 0) return undefined;
   const aboveStart = lineStart(text, start - 1);
   if (isContinued(text, aboveStart)) return undefined;
-  const holds = parseHolds(text.toString('utf8', aboveStart, start).trim());
+  const holds = holdsFor(text.toString('utf8', aboveStart, start).trim(), args);
   return holds === undefined ? undefined : { holds, start: aboveStart };
 }
 
@@ -273,6 +296,12 @@ function isContinued(text: Buffer, start: number): boolean {
 
 function lineStart(text: Buffer, at: number): number {
   return at === 0 ? 0 : text.lastIndexOf(NEWLINE, at - 1) + 1;
+}
+
+function logicalStart(text: Buffer, at: number): number {
+  let start = lineStart(text, at);
+  while (isContinued(text, start)) start = lineStart(text, start - 1);
+  return start;
 }
 
 function lineEnd(text: Buffer, start: number): number {

@@ -3,6 +3,7 @@ import { severityOf } from '../audit/finding.ts';
 import { formatMetrics } from '../audit/metrics.ts';
 import { EXIT, type ExitCode } from '../errors.ts';
 import { followLinks, replaceFile } from '../file.ts';
+import { now } from '../hold.ts';
 import { print, showJson } from '../output.ts';
 import { printable } from '../printable.ts';
 import type { Settings } from '../settings.ts';
@@ -12,7 +13,7 @@ export async function auditCommand(settings: Settings): Promise<ExitCode> {
   const result = await audit(settings);
   const isOk = result.findings.every((finding) => finding.fixed);
   if (settings.prometheus !== undefined && !settings.dryRun) {
-    const metrics = Buffer.from(formatMetrics(result, Math.floor(Date.now() / 1000)));
+    const metrics = Buffer.from(formatMetrics(result, now()));
     replaceFile(followLinks(settings.prometheus), [metrics], { lock: undefined });
   }
   if (settings.json) showJson({ ok: isOk, findings: result.findings.map(findingDocument) });

@@ -1,9 +1,10 @@
 import { type Address, parseAddress } from '../address.ts';
-import type { Change } from '../banlist/change.ts';
-import { bansOf, denyLines } from '../banlist/text.ts';
+import { type Change, tidyOver } from '../banlist/change.ts';
+import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { changeBans } from '../bans.ts';
 import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
 import { readText } from '../file.ts';
+import { now } from '../hold.ts';
 import { showChange } from '../output.ts';
 import type { Settings } from '../settings.ts';
 import { releaseByHand } from './unban.ts';
@@ -15,13 +16,19 @@ export async function flush(settings: Settings): Promise<ExitCode> {
     throw new BanctlError(EXIT.usage, 'flush needs either --jail NAME or --all');
   const urgently = { ...settings, isUrgent: true };
   if (jail === undefined) return releaseByHand(urgently, everythingBanned(readText(settings.banlist).text));
-  return showChange(await changeBans(urgently, (text) => releaseHeldBy(jail, text)), settings);
+  return showChange(
+    await changeBans(urgently, (text) => releaseHeldBy(jail, bansOf(denyLines(text)))),
+    settings,
+  );
 }
 
-function releaseHeldBy(holder: string, text: Buffer): Change[] {
-  const holds = bansOf(denyLines(text)).flatMap((ban) => ban.holds);
-  const addresses = new Set(holds.filter((hold) => hold.holder === holder).map((hold) => hold.address));
-  return [...addresses].map((address) => ({ verb: 'release', address, holder }));
+function releaseHeldBy(holder: string, bans: readonly Ban[]): Change[] {
+  const holds = bans.flatMap((ban) => ban.holds).filter((hold) => hold.holder === holder);
+  const addresses = new Set(holds.map((hold) => hold.address));
+  return [
+    ...[...addresses].map((address) => ({ verb: 'release', address, holder }) as const),
+    ...tidyOver(bans, now()),
+  ];
 }
 
 function everythingBanned(text: Buffer): Address[] {

@@ -19,6 +19,6 @@ async function reloadNow(settings: Settings): Promise<ReloadReport> {
   if (!isNeeded) return { result: 'not-needed', message: 'apache has loaded the list as it is' };
   if (dryRun) return { result: 'skipped', message: 'apache would be reloaded' };
   if (!reloads) return { result: 'skipped', message: 'apache was not reloaded, as asked' };
-  const report = await reload(settings, { isForced: force, mayWait: true });
+  const report = await reload(settings, { isForced: force, isUrgent: true });
   return report.result === 'done' ? { ...report, message: 'apache has loaded the list' } : report;
 }

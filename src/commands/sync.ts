@@ -1,8 +1,9 @@
-import type { Change, Outcome } from '../banlist/change.ts';
-import { bansOf, denyLines } from '../banlist/text.ts';
+import { type Change, type Outcome, tidyOver } from '../banlist/change.ts';
+import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { changeBans } from '../bans.ts';
 import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
 import { type HeldBan, heldBans, ignoredBy, ignoredByConfig, isFail2banRunning } from '../fail2ban.ts';
+import { now } from '../hold.ts';
 import { showChange } from '../output.ts';
 import type { Settings } from '../settings.ts';
 import { addition, selectWanted, type WantedBan } from '../wanted.ts';
@@ -28,23 +29,26 @@ export async function sync(settings: Settings): Promise<ExitCode> {
   const { wanted, refused } = selectWanted(held.bans, held.ignored ?? [], settings);
   const added = held.ignored === undefined ? [] : wanted;
   const report = await changeBans({ ...settings, isUrgent: true }, (text) => [
-    ...releaseOthers(text, jail, wanted),
+    ...releaseOthers(bansOf(denyLines(text)), jail, wanted),
     ...added.map((ban) => addition(jail, ban)),
   ]);
   const skipped = refused.map((address): Outcome => ({ address, status: 'skipped', heldBy: [] }));
   return showChange({ ...report, outcomes: [...report.outcomes, ...skipped] }, settings);
 }
 
-function releaseOthers(text: Buffer, holder: string, wanted: readonly WantedBan[]): Change[] {
+function releaseOthers(bans: readonly Ban[], holder: string, wanted: readonly WantedBan[]): Change[] {
   const kept = new Set(wanted.map((ban) => ban.address.text));
-  const holds = bansOf(denyLines(text)).flatMap((ban) => ban.holds);
-  const over = holds.filter((hold) => hold.holder === holder && !kept.has(hold.address));
-  return over.map(({ address }) => ({ verb: 'release', address, holder }));
+  const holds = bans.flatMap((ban) => ban.holds);
+  const ended = holds.filter((hold) => hold.holder === holder && !kept.has(hold.address));
+  return [
+    ...ended.map(({ address }) => ({ verb: 'release', address, holder }) as const),
+    ...tidyOver(bans, now()),
+  ];
 }
 
 async function readDatabase(settings: Settings, jail: string): Promise<Held | string> {
   const { bansInDatabase } = await import('../fail2ban-database.ts');
-  const bans = bansInDatabase(settings.fail2banDatabase, jail, Math.floor(Date.now() / 1000));
+  const bans = bansInDatabase(settings.fail2banDatabase, jail, now());
   if (bans === undefined) return `fail2ban's database has no jail ${jail}; nothing was changed`;
   return { bans, ignored: bans.length === 0 ? [] : await ignoredByConfig(settings.fail2banClient, jail) };
 }

@@ -1,7 +1,8 @@
-// Calls of banctl's own code, in this process.
+// Calls of banctl's own code, in this process, without a reload.
+import type { Change } from '../../src/banlist/change.ts';
 import { changeBans } from '../../src/bans.ts';
 
-export async function ban(banlist: string, address: string): Promise<void> {
+export async function change(banlist: string, changes: readonly Change[]): Promise<void> {
   const options = {
     banlist,
     apachectl: undefined,
@@ -9,8 +10,13 @@ export async function ban(banlist: string, address: string): Promise<void> {
     reloads: false,
     reloadInterval: 0,
     lockTimeout: 20,
+    config: '',
     dryRun: false,
   };
+  await changeBans(options, () => changes);
+}
+
+export function ban(banlist: string, address: string): Promise<void> {
   const hold = { holder: 'web', address, since: undefined, duration: null, reason: null };
-  await changeBans(options, () => [{ verb: 'add', target: address, hold }]);
+  return change(banlist, [{ verb: 'add', target: address, hold }]);
 }

@@ -21,6 +21,8 @@ export type Fail2banOptions = {
   jailFiles?: (string | [name: string, text: string])[];
   /** Debian's own jail.conf and filters under it, as on a server; else only the few defaults that are needed. */
   stock?: boolean;
+  /** More of the server's environment, and so of its actions'. */
+  env?: Record<string, string>;
   /** Logs debug messages too (the output of actions that succeed). */
   debug?: boolean;
   /** An existing directory, which is kept; else a new temporary one, which is removed. */
@@ -122,12 +124,17 @@ dbmaxmatches = 10
   const log = () => (existsSync(logFile) ? readFileSync(logFile, 'utf8') : '');
   const detail = () => `${server.output()}\n${tail(log(), 30)}`;
   const own = ['-c', config, '-s', socket, '-p', join(dir, 'fail2ban.pid')];
+  // Actions ask for this fail2ban's configuration, not for the machine's.
+  const clientCommand = ['fail2ban-client', ...own].join(' ');
   const client = (...args: string[]) => execute('fail2ban-client', [...own, ...args]);
 
   async function start() {
     const from = log().length;
     // -x: the socket of a killed server is no hindrance.
-    server = daemon('fail2ban-server', [...own, '-f', '-x', 'start']);
+    server = daemon('fail2ban-server', [...own, '-f', '-x', 'start'], {
+      BANCTL_FAIL2BAN_CLIENT: clientCommand,
+      ...options.env,
+    });
     await until('fail2ban to be ready', () => !server.running() || server.output().includes('Server ready'), {
       detail,
     });
@@ -158,7 +165,7 @@ dbmaxmatches = 10
 
   return {
     dir,
-    clientCommand: ['fail2ban-client', ...own].join(' '),
+    clientCommand,
     db,
     socket,
     pid: () => server.pid,

@@ -61,9 +61,10 @@ export type Daemon = {
  * Starts a server in the foreground. The kernel ends it when this process ends, however that happens
  * (setpriv --pdeathsig), so that no test leaves one behind.
  */
-export function daemon(command: string, args: string[]): Daemon {
+export function daemon(command: string, args: string[], env: Record<string, string> = {}): Daemon {
   const child = spawn('setpriv', ['--pdeathsig', 'TERM', command, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr])

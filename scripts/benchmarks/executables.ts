@@ -1,0 +1,87 @@
+// Executables to compare with, each made of the same Node in the same way as dist/banctl (see scripts/build).
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { execute } from '../../test/support/wait.ts';
+
+const repository = join(import.meta.dirname, '..', '..');
+const bundle = join(repository, 'dist', 'banctl.cjs');
+
+/** The options of Node that scripts/build gives to dist/banctl. */
+const nodeOptions = [
+  ...readFileSync(join(repository, 'scripts', 'build'), 'utf8').matchAll(/^ {2}(--\S+)$/gm),
+].map(([, option = '']) => option);
+
+export interface Executables {
+  /** Does nothing. */
+  readonly empty: string;
+  /** A ban with bare node:fs. */
+  readonly bare: string;
+  /** banctl that notes what it does when. */
+  readonly marked: string;
+}
+
+export async function makeExecutables(directory: string): Promise<Executables> {
+  const codeCache = join(directory, 'code-cache');
+  await run(process.execPath, [
+    ...nodeOptions,
+    join(repository, 'scripts', 'code-cache.ts'),
+    bundle,
+    codeCache,
+  ]);
+  return {
+    empty: await make(directory, 'empty', ''),
+    bare: await make(directory, 'bare', await bundled('bare.ts')),
+    marked: await make(directory, 'marked', await bundled('marked-launcher.ts'), {
+      'banctl.cjs': bundle,
+      'code-cache': codeCache,
+    }),
+  };
+}
+
+async function bundled(name: string): Promise<string> {
+  const { outputFiles } = await build({
+    entryPoints: [join(import.meta.dirname, name)],
+    bundle: true,
+    platform: 'node',
+    target: 'node24',
+    format: 'cjs',
+    write: false,
+    logLevel: 'warning',
+  });
+  return outputFiles[0]?.text ?? '';
+}
+
+async function make(
+  directory: string,
+  name: string,
+  main: string,
+  assets: Record<string, string> = {},
+): Promise<string> {
+  const path = join(directory, name);
+  const [source, blob, config] = [`${path}.cjs`, `${path}.blob`, `${path}.json`];
+  writeFileSync(source, main);
+  writeFileSync(
+    config,
+    JSON.stringify({
+      main: source,
+      output: blob,
+      assets,
+      disableExperimentalSEAWarning: true,
+      useCodeCache: true,
+      execArgv: nodeOptions,
+      execArgvExtension: 'none',
+    }),
+  );
+  await run(process.execPath, [...nodeOptions, '--experimental-sea-config', config]);
+  copyFileSync(join(repository, 'node_modules', '.cache', 'banctl', 'node'), path);
+  const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
+  await run('postject', [path, 'NODE_SEA_BLOB', blob, '--sentinel-fuse', fuse]);
+  rmSync(blob);
+  return path;
+}
+
+async function run(program: string, args: string[]): Promise<void> {
+  const { exitCode, stdout, stderr } = await execute(program, args);
+  if (exitCode !== 0) throw new Error(`${program} ${args.join(' ')}: exit ${exitCode}\n${stdout}${stderr}`);
+}

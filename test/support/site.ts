@@ -1,0 +1,171 @@
+// A real Apache and a real fail2ban whose jails ban in it by the kit's action, for the tests of how the two and the
+// list are kept together.
+//
+//   await using site = await startSite({ jails: { one: '', two: 'bantime = 1h' } });
+//   await site.bans('one', '203.0.113.5');
+//   await site.answer(['203.0.113.5'], 403);
+import assert from 'node:assert/strict';
+import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Apache, type ApacheOptions, startApache } from './apache.ts';
+import { banctl, executable } from './banctl.ts';
+import { type Fail2ban, startFail2ban } from './fail2ban.ts';
+import { type Finished, tail, until } from './wait.ts';
+
+/** A site with too few children makes requests after a reload wait for Apache's next look at them. */
+const mpm = 'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
+
+/** Visitors, as many as Apache has threads for. */
+const AT_ONCE = 20;
+
+export type Hold = {
+  holder: string | null;
+  address: string;
+  since: string | null;
+  until: string | null;
+  reason: string | null;
+};
+export type Ban = { address: string; holds: Hold[]; where: string };
+export type Listed = {
+  bans: Ban[];
+  reload: { pending: boolean; last: string | null; error: string | null };
+};
+
+export type SiteOptions = {
+  /** More lines of each jail's section, by its name. */
+  jails?: Record<string, string>;
+  /** More parameters of the action, as in `, ipv6_prefix=64`. DIR is fail2ban's directory. */
+  parameters?: string;
+  apache?: ApacheOptions;
+};
+
+export type Site = AsyncDisposable & {
+  readonly apache: Apache;
+  readonly fail2ban: Fail2ban;
+  /** What every call by hand is given. */
+  readonly options: readonly string[];
+  /** `jail.local` with these jails, and these parameters of the action. */
+  jails(jails: Record<string, string>, parameters?: string): string;
+  /** banctl by hand. */
+  run(...args: string[]): Promise<Finished>;
+  /** The same; another exit code than 0 fails the test. Gives what it said on standard output. */
+  done(...args: string[]): Promise<string>;
+  list(): string;
+  /** What `list --json` tells. */
+  listed(): Promise<Listed>;
+  /** Who holds the address, sorted; empty if it is not banned. */
+  holders(address: string): Promise<(string | null)[]>;
+  get(from: string): Promise<number>;
+  /** Fails the test unless each visitor gets this now. */
+  answer(visitors: readonly string[], status: number): Promise<void>;
+  /** Awaits that each visitor gets this. */
+  seen(visitors: readonly string[], status: number): Promise<void>;
+  /** `fail2ban-client set JAIL banip`, and awaits that the list has the jail's holds. */
+  bans(jail: string, ...addresses: string[]): Promise<void>;
+  /** The same without waiting. */
+  tells(...args: string[]): Promise<string>;
+};
+
+export async function startSite(options: SiteOptions = {}): Promise<Site> {
+  const apache = await startApache({ mpm, remoteip: true, ...options.apache });
+  const section = (name: string, more: string, parameters = '') =>
+    `[${name}]
+enabled = true
+filter = djangoapp-admin-login
+logpath = DIR/access.log
+action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"${parameters}]
+${more}
+`;
+  const jails: Site['jails'] = (sections, parameters) =>
+    Object.entries(sections)
+      .map(([name, more]) => section(name, more, parameters))
+      .join('\n');
+  let fail2ban: Fail2ban;
+  try {
+    fail2ban = await startFail2ban({ jails: jails(options.jails ?? { web: '' }, options.parameters) });
+  } catch (error) {
+    await apache[Symbol.asyncDispose]();
+    throw error;
+  }
+
+  const given = [
+    `--banlist=${apache.banlist}`,
+    `--apachectl=${apache.ctl}`,
+    `--fail2ban-client=${fail2ban.clientCommand}`,
+    '--reload-interval=0',
+  ];
+  const list = () => (existsSync(apache.banlist) ? readFileSync(apache.banlist, 'utf8') : '');
+  const detail = () => `${list()}\n${tail(fail2ban.log(), 20)}`;
+  const run = (command: string, ...args: string[]) =>
+    banctl([
+      command,
+      ...args,
+      ...(/^(?:list|explain)$/.test(command) ? given.slice(0, 1) : given).filter(
+        (option) => !args.some((arg) => arg.startsWith(option.replace(/=.*/, '='))),
+      ),
+    ]);
+  const done = async (command: string, ...args: string[]) => {
+    const { exitCode, stdout, stderr } = await run(command, ...args);
+    assert.equal(exitCode, 0, `${command} ${args.join(' ')}: ${stdout}${stderr}`);
+    return stdout;
+  };
+  const listed = async () => JSON.parse(await done('list', '--json')) as Listed;
+  const get = (from: string) => apache.get('/', { from });
+  const tells = async (...args: string[]) => {
+    const { exitCode, stdout, stderr } = await fail2ban.client(...args);
+    assert.equal(exitCode, 0, `fail2ban-client ${args.join(' ')}: ${stdout}${stderr}`);
+    return stdout;
+  };
+  return {
+    apache,
+    fail2ban,
+    options: given,
+    jails,
+    run,
+    done,
+    list,
+    listed,
+    async holders(address) {
+      const bans = (await listed()).bans.filter((ban) => ban.address === address);
+      return bans.flatMap((ban) => ban.holds.map((hold) => hold.holder)).sort();
+    },
+    get,
+    async answer(visitors, status) {
+      const wrong: string[] = [];
+      for (let at = 0; at < visitors.length; at += AT_ONCE) {
+        const some = visitors.slice(at, at + AT_ONCE);
+        const answers = await Promise.all(some.map(get));
+        wrong.push(...some.filter((_, index) => answers[index] !== status));
+      }
+      assert.deepEqual(wrong, [], `these do not get ${status}\n${detail()}`);
+    },
+    async seen(visitors, status) {
+      for (const from of visitors)
+        await until(`${from} to get ${status}`, async () => (await get(from)) === status, { detail });
+    },
+    async bans(jail, ...addresses) {
+      await tells('set', jail, 'banip', ...addresses);
+      for (const address of addresses)
+        await until(
+          `the hold of ${jail} on ${address}`,
+          () => list().includes(`| ${jail} ${address} since `),
+          {
+            detail,
+          },
+        );
+    },
+    tells,
+    async [Symbol.asyncDispose]() {
+      await fail2ban[Symbol.asyncDispose]();
+      await apache[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** An executable script for sh; gives its path. */
+export function writeScript(dir: string, name: string, text: string): string {
+  const path = join(dir, name);
+  writeFileSync(path, `#!/bin/sh\n${text}\n`);
+  chmodSync(path, 0o755);
+  return path;
+}
