@@ -120,21 +120,37 @@ async function tell(dir: string, stack: AsyncDisposableStack) {
 
 class NotShown extends Error {}
 
+/** True: the story is not told to its end, and nothing more of it may begin. */
+let isInterrupted = false;
+
+/** Ends a process that may have ended already. */
+function end(pid: number) {
+  try {
+    process.kill(pid, 'SIGTERM');
+  } catch {}
+}
+
 function expect(what: string, isTrue: boolean) {
   if (!isTrue) throw new NotShown(`it should be that ${what}`);
 }
 
 function heading(text: string) {
-  console.log(`\n${styleText('bold', `== ${text}`)}`);
+  print(`\n${styleText('bold', `== ${text}`)}`);
 }
 
 function say(text: string) {
-  console.log(text);
+  print(text);
 }
 
-/** What a program shows, or a request. */
+/** What is typed, what a program shows, or a request. */
 function show(text: string, style: 'bold' | 'red' | 'green' | 'reset' = 'reset') {
-  console.log(style === 'reset' ? `   ${text}` : `   ${styleText(style, text)}`);
+  print(style === 'reset' ? `   ${text}` : `   ${styleText(style, text)}`);
+}
+
+/** Each step begins with a line. */
+function print(line: string) {
+  if (isInterrupted) throw new NotShown('interrupted');
+  console.log(line);
 }
 
 const dir = mkdtempSync(join(tmpdir(), 'banctl-demo-'));
@@ -146,15 +162,21 @@ const interrupted = new Promise<NodeJS.Signals>((resolve) => {
 let exitCode = 0;
 try {
   const signal = await Promise.race([tell(dir, stack), interrupted]);
-  if (signal === undefined) heading('This is all. Everything has been cleaned up');
-  else exitCode = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 }[signal as 'SIGINT'];
+  if (signal !== undefined) {
+    isInterrupted = true;
+    exitCode = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 }[signal as 'SIGINT'];
+  }
 } catch (error) {
   console.error(`\ndemo: ${error instanceof NotShown ? error.message : error}`);
   exitCode = 1;
 }
 await stack.disposeAsync();
 // What is still starting, and banctl where it waits for its next reload.
-for (const pid of processesNaming(dir)) process.kill(pid, 'SIGTERM');
-await until('everything to end', () => processesNaming(dir).length === 0);
+await until('everything to end', () => {
+  const rest = processesNaming(dir);
+  for (const pid of rest) end(pid);
+  return rest.length === 0;
+});
 rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+if (exitCode === 0) heading('This is all. Everything has been cleaned up');
 process.exit(exitCode);

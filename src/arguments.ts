@@ -15,8 +15,8 @@ export interface Invocation {
   readonly given: Given;
 }
 
-/** Options by name: `true` for a flag, else each value given, in order. */
-export type Given = Readonly<Partial<Record<OptionName, true | readonly string[]>>>;
+/** Options by name: a flag's state, else each value given, in order. */
+export type Given = Readonly<Partial<Record<OptionName, boolean | readonly string[]>>>;
 
 /** How yargs and yargs-parser read a line: nothing becomes a number, and `--no-reload` is a name of its own. */
 export const PARSER_CONFIGURATION = {
@@ -53,12 +53,12 @@ export function toInvocation(parsed: Readonly<Record<string, unknown>>): Invocat
   const words = Array.isArray(parsed._) ? parsed._.map(String) : [];
   const [command = '', ...operands] = words;
   if (!isCommandName(command)) return undefined;
-  const given: Partial<Record<OptionName, true | readonly string[]>> = {};
+  const given: Partial<Record<OptionName, boolean | readonly string[]>> = {};
   for (const [name, value] of Object.entries(parsed)) {
     if (name === '_' || value === undefined) continue;
     if (!isOptionName(name) || !optionOf(name).commands.includes(command)) return undefined;
     if (optionOf(name).kind !== 'flag') given[name] = [value].flat().map(String);
-    else if ([value].flat().at(-1) === true) given[name] = true;
+    else given[name] = [value].flat().at(-1) === true;
   }
   return { command, operands, given };
 }

@@ -23,6 +23,10 @@ const SEE_HELP = 'see banctl --help';
  */
 export function parseCommandLine(argv: readonly string[]): Invocation | ExitCode {
   const command = argv.find((word) => isCommandName(word));
+  // yargs stumbles over the names that every object of JavaScript has.
+  const inherited = argv.find((word) => /^--?(\w+)/.test(word) && word.replace(/^--?(\w+).*/s, '$1') in {});
+  if (inherited !== undefined)
+    throw new BanctlError(EXIT.usage, `no such option: ${quote(inherited)}; ${SEE_HELP}`);
   let help = '';
   const parsed = buildCli(command).parseSync([...argv], {}, (_error, _parsed, output) => {
     help = output;

@@ -40,6 +40,8 @@ export class LockLost extends Error {}
 const STALE = 10;
 /** A directory that stays empty for this long was left by a process that died before it made its entry. Seconds. */
 const NAMELESS = 0.5;
+/** Between two looks at the lock. Milliseconds. */
+const LONGEST_PAUSE = 250;
 
 /**
  * Runs `work` while holding the lock on `path`, again if the lock was lost meanwhile. `path` need not exist.
@@ -61,7 +63,8 @@ export function withLock<T>(path: string, options: LockOptions, work: (lock: Loc
 
 /** Takes the lock on `path`, to be released by the caller. Throws as {@link withLock} does. */
 export function acquireLock(path: string, { timeout, stale = STALE }: LockOptions): Lock {
-  const deadline = now() + timeout * 1000;
+  const start = now();
+  const deadline = start + timeout * 1000;
   const evictIfDead = watchHolder(`${path}.lock`, stale);
   for (;;) {
     const lock = tryLock(path);
@@ -73,7 +76,8 @@ export function acquireLock(path: string, { timeout, stale = STALE }: LockOption
         `${path} is locked by another banctl for over ${timeout} s; nothing was changed, try again`,
       );
     }
-    pause(1 + Math.random() * 9);
+    // The longer the queue, the longer the wait: hundreds that ask each few milliseconds leave the holder no time.
+    pause(1 + Math.random() * Math.min(LONGEST_PAUSE, 9 + (now() - start) / 10));
   }
 }
 

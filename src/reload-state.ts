@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { type Digest, digestOf } from './banlist/digest.ts';
+import { BanctlError } from './errors.ts';
 import { type FileContent, type FileVersion, replaceFile, statFile } from './file.ts';
 import type { Lock } from './lock.ts';
 import type { ProcessId } from './process.ts';
@@ -68,9 +69,18 @@ export function withDigest(state: ReloadState, digest: Digest, since: number): R
   return sameDigest(state.digest, digest) ? state : { ...state, digest, since };
 }
 
-/** Only with the lock of the list. It is not worth a wait for the disk: see {@link ReloadState}. */
+/**
+ * Only with the lock of the list. Neither worth a wait for the disk nor a failure: by then the list has changed, and
+ * a call that failed would leave a ban that fail2ban does not lift.
+ *
+ * @throws LockLost
+ */
 export function writeState(banlist: string, state: ReloadState, lock: Lock): void {
-  replaceFile(statePath(banlist), [Buffer.from(`${JSON.stringify(state)}\n`)], { lock, durable: false });
+  try {
+    replaceFile(statePath(banlist), [Buffer.from(`${JSON.stringify(state)}\n`)], { lock, durable: false });
+  } catch (error) {
+    if (!(error instanceof BanctlError)) throw error;
+  }
 }
 
 /** True if the list tells Apache something that it is not known to have loaded. */

@@ -125,12 +125,12 @@ function withoutEmpty(given: Given): Given {
   const entries = Object.entries(given).map(([name, value]) =>
     Array.isArray(value) ? [name, value.filter((text) => text !== '')] : [name, value],
   );
-  return Object.fromEntries(entries.filter(([, value]) => value === true || value?.length !== 0));
+  return Object.fromEntries(entries.filter(([, value]) => !Array.isArray(value) || value.length > 0));
 }
 
 /** `BANCTL_BANLIST` for `--banlist`; commas separate the values of a repeatable option. */
 function readEnvironment(env: NodeJS.ProcessEnv): Given {
-  const given: Partial<Record<OptionName, true | readonly string[]>> = {};
+  const given: Partial<Record<OptionName, boolean | readonly string[]>> = {};
   for (const name of OPTION_NAMES) {
     const variable = `BANCTL_${name.toUpperCase().replaceAll('-', '_')}`;
     const text = env[variable];
@@ -138,9 +138,8 @@ function readEnvironment(env: NodeJS.ProcessEnv): Given {
     const { kind } = optionOf(name);
     if (kind === 'values') given[name] = text.split(',').map((part) => part.trim());
     else if (kind === 'value') given[name] = [text];
-    else if (YES.test(text)) given[name] = true;
-    else if (!NO.test(text))
-      throw new BanctlError(EXIT.usage, `not a value for ${variable}: ${quote(text)}; give 1 or 0`);
+    else if (YES.test(text) || NO.test(text)) given[name] = YES.test(text);
+    else throw new BanctlError(EXIT.usage, `not a value for ${variable}: ${quote(text)}; give 1 or 0`);
   }
   return withoutEmpty(given);
 }
@@ -177,13 +176,13 @@ function parseConfig(text: string, path: string): Given {
   }
   if (typeof document !== 'object' || document === null || Array.isArray(document))
     throw wrong('not a JSON object');
-  const given: Partial<Record<OptionName, true | readonly string[]>> = {};
+  const given: Partial<Record<OptionName, boolean | readonly string[]>> = {};
   for (const [name, value] of Object.entries(document)) {
     if (!isOptionName(name)) throw wrong(`no such option: ${quote(name)}`);
     const { kind } = optionOf(name);
     if (kind === 'flag') {
       if (typeof value !== 'boolean') throw wrong(`${name} must be true or false`);
-      if (value) given[name] = true;
+      given[name] = value;
     } else {
       const values: unknown[] = kind === 'values' && Array.isArray(value) ? value : [value];
       if (!values.every((one) => typeof one === 'string' || typeof one === 'number')) {

@@ -50,7 +50,7 @@ suite('what is no list is refused with exit 78, untouched', () => {
   const NONE: [string, (path: string) => unknown, RegExp][] = [
     ['a directory', (path) => mkdirSync(path), /is not a regular file/],
     ['a named pipe', (path) => execute('mkfifo', [path]), /is not a regular file/],
-    ['a device', (path) => symlinkSync('/dev/null', path), /is not a regular file/],
+    ['a device', (path) => execute('mknod', [path, 'c', '1', '3']), /is not a regular file/],
     ['a file with NUL bytes', (path) => writeFileSync(path, `${TEXT}\0`), /NUL bytes/],
     ['a link to itself', (path) => symlinkSync(path, path), /loop of symbolic links/],
   ];
@@ -58,8 +58,7 @@ suite('what is no list is refused with exit 78, untouched', () => {
     test(what, async () => {
       using temporary = temporaryDirectory();
       await make(temporary.banlist);
-      const calls = what === 'a device' ? [] : callsOn(temporary.banlist);
-      for (const call of calls) {
+      for (const call of callsOn(temporary.banlist)) {
         const { exitCode, stderr } = await banctl(call);
         assert.equal(exitCode, 78, stderr);
         assert.match(stderr, message);

@@ -33,6 +33,97 @@ function temporary(): { dir: string; remove(): void } {
 }
 
 suite('fail2ban and the list', { concurrency: 3 }, () => {
+  suite('500 bans', inOrder, () => {
+    const { dir, remove } = temporary();
+    const calls = join(dir, 'calls');
+    const idle = join(dir, 'idle');
+    const attackers = Array.from({ length: 250 }, (_, index) => [
+      `203.0.113.${index + 1}`,
+      `2001:db8::${(index + 1).toString(16)}`,
+    ]).flat();
+    let site: Site;
+    before(async () => {
+      // Counts the starts of the program; while `idle` is there it does nothing.
+      const program = writeScript(
+        dir,
+        'banctl',
+        `echo "$1" >> ${calls}; [ ! -e ${idle} ] || exit 0; exec ${executable} "$@"`,
+      );
+      writeFileSync(idle, '');
+      site = await startSite({ parameters: `, banctl="${program}"` });
+      await site.tells('set', 'web', 'bantime', '1h');
+      await site.tells('set', 'web', 'banip', ...attackers);
+      await until('the bans', () => count(site.fail2ban.log(), / Ban /g) === attackers.length, {
+        limit: 60_000,
+      });
+      await site.fail2ban.stop();
+      rmSync(idle);
+    });
+    after(async () => {
+      await site[Symbol.asyncDispose]();
+      remove();
+    });
+
+    /** What the program was called for, and how often Apache reloaded, while `work` was done. */
+    async function costs(work: () => Promise<void>) {
+      const reloads = site.apache.reloads();
+      writeFileSync(calls, '');
+      await work();
+      return {
+        calls: read(calls).split('\n').filter(Boolean),
+        reloads: site.apache.reloads() - reloads,
+      };
+    }
+
+    /** Starts fail2ban, and awaits that the last of its restored bans has been through the action. */
+    async function starts() {
+      site.fail2ban.setJails(site.jails({ web: 'bantime = 1h' }, `, banctl="${join(dir, 'banctl')}"`));
+      const from = site.fail2ban.log().length;
+      await site.fail2ban.start();
+      await until(
+        'the bans to be restored',
+        () => count(site.fail2ban.log().slice(from), / Restore Ban /g) === attackers.length,
+        { limit: 60_000, detail: () => site.fail2ban.log().slice(-2000) },
+      );
+      await site.tells('set', 'web', 'banip', '198.51.100.1');
+      await until('the ban after them', () => site.list().includes('| web 198.51.100.1 '), { limit: 60_000 });
+      await site.tells('set', 'web', 'unbanip', '198.51.100.1');
+      await until('its end', () => !site.list().includes('| web 198.51.100.1 '));
+    }
+
+    const oneMore = ['ban', 'unban'];
+
+    async function refusedByAStart(reloads: number) {
+      const start = await costs(starts);
+      assert.deepEqual(start.calls, ['sync', ...oneMore]);
+      assert.equal(start.reloads, reloads + oneMore.length);
+      assert.deepEqual((await site.listed()).bans.map((ban) => ban.address).sort(), attackers.toSorted());
+      await site.answer(attackers, 403);
+    }
+
+    async function letInByAStop() {
+      const stop = await costs(() => site.fail2ban.stop());
+      assert.ok(stop.calls.length <= 2 && stop.calls.every((call) => call === 'flush'), stop.calls.join());
+      assert.equal(stop.reloads, 1);
+      assert.equal(site.list(), '');
+      await site.answer(attackers, 200);
+    }
+
+    test('are refused again after a start, by one call and one reload', () => refusedByAStart(1));
+
+    test('cost no reload if fail2ban was killed and the list still has them', async () => {
+      await site.fail2ban.kill();
+      await refusedByAStart(0);
+    });
+
+    test('are let in by a stop, by one reload', letInByAStop);
+
+    test('are refused and let in the same way the next time', async () => {
+      await refusedByAStart(1);
+      await letInByAStop();
+    });
+  });
+
   suite('two jails that hold the same address', inOrder, () => {
     let site: Site;
     before(async () => {
@@ -41,19 +132,18 @@ suite('fail2ban and the list', { concurrency: 3 }, () => {
     after(() => site[Symbol.asyncDispose]());
 
     const lasts = [
-      {
-        way: 'an unban',
-        lets: (jail: string) => site.tells('set', jail, 'unbanip', ...both),
-      },
-      { way: 'the end of its ban time', lets: (jail: string) => site.tells('set', jail, 'bantime', '1') },
+      { way: 'an unban', lets: (jail: string) => site.tells('set', jail, 'unbanip', ...both) },
+      { way: 'the end of its ban time', bantimes: { one: '4', two: '9' }, lets: async () => '' },
       { way: 'the stop of a jail', lets: (jail: string) => site.tells('stop', jail) },
     ];
-    for (const { way, lets } of lasts) {
+    for (const { way, bantimes = { one: '10m', two: '10m' }, lets } of lasts) {
       test(`${way} in the first leaves it refused, in the second lets it in`, async () => {
-        await site.tells('reload', '--restart', '--unban', '--all');
-        for (const jail of ['one', 'two']) await site.bans(jail, ...both);
+        for (const [jail, bantime] of Object.entries(bantimes)) {
+          await site.tells('set', jail, 'bantime', bantime);
+          await site.bans(jail, ...both);
+        }
         assert.deepEqual(await site.holders(ipv6), ['one', 'two']);
-        await site.seen(both, 403);
+        await site.answer(both, 403);
         await lets('one');
         for (const address of both)
           await until('the first hold to go', async () => (await site.holders(address)).join() === 'two');
@@ -91,7 +181,7 @@ suite('fail2ban and the list', { concurrency: 3 }, () => {
       await site.seen([...both, others[0] ?? ''], 200);
       assert.deepEqual(await site.holders(others[1] ?? ''), ['together']);
       await site.answer(others.slice(1), 403);
-      assert.doesNotMatch(site.fail2ban.log(), / ERROR /);
+      assert.doesNotMatch(site.fail2ban.log(), /fail2ban\.(?:utils|actions) .* ERROR /);
     });
   });
 
@@ -107,16 +197,16 @@ suite('fail2ban and the list', { concurrency: 3 }, () => {
     });
 
     const byHand = [
-      { what: 'unban', args: ['unban', ...both] },
-      { what: 'unban in another spelling', args: ['unban', '203.0.113.5/32', '2001:DB8:0::0005'] },
-      { what: 'flush --all', args: ['flush', '--all'] },
+      { what: 'unban', command: 'unban', args: both },
+      { what: 'unban in another spelling', command: 'unban', args: ['203.0.113.5/32', '2001:DB8:0::0005'] },
+      { what: 'flush --all', command: 'flush', args: ['--all'] },
     ];
-    for (const { what, args } of byHand) {
+    for (const { what, command, args } of byHand) {
       test(`${what} tells each jail, so that the next offence bans at once`, async () => {
         for (const jail of ['one', 'two']) await site.bans(jail, ...both);
         await site.done('ban', ipv4, '--reason=by hand');
         await site.seen(both, 403);
-        const said = await site.done(...args);
+        const said = await site.done(command, ...args);
         assert.equal(said, both.map((address) => `${address} unbanned\n`).join(''));
         await site.answer(both, 200);
         for (const jail of ['one', 'two']) assert.deepEqual(await site.fail2ban.banned(jail), []);
@@ -220,113 +310,48 @@ suite('fail2ban and the list', { concurrency: 3 }, () => {
     });
   });
 
-  suite('500 bans', inOrder, () => {
+  suite('a ban that fail2ban restores', inOrder, () => {
     const { dir, remove } = temporary();
     const calls = join(dir, 'calls');
-    const idle = join(dir, 'idle');
-    const attackers = Array.from({ length: 250 }, (_, index) => [
-      `203.0.113.${index + 1}`,
-      `2001:db8::${(index + 1).toString(16)}`,
-    ]).flat();
+    const [kept, missing, another, torn] = ['203.0.113.31', '203.0.113.32', '203.0.113.33', '203.0.113.34'];
     let site: Site;
     before(async () => {
-      // Counts the starts of the program; while `idle` is there it does nothing.
+      // Without sync at its start, so that each restored ban meets the list as the test made it.
       const program = writeScript(
         dir,
         'banctl',
-        `echo "$1" >> ${calls}; [ ! -e ${idle} ] || exit 0; exec ${executable} "$@"`,
+        `[ "$1" != sync ] || exit 0; echo "$*" >> ${calls}; exec ${executable} "$@"`,
       );
-      writeFileSync(idle, '');
-      site = await startSite({ parameters: `, banctl="${program}"` });
-      await site.tells('set', 'web', 'bantime', '1h');
-      await site.tells('set', 'web', 'banip', ...attackers);
-      await until('the bans', () => count(site.fail2ban.log(), / Ban /g) === attackers.length, {
-        limit: 60_000,
+      site = await startSite({
+        jails: { web: '', 'web-2': '' },
+        parameters: `, banctl="${program}"`,
       });
-      await site.fail2ban.stop();
-      rmSync(idle);
+      await site.bans('web', kept, missing, another, torn, '2001:db8::31');
+      await site.bans('web-2', kept);
+      await site.fail2ban.kill();
     });
     after(async () => {
       await site[Symbol.asyncDispose]();
       remove();
     });
 
-    /** What the program was called for, and how often Apache reloaded, while `work` was done. */
-    async function costs(work: () => Promise<void>) {
-      const reloads = site.apache.reloads();
+    test('starts no program if its hold is in the list, and is put in if it is not', async () => {
+      await site.done('unban', missing, another, '--no-fail2ban');
+      await site.done('ban', another, '--jail=web-2');
+      writeFileSync(site.apache.banlist, site.list().replace(`\nRequire not ip ${torn}\n`, '\n'));
+      await site.done('reload');
+      await site.answer([missing, torn], 200);
       writeFileSync(calls, '');
-      await work();
-      return {
-        calls: read(calls).split('\n').filter(Boolean),
-        reloads: site.apache.reloads() - reloads,
-      };
-    }
-
-    /** Starts fail2ban, and awaits that the last of its restored bans has been through the action. */
-    async function starts() {
-      site.fail2ban.setJails(site.jails({ web: 'bantime = 1h' }, `, banctl="${join(dir, 'banctl')}"`));
-      const from = site.fail2ban.log().length;
       await site.fail2ban.start();
-      await until(
-        'the bans to be restored',
-        () => count(site.fail2ban.log().slice(from), / Restore Ban /g) === attackers.length,
-        { limit: 60_000, detail: () => site.fail2ban.log().slice(-2000) },
+      await site.seen([kept, missing, another, torn, '2001:db8::31'], 403);
+      await site.bans('web', others[0] ?? '');
+      const banned = [...read(calls).matchAll(/^ban .*--jail=(\S+) .*-- (\S+)$/gm)];
+      assert.deepEqual(
+        banned.map(([, jail, address]) => `${jail} ${address}`).sort(),
+        [missing, another, torn, others[0]].map((address) => `web ${address}`).sort(),
       );
-      await site.tells('set', 'web', 'banip', '198.51.100.1');
-      await until('the ban after them', () => site.list().includes('| web 198.51.100.1 '), { limit: 60_000 });
-      await site.tells('set', 'web', 'unbanip', '198.51.100.1');
-      await until('its end', () => !site.list().includes('| web 198.51.100.1 '));
-    }
-
-    const oneMore = ['ban', 'unban'];
-
-    for (const time of ['once', 'twice in a row']) {
-      test(`are refused again after a start, by one reload and one call, ${time}`, async () => {
-        const start = await costs(starts);
-        assert.deepEqual(start.calls, ['sync', ...oneMore]);
-        assert.equal(start.reloads, 1 + oneMore.length);
-        assert.deepEqual((await site.listed()).bans.map((ban) => ban.address).sort(), attackers.toSorted());
-        await site.answer(attackers, 403);
-      });
-
-      test(`are let in by a stop, by one reload, ${time}`, async () => {
-        const stop = await costs(() => site.fail2ban.stop());
-        assert.ok(stop.calls.length <= 2 && stop.calls.every((call) => call === 'flush'), stop.calls.join());
-        assert.equal(stop.reloads, 1);
-        assert.equal(site.list(), '');
-        await site.answer(attackers, 200);
-      });
-    }
-
-    test('that are in the list already cost no reload at all', async () => {
-      await starts();
-      await site.fail2ban.kill();
-      const list = site.list();
-      const start = await costs(starts);
-      assert.deepEqual(start.calls, ['sync', ...oneMore]);
-      assert.equal(start.reloads, oneMore.length);
-      assert.deepEqual(addressesIn(site.list()), addressesIn(list));
-    });
-
-    test('of which some are missing from the list when fail2ban restores them come in, one call each', async () => {
-      await site.fail2ban.kill();
-      const missing = [attackers[7] ?? '', attackers[8] ?? ''];
-      const another = attackers[9] ?? '';
-      for (const address of [...missing, another]) await site.done('unban', address, '--no-fail2ban');
-      await site.done('ban', another, '--jail=other');
-      await site.answer(missing, 200);
-      await site.answer([another], 403);
-      // fail2ban's database as it was before these bans, in this jail's eyes: sync does nothing.
-      const program = writeScript(
-        dir,
-        'banctl',
-        `echo "$1" >> ${calls}; [ "$1" != sync ] || exit 0; exec ${executable} "$@"`,
-      );
-      assert.ok(program);
-      const start = await costs(starts);
-      assert.deepEqual(start.calls, ['sync', 'ban', 'ban', 'ban', ...oneMore]);
-      await site.answer(missing, 403);
-      assert.deepEqual(await site.holders(another), ['other', 'web']);
+      assert.deepEqual(await site.holders(another), ['web', 'web-2']);
+      assert.deepEqual(await site.holders(kept), ['web', 'web-2']);
     });
   });
 
@@ -334,7 +359,7 @@ suite('fail2ban and the list', { concurrency: 3 }, () => {
     const good = '203.0.113.20';
     const ignored = '203.0.113.21';
     const inIgnoredRange = '2001:db8:1::21';
-    const bad = ['203.0.113.300', 'localhost', 'all', '203.0.113.1/33', '127.0.0.9', '::1', '198.51.100.77'];
+    const bad = ['203.0.113.300', 'localhost', 'all', '127.0.0.9', '::1', '198.51.100.77'];
     const ignoreip = `ignoreip = ${ignored} 2001:db8:1::/64 name.invalid`;
     let site: Site;
     before(async () => {
@@ -344,7 +369,7 @@ suite('fail2ban and the list', { concurrency: 3 }, () => {
       await site.tells('set', 'web', 'banip', ...bad);
       await site.tells('set', 'web', 'addignoreip', ignored, '2001:db8:1::/64', 'name.invalid');
       await site.bans('web', good);
-      await until('fail2ban to hold them', async () => (await site.fail2ban.banned('web')).length >= 10);
+      await until('fail2ban to hold them', async () => (await site.fail2ban.banned('web')).length === 9);
     });
     after(() => site[Symbol.asyncDispose]());
 
@@ -381,9 +406,14 @@ suite('fail2ban and the list', { concurrency: 3 }, () => {
       await site.fail2ban.stop();
       assert.equal(site.list(), '');
       await site.answer([good], 200);
-      for (const command of [['audit', '--fix'], ['sync', '--jail=web'], ['reload']]) {
-        const said = await site.done(...command);
-        assert.equal(said, command[0] === 'sync' ? 'fail2ban is not running; nothing was changed\n' : said);
+      const says = {
+        'audit --fix': '',
+        'sync --jail=web': 'fail2ban is not running; nothing was changed\n',
+        reload: 'apache has loaded the list as it is\n',
+      };
+      for (const [line, said] of Object.entries(says)) {
+        const [command = '', ...args] = line.split(' ');
+        assert.equal(await site.done(command, ...args), said, line);
         assert.equal(site.list(), '');
       }
       await site.answer([good], 200);

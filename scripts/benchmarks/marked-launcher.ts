@@ -42,7 +42,14 @@ const program = script.runInThisContext();
 const compiled = process.hrtime.bigint();
 process.on('exit', () => {
   const [start = '0', end] = [process.env.BENCH_START, process.hrtime.bigint()];
-  const marks = { start, began: String(began), rejected: script.cachedDataRejected, compiled: String(compiled), end: String(end), calls };
+  const marks = {
+    start,
+    began: String(began),
+    rejected: script.cachedDataRejected,
+    compiled: String(compiled),
+    end: String(end),
+    calls,
+  };
   appendFileSync(process.env.BENCH_MARKS ?? '/dev/null', `${JSON.stringify(marks)}\n`);
 });
 program(marked('require', require as Work));

@@ -11,7 +11,7 @@ import { addition } from '../wanted.ts';
 import { apacheFindings } from './apache.ts';
 import { type Comparison, compareWithFail2ban, comparisonFindings, NOT_ASKED } from './fail2ban.ts';
 import { fileFindings, repairFiles } from './files.ts';
-import type { Finding } from './finding.ts';
+import { type Finding, SETTLING } from './finding.ts';
 
 /** What is wrong, and what of it can be put right without harm. */
 interface Inspection {
@@ -24,9 +24,6 @@ export interface AuditResult {
   readonly findings: readonly (Finding & { readonly fixed: boolean })[];
   readonly bans: readonly Ban[];
 }
-
-/** fail2ban notes a ban before its action is run, so a difference counts if it lasts. Milliseconds. */
-const SETTLING = 2000;
 
 /** Checks the list, fail2ban and Apache against each other, and with `--fix` repairs what cannot hurt. */
 export async function audit(settings: Settings): Promise<AuditResult> {

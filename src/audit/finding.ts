@@ -54,3 +54,9 @@ const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
 export function severityOf({ code }: Finding): Severity {
   return SEVERITY[code];
 }
+
+/**
+ * fail2ban notes a ban before its action is run, and a call changes the list before it reloads Apache: a difference
+ * counts if it lasts. Milliseconds.
+ */
+export const SETTLING = 2000;

@@ -12,12 +12,12 @@ import type { Settings } from '../settings.ts';
 export async function auditCommand(settings: Settings): Promise<ExitCode> {
   const result = await audit(settings);
   const isOk = result.findings.every((finding) => finding.fixed);
+  if (settings.json) showJson({ ok: isOk, findings: result.findings.map(findingDocument) });
+  else for (const line of result.findings.flatMap(findingLine)) print(line);
   if (settings.prometheus !== undefined && !settings.dryRun) {
     const metrics = Buffer.from(formatMetrics(result, now()));
     replaceFile(followLinks(settings.prometheus), [metrics], { lock: undefined });
   }
-  if (settings.json) showJson({ ok: isOk, findings: result.findings.map(findingDocument) });
-  else for (const line of result.findings.flatMap(findingLine)) print(line);
   return isOk ? EXIT.done : EXIT.findings;
 }
 

@@ -1,17 +1,20 @@
 import { readdirSync, readFileSync } from 'node:fs';
 
-/** The processes whose command line holds `text`: a private directory's name, so that they are the test's own. */
+/**
+ * The processes whose command line or environment holds `text`: a private directory's name, so that they are the
+ * test's own.
+ */
 export function processesNaming(text: string): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid)
-    .filter((pid) => commandLine(pid).includes(text))
+    .filter((pid) => read(pid, 'cmdline').includes(text) || read(pid, 'environ').includes(text))
     .map(Number);
 }
 
-/** Empty for a process that has ended, or is a zombie. */
-function commandLine(pid: string): string {
+/** Empty for a process that has ended, is a zombie, or is somebody else's. */
+function read(pid: string, what: 'cmdline' | 'environ'): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    return readFileSync(`/proc/${pid}/${what}`, 'utf8').replaceAll('\0', ' ');
   } catch {
     return '';
   }

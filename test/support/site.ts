@@ -42,14 +42,12 @@ export type SiteOptions = {
 export type Site = AsyncDisposable & {
   readonly apache: Apache;
   readonly fail2ban: Fail2ban;
-  /** What every call by hand is given. */
-  readonly options: readonly string[];
   /** `jail.local` with these jails, and these parameters of the action. */
   jails(jails: Record<string, string>, parameters?: string): string;
   /** banctl by hand. */
-  run(...args: string[]): Promise<Finished>;
+  run(command: string, ...args: string[]): Promise<Finished>;
   /** The same; another exit code than 0 fails the test. Gives what it said on standard output. */
-  done(...args: string[]): Promise<string>;
+  done(command: string, ...args: string[]): Promise<string>;
   list(): string;
   /** What `list --json` tells. */
   listed(): Promise<Listed>;
@@ -88,19 +86,18 @@ ${more}
     throw error;
   }
 
-  const given = [
-    `--banlist=${apache.banlist}`,
-    `--apachectl=${apache.ctl}`,
-    `--fail2ban-client=${fail2ban.clientCommand}`,
-    '--reload-interval=0',
-  ];
+  const place = [`--banlist=${apache.banlist}`];
+  const reloading = [...place, `--apachectl=${apache.ctl}`, '--reload-interval=0'];
+  const asking = [...reloading, `--fail2ban-client=${fail2ban.clientCommand}`];
+  /** What every call of a command by hand is given. */
+  const given: Record<string, string[]> = { list: place, explain: place, ban: reloading, reload: reloading };
   const list = () => (existsSync(apache.banlist) ? readFileSync(apache.banlist, 'utf8') : '');
   const detail = () => `${list()}\n${tail(fail2ban.log(), 20)}`;
   const run = (command: string, ...args: string[]) =>
     banctl([
       command,
       ...args,
-      ...(/^(?:list|explain)$/.test(command) ? given.slice(0, 1) : given).filter(
+      ...(given[command] ?? asking).filter(
         (option) => !args.some((arg) => arg.startsWith(option.replace(/=.*/, '='))),
       ),
     ]);
@@ -119,7 +116,6 @@ ${more}
   return {
     apache,
     fail2ban,
-    options: given,
     jails,
     run,
     done,
