@@ -4,18 +4,14 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { fail2banCycle, fail2banCycle } from './benchmarks/fail2ban.ts';
+import { fail2banCycle } from './benchmarks/fail2ban.ts';
 import type { Result } from './benchmarks/measure.ts';
-import { burst, burst, first, first, series, series } from './benchmarks/reloads.ts';
+import { burst, first, series } from './benchmarks/reloads.ts';
 import { singleBan, standardInput } from './benchmarks/startup.ts';
 
 const BENCHMARKS: Record<string, () => Promise<Result>> = {
   ban: singleBan,
   stdin: standardInput,
-  series,
-  burst,
-  first,
-  fail2ban: fail2banCycle,
   series,
   burst,
   first,

@@ -101,9 +101,11 @@ async function requestReload(apache: RunningApache, commands: ApacheCommands): P
   return outcome.exitCode === 0 ? undefined : describe(`${control} -k graceful`, outcome, RELOAD_LIMIT);
 }
 
-/** The unit of systemd that a process of Apache runs in, from its /proc/PID/cgroup (cgroups(7)). */
+/** The system's unit that a process of Apache runs in, from its /proc/PID/cgroup (cgroups(7)). */
 export function systemdUnit(cgroup: string): string | undefined {
-  const [, unit] = /^\d+:(?:name=systemd)?:.*\/([^/]*(?:apache|httpd)[^/]*\.service)$/m.exec(cgroup) ?? [];
+  const [, unit] =
+    /^\d+:(?:name=systemd)?:(?!\/user\.slice\/).*\/([^/]*(?:apache|httpd)[^/]*\.service)$/m.exec(cgroup) ??
+    [];
   return unit;
 }
 

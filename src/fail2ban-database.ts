@@ -8,12 +8,14 @@ const BUSY = 5000;
 
 /**
  * The bans of a jail that have not ended, from fail2ban's database. Only at the start of a jail are these what it
- * holds: rows of bans that were cut short, and those of a stopped jail, remain. Undefined if there is no such jail.
+ * holds: rows of bans that were cut short, and those of a stopped jail, remain. Undefined if there is no such
+ * jail, or no database at all.
  *
  * @throws BanctlError notUnderstood if it is no database of fail2ban
  */
 export function bansInDatabase(path: string, jail: string, now: number): HeldBan[] | undefined {
-  if (!existsSync(path)) throw notUnderstood(path, 'there is no such file; give --fail2ban-db');
+  // fail2ban can do without (dbfile = None).
+  if (!existsSync(path)) return undefined;
   try {
     const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY });
     try {

@@ -27,6 +27,7 @@ export interface JailAction {
 
 /** fail2ban can be hanging, or busy with a slow action of another jail. Seconds. */
 const LIMIT = 10;
+/** With `[name=…]` in the jail's action line, fail2ban appends that to the action's own name. */
 const ACTION = 'apache-banlist';
 
 export async function isFail2banRunning(client: string): Promise<boolean> {
@@ -108,9 +109,10 @@ export async function jailsHolding(client: string, addresses: readonly string[])
 /** How a jail uses banctl's action, undefined if it does not. */
 export async function jailAction(client: string, jail: string): Promise<JailAction | undefined> {
   const { stdout } = await ask(client, ['get', jail, 'actions']);
-  if (!words(stdout.split('\n')[1] ?? '').includes(ACTION)) return undefined;
+  const action = words(stdout.split('\n')[1] ?? '').find((name) => name.startsWith(ACTION));
+  if (action === undefined) return undefined;
   const property = async (name: string) => {
-    const { exitCode, stdout: value } = await ask(client, ['get', jail, 'action', ACTION, name]);
+    const { exitCode, stdout: value } = await ask(client, ['get', jail, 'action', action, name]);
     return exitCode === 0 ? value.trim() : '';
   };
   const holder = await property('jail');

@@ -81,13 +81,13 @@ export function formatTime(seconds: number): string {
   return `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`;
 }
 
-/** Seconds since the epoch (a fraction is cut), or ISO 8601, UTC where it names no zone. */
+/** Seconds since the epoch (rounded, as fail2ban does in its database), or ISO 8601, UTC where it names no zone. */
 export function parseTime(input: string): number {
   const isSeconds = /^\d+(?:\.\d+)?$/.test(input);
   const iso =
     ISO.test(input) && /T|\s/.test(input) && !/(?:Z|[+-]\d\d:?\d\d)$/.test(input) ? `${input}Z` : input;
   const isDate = ISO.test(input) && isInCalendar(input.slice(0, 10));
-  const seconds = Math.floor(isSeconds ? Number(input) : isDate ? Date.parse(iso) / 1000 : Number.NaN);
+  const seconds = Math.round(isSeconds ? Number(input) : isDate ? Date.parse(iso) / 1000 : Number.NaN);
   if (!(seconds >= 0 && seconds <= LAST_SECOND)) {
     throw new BanctlError(
       EXIT.usage,

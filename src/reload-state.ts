@@ -85,7 +85,9 @@ export function writeState(banlist: string, state: ReloadState, lock: Lock): voi
 
 /** True if the list tells Apache something that it is not known to have loaded. */
 export function isPending(state: ReloadState): boolean {
-  const { loaded, digest, since, pidFile } = state;
+  const { list, loaded, digest, since, pidFile } = state;
+  // There is no list, and nobody knows of one.
+  if (list === null && loaded === null) return false;
   const pidFileNow = pidFile === null ? undefined : statFile(pidFile);
   if (loaded !== null && loaded.pidFile === (pidFileNow?.version ?? null))
     return !sameDigest(loaded.digest, digest);

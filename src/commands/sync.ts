@@ -49,7 +49,8 @@ function releaseOthers(bans: readonly Ban[], holder: string, wanted: readonly Wa
 async function readDatabase(settings: Settings, jail: string): Promise<Held | string> {
   const { bansInDatabase } = await import('../fail2ban-database.ts');
   const bans = bansInDatabase(settings.fail2banDatabase, jail, now());
-  if (bans === undefined) return `fail2ban's database has no jail ${jail}; nothing was changed`;
+  if (bans === undefined)
+    return `fail2ban's database (${settings.fail2banDatabase}) has no jail ${jail}; nothing was changed`;
   return { bans, ignored: bans.length === 0 ? [] : await ignoredByConfig(settings.fail2banClient, jail) };
 }
 
