@@ -270,13 +270,13 @@ suite('audit', { concurrency: 3 }, () => {
 
     test('a reload that is put off, and somebody waits for, is no finding', async () => {
       await given('');
-      const interval = '--reload-interval=30';
+      const interval = '--reload-interval=6';
       await banctl(['ban', ipv4, ...options, interval]);
       const { stdout } = await banctl(['ban', ipv6, ...options, interval]);
       assert.match(stdout, /apache reloads within \d+ s/);
       assert.deepEqual(await run('--fix'), silent);
       assert.equal(await apache.get('/', { from: ipv6 }), 200);
-      await reload();
+      await until('the reload', async () => (await apache.get('/', { from: ipv6 })) === 403);
     });
 
     test('--fix repairs everything at once by one reload, and touches nothing else', async () => {
@@ -451,7 +451,8 @@ suite('audit', { concurrency: 3 }, () => {
     });
 
     test('100,000 bans, all of them over, are repaired in a moment', { timeout: 60_000 }, async () => {
-      const addresses = Array.from({ length: 100_000 }, (_, index) => `2001:db8::${index.toString(16)}`);
+      const address = (index: number) => `2001:db8:${index >> 12}::1:${(index & 0xfff).toString(16)}`;
+      const addresses = Array.from({ length: 100_000 }, (_, index) => address(index));
       const bans = addresses.map(
         (address) => `${comment(held('manual', address, over))}Require not ip ${address}\n`,
       );
@@ -473,7 +474,7 @@ suite('audit', { concurrency: 3 }, () => {
       after(() => rmSync(dir, { recursive: true }));
 
       test('writes what the text format allows, labels escaped', async () => {
-        const odd = ['we"b', 'back\\slash', 'new\nline', 'web'];
+        const odd = ['we"b', 'back\\slash', 'ж', 'web'];
         const holds = odd.map((holder) => held(encodeURIComponent(holder), ipv4));
         await given(
           `${comment(...holds)}Require not ip ${ipv4}\nRequire not ip 203.0.113.\nRequire not ip 198.51.\n`,
@@ -481,13 +482,13 @@ suite('audit', { concurrency: 3 }, () => {
         const { exitCode } = await run(`--prometheus=${file}`);
         assert.equal(exitCode, 1);
         const metrics = parseMetrics(readFileSync(file, 'utf8'));
-        assert.equal(metrics['banctl_bans'], 1);
+        assert.equal(metrics.banctl_bans, 1);
         for (const holder of odd)
           assert.equal(metrics[`banctl_holds{holder=${JSON.stringify(holder)}}`], 1, holder);
         assert.equal(metrics['banctl_findings{code="partial-address",severity="error"}'], 2);
         assert.equal(metrics['banctl_findings{code="shadowed",severity="info"}'], 1);
-        assert.equal(metrics['banctl_ok'], 0);
-        const age = Date.now() / 1000 - (metrics['banctl_audit_timestamp_seconds'] ?? 0);
+        assert.equal(metrics.banctl_ok, 0);
+        const age = Date.now() / 1000 - (metrics.banctl_audit_timestamp_seconds ?? 0);
         assert.ok(age >= 0 && age < 60, `${age}`);
       });
 
@@ -501,7 +502,7 @@ suite('audit', { concurrency: 3 }, () => {
           const finished = await execute('sh', ['-c', command, executable, noFail2ban, ...options]);
           assert.deepEqual(finished, silent);
           assert.equal(statSync(name).mode & 0o777, 0o644);
-          assert.equal(parseMetrics(readFileSync(name, 'utf8'))['banctl_ok'], 1);
+          assert.equal(parseMetrics(readFileSync(name, 'utf8')).banctl_ok, 1);
           assert.notEqual(statSync(name).ino, before);
         }
         assert.deepEqual(readdirSync(dir).sort(), ['banctl.prom', 'new.prom']);
@@ -514,7 +515,7 @@ suite('audit', { concurrency: 3 }, () => {
         assert.equal(existsSync(file), false);
         await run('--fix', `--prometheus=${file}`);
         const metrics = parseMetrics(readFileSync(file, 'utf8'));
-        assert.deepEqual([metrics['banctl_ok'], metrics['banctl_bans']], [1, 0]);
+        assert.deepEqual([metrics.banctl_ok, metrics.banctl_bans], [1, 0]);
         assert.deepEqual(
           Object.keys(metrics).filter((name) => name.startsWith('banctl_findings')),
           [],
@@ -541,7 +542,7 @@ suite('audit', { concurrency: 3 }, () => {
       if (!site.fail2ban.running()) await site.fail2ban.start();
       await site.tells('unban', '--all');
       await until('no bans', async () => (await site.fail2ban.banned('web')).length === 0);
-      await until('an empty list', () => site.list() === '').catch(() => site.done('flush', '--all'));
+      writeFileSync(site.apache.banlist, '');
       await site.done('reload');
     });
 
@@ -570,7 +571,11 @@ suite('audit', { concurrency: 3 }, () => {
       await site.answer(both, 403);
       assert.ok(site.list().startsWith('# mine\n'));
       const { bans } = await site.listed();
-      assert.deepEqual(bans.map((ban) => ban.holds[0]?.until).sort(), times.sort());
+      bans.forEach((ban, index) => {
+        // fail2ban rounds the time of a ban here and cuts it there.
+        const apart = Date.parse(ban.holds[0]?.until ?? '') - Date.parse(times[index] ?? '');
+        assert.ok(Math.abs(apart) <= 1000, `${apart} ms`);
+      });
     });
 
     test('missing: the hold of another does not count, and costs no reload', async () => {
@@ -636,10 +641,10 @@ suite('audit', { concurrency: 3 }, () => {
       const { exitCode, stdout } = await site.run('audit', `--banlist=${site.apache.dir}/another.conf`);
       assert.equal(exitCode, 1);
       const lines = stdout.split('\n').filter(Boolean);
-      assert.deepEqual(
-        lines.map((line) => line.replace(/ with .*/, '')),
-        ['other-list: jail web bans', 'other-list: jail other bans'],
-      );
+      assert.deepEqual(lines.map((line) => line.replace(/ with .*/, '')).sort(), [
+        'other-list: jail other bans',
+        'other-list: jail web bans',
+      ]);
       for (const line of lines) assert.ok(line.includes(`banlist ${site.apache.banlist}`), line);
     });
 
