@@ -1,6 +1,7 @@
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { type Digest, digestOf, minus, plus } from './banlist/digest.ts';
 import { applyEdits, type Edit } from './banlist/text.ts';
+import { BanctlError } from './errors.ts';
 import { type FileVersion, followLinks, readText, replaceFile } from './file.ts';
 import { now } from './hold.ts';
 import { acquireLock, LockLost, withLock } from './lock.ts';
@@ -21,12 +22,17 @@ export interface ChangeReport {
   readonly reload: ReloadReport;
 }
 
-/** A change as it was written, for the case that it has to be taken back. */
 interface Written {
   readonly outcomes: readonly Outcome[];
+  readonly isChanged: boolean;
   readonly plan: Plan;
-  /** Undefined if there was nothing to change. */
-  readonly replaced?: { readonly before: Buffer; readonly version: FileVersion };
+  /** What is needed to take the change back; undefined if nothing was written. */
+  readonly replaced?: Replaced;
+}
+
+interface Replaced {
+  readonly before: Buffer;
+  readonly version: FileVersion;
 }
 
 /**
@@ -41,18 +47,28 @@ export async function changeBans(
   changesFor: (text: Buffer) => readonly Change[],
 ): Promise<ChangeReport> {
   const written = writeChanges(options, changesFor);
-  const isChanged = written.replaced !== undefined;
-  if (written.plan !== 'reload') return { isChanged, outcomes: written.outcomes, reload: written.plan };
-  const { reload } = await import('./reload.ts');
-  const report = await reload(options, { isForced: false, isUrgent: options.isUrgent === true });
-  if (!isListAtFault(report, options.banlist) || written.replaced === undefined) {
-    return { isChanged, outcomes: written.outcomes, reload: report };
+  const { outcomes, isChanged, plan, replaced } = written;
+  if (plan !== 'reload') return { isChanged, outcomes, reload: plan };
+  const report = await reloadNow(options);
+  if (!isListAtFault(report, options.banlist) || replaced === undefined) {
+    return { isChanged, outcomes, reload: report };
   }
-  const isTakenBack = await takeBack(options, written.replaced, () => writeChanges(options, changesFor));
-  if (!isTakenBack) return { isChanged, outcomes: written.outcomes, reload: report };
-  const outcomes = written.outcomes.map((outcome) => ({ ...outcome, status: 'skipped' as const }));
+  const isTakenBack = await takeBack(options, replaced, () => writeChanges(options, changesFor));
+  if (!isTakenBack) return { isChanged, outcomes, reload: report };
   const message = `apache refuses the list with this change, so it was taken back: ${report.message}`;
-  return { isChanged: false, outcomes, reload: { result: 'failed', message } };
+  const skipped = outcomes.map((outcome) => ({ ...outcome, status: 'skipped' as const }));
+  return { isChanged: false, outcomes: skipped, reload: { result: 'failed', message } };
+}
+
+/** The change is in the list by now: whatever goes wrong with the reload is told as that. */
+async function reloadNow(options: ChangeOptions): Promise<ReloadReport> {
+  const { reload } = await import('./reload.ts');
+  try {
+    return await reload(options, { isForced: false, isUrgent: options.isUrgent === true });
+  } catch (error) {
+    if (!(error instanceof BanctlError)) throw error;
+    return { result: 'failed', message: error.message };
+  }
 }
 
 /** False if Apache's test blames another file: then it says nothing of the list. */
@@ -67,32 +83,23 @@ function writeChanges(options: ChangeOptions, changesFor: (text: Buffer) => read
   if (dryRun) {
     const { text } = readText(banlist);
     const { edits, outcomes } = changeList(text, changesFor(text), at);
-    const replaced = edits.length > 0 ? { replaced: { before: text, version: '' } } : {};
-    return {
-      outcomes,
-      plan: { result: 'skipped', message: 'nothing was changed: this is a dry run' },
-      ...replaced,
-    };
+    const plan = { result: 'skipped', message: 'nothing was changed: this is a dry run' } as const;
+    return { outcomes, isChanged: edits.length > 0, plan };
   }
   return withLock(banlist, { timeout: lockTimeout }, (lock) => {
     const list = readText(banlist);
     const { edits, outcomes } = changeList(list.text, changesFor(list.text), at);
     const before = readState(banlist, list);
-    let state = before;
-    let replaced: Written['replaced'];
-    if (edits.length > 0) {
-      const version = replaceFile(banlist, applyEdits(list.text, edits), { lock });
-      replaced = { before: list.text, version };
-      state = {
-        ...withDigest(state, digestAfter(state.digest, list.text, edits), Date.now()),
-        list: version,
-      };
-    }
-    const planned = planReload(state, options, options.isUrgent === true);
-    if (planned.state !== before) writeState(banlist, planned.state, lock);
-    return replaced === undefined
-      ? { outcomes, plan: planned.plan }
-      : { outcomes, plan: planned.plan, replaced };
+    const isChanged = edits.length > 0;
+    const version = isChanged ? replaceFile(banlist, applyEdits(list.text, edits), { lock }) : undefined;
+    const changed =
+      version === undefined
+        ? before
+        : { ...withDigest(before, digestAfter(before.digest, list.text, edits), Date.now()), list: version };
+    const { plan, state } = planReload(changed, options, options.isUrgent === true);
+    if (state !== before) writeState(banlist, state, lock);
+    const written = { outcomes, isChanged, plan };
+    return version === undefined ? written : { ...written, replaced: { before: list.text, version } };
   });
 }
 
@@ -108,7 +115,7 @@ function digestAfter(digest: Digest, text: Buffer, edits: readonly Edit[]): Dige
  */
 async function takeBack(
   options: ChangeOptions,
-  replaced: { before: Buffer; version: FileVersion },
+  replaced: Replaced,
   changeAgain: () => unknown,
 ): Promise<boolean> {
   const { banlist, lockTimeout } = options;

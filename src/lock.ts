@@ -177,7 +177,7 @@ function removeUnregistered(directory: string): void {
 
 /** True for the names that write-file-atomic gives to the temporary files of `base` and of what lies beside it. */
 export function isTemporaryOf(base: string, name: string): boolean {
-  return name.startsWith(base) && /^(?:\.[a-z]+)?\.\d{1,10}$/.test(name.slice(base.length));
+  return name.startsWith(base) && /^(?:\.[a-z]+)?\.(?:banctl-)?\d{1,10}$/.test(name.slice(base.length));
 }
 
 function ownerOf(entry: string): ProcessId {

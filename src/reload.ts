@@ -6,6 +6,7 @@ import {
   runReloadCommand,
   testConfig,
 } from './apache.ts';
+import { BanctlError, EXIT } from './errors.ts';
 import { readText, statFile } from './file.ts';
 import { acquireLock, type Lock, withLock } from './lock.ts';
 import { ticksNow } from './process.ts';
@@ -30,8 +31,9 @@ export async function reload(
   let lock: Lock;
   try {
     lock = acquireLock(reloadLockPath(options), { timeout: mayWait ? LONGEST_WAIT : 0, stale: STALE });
-  } catch (error) {
-    if (mayWait) throw error;
+  } catch {
+    if (mayWait)
+      throw new BanctlError(EXIT.reloadRefused, `another reload is under way for over ${LONGEST_WAIT} s`);
     return updateState(options, (state) => {
       const deferred = deferReload(state, options);
       return [deferred.state, deferred.plan];
@@ -74,7 +76,7 @@ function reloadLockPath({ banlist }: ReloadOptions): string {
 
 async function reloadLocked(options: ReloadOptions): Promise<ReloadReport> {
   const known = updateState(options, (state) => [state, state]);
-  const failed = (message: string, more: Partial<ReloadReport & ReloadState> = {}): ReloadReport => {
+  const failed = (message: string, more: Partial<ReloadReport> = {}): ReloadReport => {
     updateState(options, (state) => [{ ...state, lastTry: Date.now(), error: message }, undefined]);
     return { result: 'failed', message, ...more };
   };

@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import {
   chmodSync,
+  closeSync,
   existsSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -373,14 +375,18 @@ suite('audit', { concurrency: 3 }, () => {
 
     test('leftover: an old temporary file goes, a young one and those of others stay', async () => {
       const beside = (name: string) => join(dirname(apache.banlist), name);
-      const [old, young] = [beside('banlist.conf.1234567890'), beside('banlist.conf.987654321')];
-      const theirs = ['banlist.conf.bak', 'banlist.conf~', 'banlist.conf.2026-01-01', 'other.1'].map(beside);
+      const [old, young] = [
+        beside('banlist.conf.banctl-1234567890'),
+        beside('banlist.conf.banctl-987654321'),
+      ];
+      const backups = ['banlist.conf.bak', 'banlist.conf~', 'banlist.conf.20260101', 'banlist.conf.1'];
+      const theirs = [...backups, 'other.banctl-1'].map(beside);
       for (const path of [old, young, ...theirs]) writeFileSync(path, `Require not ip ${ipv4}\n`);
       for (const path of [old, ...theirs]) utimesSync(path, 0, 0);
       const { exitCode, stdout } = await run();
       assert.deepEqual([exitCode, stdout], [1, `leftover: ${old} was left by a call that was killed\n`]);
       assert.equal((await run('--fix')).stdout, stdout.replace('\n', ' (repaired)\n'));
-      assert.deepEqual([old, young, ...theirs].map(existsSync), [false, true, true, true, true, true]);
+      assert.deepEqual([old, young, ...theirs].map(existsSync), [false, true, true, true, true, true, true]);
       assert.deepEqual(await run(), silent);
       for (const path of [young, ...theirs]) rmSync(path);
     });
@@ -496,17 +502,17 @@ suite('audit', { concurrency: 3 }, () => {
 
       test('replaces the file in one step, readable for all whatever the umask', async () => {
         await given('');
-        const before = statSync(file).ino;
-        rmSync(file);
-        writeFileSync(file, 'old\n', { mode: 0o644 });
+        writeFileSync(file, 'old\n');
+        const reader = openSync(file, 'r');
         for (const name of [file, join(dir, 'new.prom')]) {
           const command = `umask 077; exec "$0" audit "$@" --prometheus=${name}`;
           const finished = await execute('sh', ['-c', command, executable, noFail2ban, ...options]);
           assert.deepEqual(finished, silent);
           assert.equal(statSync(name).mode & 0o777, 0o644);
           assert.equal(parseMetrics(readFileSync(name, 'utf8')).banctl_ok, 1);
-          assert.notEqual(statSync(name).ino, before);
         }
+        assert.equal(readFileSync(reader, 'utf8'), 'old\n', 'who has begun to read finds what was there');
+        closeSync(reader);
         assert.deepEqual(readdirSync(dir).sort(), ['banctl.prom', 'new.prom']);
       });
 

@@ -74,6 +74,7 @@ suite('list and explain', { concurrency: 2 }, () => {
     const { stdout, exitCode } = await execute('env', [
       '--unset=NO_COLOR',
       '--unset=FORCE_COLOR',
+      '--unset=CI',
       ...variables,
       'script',
       '-qec',

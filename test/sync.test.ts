@@ -505,35 +505,41 @@ suite('fail2ban and the list', { concurrency: 3 }, () => {
       {
         what: 'a jail that fail2ban does not have',
         args: ['--jail=none'],
-        says: 'fail2ban has no jail none',
+        says: /^fail2ban has no jail none$/,
       },
       {
         what: 'a fail2ban that does not run',
         args: ['--jail=web', '--fail2ban-client=fail2ban-client -s /nonexistent/socket'],
-        says: 'fail2ban is not running',
+        says: /^fail2ban is not running$/,
       },
       {
         what: 'a jail that its database does not have',
         args: ['--jail=none', '--from-database'],
-        says: "fail2ban's database has no jail none",
+        says: /^fail2ban's database \(\/.*\) has no jail none$/,
+      },
+      {
+        what: 'a fail2ban without a database',
+        args: ['--jail=web', '--from-database', '--fail2ban-db=/nonexistent/fail2ban.sqlite3'],
+        says: /^fail2ban's database \(\/nonexistent\/fail2ban\.sqlite3\) has no jail web$/,
       },
     ];
     for (const { what, args, says } of nothing) {
       test(`changes nothing for ${what}, says so, and ends with 0`, async () => {
         const list = site.list();
-        const database =
-          args.length > 1 && args[1] === '--from-database' ? [`--fail2ban-db=${site.fail2ban.db}`] : [];
-        assert.equal(await site.done('sync', ...args, ...database), `${says}; nothing was changed\n`);
+        const database = args.length === 2 && args[1] === '--from-database';
+        const said = await site.done(
+          'sync',
+          ...args,
+          ...(database ? [`--fail2ban-db=${site.fail2ban.db}`] : []),
+        );
+        assert.match(said, /^[^\n]*; nothing was changed\n$/);
+        assert.match(said.replace('; nothing was changed\n', ''), says);
         assert.equal(site.list(), list);
       });
     }
 
     /** Makes something of the database, and gives what puts an end to it. */
     const unreadable: Record<string, (path: string) => (() => void) | undefined> = {
-      missing: (path) => {
-        rmSync(path);
-        return undefined;
-      },
       corrupt: (path) => {
         const bytes = readFileSync(path);
         writeFileSync(path, bytes.fill(0x41, 0, 4096));

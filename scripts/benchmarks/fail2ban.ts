@@ -81,7 +81,7 @@ async function cycle(fail2ban: Fail2ban, apache: Apache): Promise<Cycle> {
         fail2ban
           .log()
           .slice(from)
-          .match(/^.*ERROR.*$/m)?.[0]
+          .match(/^.*ERROR[\s\S]{0,3000}/m)?.[0]
       }`,
     );
   return {

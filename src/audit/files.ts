@@ -8,10 +8,12 @@ import type { Finding } from './finding.ts';
 const ABANDONED = 60_000;
 const WRITABLE_BY_OTHERS = 0o022;
 
-/** Temporary files of calls that were killed. */
+/** Temporary files of calls that were killed; only what can be nobody else's: `banlist.conf.1` is a backup. */
 export function leftovers(banlist: string): string[] {
   const directory = dirname(banlist);
-  const names = entriesOf(directory).filter((name) => isTemporaryOf(basename(banlist), name));
+  const names = entriesOf(directory).filter(
+    (name) => isTemporaryOf(basename(banlist), name) && /\.banctl-\d+$/.test(name),
+  );
   return names
     .map((name) => join(directory, name))
     .filter((path) => Date.now() - (modeOf(path)?.modified ?? Date.now()) > ABANDONED);

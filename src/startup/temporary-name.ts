@@ -1,8 +1,8 @@
-// For node:crypto in write-file-atomic (see scripts/bundle.ts), which wants a number for its temporary file's name:
-// 32-bit FNV-1a of the parts that it is fed.
+// For node:crypto in write-file-atomic (see scripts/bundle.ts), which wants the end of its temporary file's name:
+// 32-bit FNV-1a of the parts that it is fed. Marked as banctl's, or it could be the date of somebody's backup.
 interface Hash {
   update(part: string): Hash;
-  digest(): { readUInt32BE(offset: number): number };
+  digest(): { readUInt32BE(offset: number): string };
 }
 
 export function createHash(_algorithm: string): Hash {
@@ -12,7 +12,7 @@ export function createHash(_algorithm: string): Hash {
       for (let i = 0; i < part.length; i++) number = Math.imul(number ^ part.charCodeAt(i), 0x01000193);
       return hash;
     },
-    digest: () => ({ readUInt32BE: () => number >>> 0 }),
+    digest: () => ({ readUInt32BE: () => `banctl-${number >>> 0}` }),
   };
   return hash;
 }
