@@ -110,15 +110,20 @@ export function findBans(text: Buffer, count: number): BanFinder {
 
 /** Answers by searching the text: no line that does not name the address is looked at. */
 export function searchBans(text: Buffer): BanFinder {
+  const answers = new Map<string, readonly Ban[]>();
   return {
     naming(address) {
+      const known = answers.get(address);
+      if (known !== undefined) return known;
       const needle = Buffer.from(` ${address}`);
       const found = new Map<number, Ban>();
       for (let at = text.indexOf(needle); at !== -1; at = text.indexOf(needle, at + 1)) {
         const ban = banNamedAt(text, at, address);
         if (ban !== undefined) found.set(ban.start, ban);
       }
-      return [...found.values()];
+      const bans = [...found.values()];
+      answers.set(address, bans);
+      return bans;
     },
     covering(address) {
       const found: string[] = [];
