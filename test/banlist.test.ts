@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { covers, parseAddress } from '../src/address.ts';
 import { type Change, changeList } from '../src/banlist/change.ts';
 import { digestOf } from '../src/banlist/digest.ts';
+import { logicalLines } from '../src/banlist/lines.ts';
 import {
   applyEdits,
   type Ban,
@@ -14,7 +15,6 @@ import {
   denyLines,
   formatBan,
   indexBans,
-  logicalLines,
   searchBans,
 } from '../src/banlist/text.ts';
 import { formatHolds, type Hold } from '../src/hold.ts';

@@ -1,12 +1,8 @@
+import type { ListFault } from '../banlist/faults.ts';
+
 /** The codes are fixed: monitoring relies on them. */
 export type FindingCode =
-  | 'bad-line'
-  | 'partial-address'
-  | 'not-canonical'
-  | 'duplicate'
-  | 'shadowed'
-  | 'protected'
-  | 'expired'
+  | ListFault['code']
   | 'missing'
   | 'stale'
   | 'unknown-jail'

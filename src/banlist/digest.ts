@@ -1,4 +1,4 @@
-import { logicalLines } from './text.ts';
+import { logicalLines } from './lines.ts';
 
 /**
  * What a list tells Apache, as a number: the sum of a hash of each line that is not a comment. Sums can be

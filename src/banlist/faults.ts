@@ -1,7 +1,8 @@
 import { type Address, covers, isPartial } from '../address.ts';
 import { HOLDS_PREFIX, isOver, parseHolds } from '../hold.ts';
 import { findProtected } from '../protection.ts';
-import { type DenyLine, denyLines, type LogicalLine, logicalLines } from './text.ts';
+import { type LogicalLine, logicalLines } from './lines.ts';
+import { type DenyLine, denyLines } from './text.ts';
 
 /** What an audit finds in the text of the list itself. */
 export interface ListFault {

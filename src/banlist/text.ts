@@ -1,5 +1,16 @@
-import { type Address, covers, readAddress, readApacheArgument } from '../address.ts';
+import { type Address, covers, readAddress } from '../address.ts';
 import { formatHolds, HOLDS_PREFIX, type Hold, parseHolds } from '../hold.ts';
+import {
+  type DenyArgument,
+  isContinued,
+  isEnded,
+  type LogicalLine,
+  lineStart,
+  logicalLineAt,
+  logicalLines,
+  logicalStart,
+  readDeny,
+} from './lines.ts';
 
 /*
  * The banlist as text, kept byte for byte; everything here is pure. A ban is written as
@@ -7,9 +18,7 @@ import { formatHolds, HOLDS_PREFIX, type Hold, parseHolds } from '../hold.ts';
  *     # banctl | JAIL ADDRESS since TIME until TIME: REASON | …
  *     Require not ip ADDRESS
  *
- * and whatever else stands there is foreign. What Apache makes of a line is in ap_cfg_getline (httpd,
- * server/util.c): a backslash at its end joins it with the next one, in comments too, and white space around it
- * does not count.
+ * and whatever else stands there is foreign.
  */
 
 /** Lines that ban one address: the comment line with the holds, if there is one, and the `Require` line. */
@@ -23,17 +32,6 @@ export interface Ban {
   readonly end: number;
 }
 
-/** A line as Apache sees it: continued lines are one. */
-export interface LogicalLine {
-  /** Bytes in the text, line end included. */
-  readonly start: number;
-  readonly end: number;
-  /** Number of its first line in the file, from 1. */
-  readonly number: number;
-  /** Without continuations and the white space around it. */
-  readonly content: string;
-}
-
 /** A `Require not ip` line in any spelling. */
 export interface DenyLine extends LogicalLine {
   readonly arguments: readonly DenyArgument[];
@@ -42,12 +40,6 @@ export interface DenyLine extends LogicalLine {
   readonly banStart: number;
   /** Written as banctl and the shell action before it write: one address, to the byte. */
   readonly isExact: boolean;
-}
-
-export interface DenyArgument {
-  readonly text: string;
-  /** Undefined where Apache would refuse it. */
-  readonly address: Address | undefined;
 }
 
 /** Takes the bytes from `start` to `end`, which are whole logical lines, and puts `insert` in their place. */
@@ -65,11 +57,7 @@ export interface BanFinder {
   covering(address: Address): readonly string[];
 }
 
-const NEWLINE = 10;
-const RETURN = 13;
-const BACKSLASH = 92;
 const DENY = 'Require not ip ';
-const ANY_DENY = /^require\s+(["']?)not\1\s+(["']?)ip\2(?:\s+(.*))?$/is;
 
 /** From this many addresses on, one pass over the text costs less than a search for each. */
 const SEARCHES_WORTH_A_PASS = 8;
@@ -96,7 +84,7 @@ export function applyEdits(text: Buffer, edits: readonly Edit[]): Buffer[] {
  * that is not ended or is continued.
  */
 export function insertionPoint(text: Buffer): number {
-  if (text.length === 0 || (text.at(-1) === NEWLINE && !isContinued(text, text.length))) return text.length;
+  if (isEnded(text)) return text.length;
   const start = logicalStart(text, text.length - 1);
   const last = logicalLineAt(text, start, 0);
   const above = holdsAbove(text, start, readDeny(last?.content ?? '') ?? []);
@@ -189,24 +177,6 @@ export function denyLines(text: Buffer): DenyLine[] {
   return found;
 }
 
-/** The lines of a text as Apache reads them, empty ones and comments too. */
-export function* logicalLines(text: Buffer): Generator<LogicalLine> {
-  let start = 0;
-  let number = 1;
-  for (;;) {
-    const line = logicalLineAt(text, start, number);
-    if (line === undefined) return;
-    yield line;
-    for (
-      let at = text.indexOf(NEWLINE, start);
-      at !== -1 && at < line.end;
-      at = text.indexOf(NEWLINE, at + 1)
-    )
-      number += 1;
-    start = line.end;
-  }
-}
-
 /** A foreign line without some of its arguments; nothing is left of a line that has no others. */
 export function withoutArguments(line: DenyLine, isRemoved: (argument: DenyArgument) => boolean): Edit {
   const kept = line.arguments.filter((argument) => !isRemoved(argument)).map((argument) => argument.text);
@@ -214,26 +184,8 @@ export function withoutArguments(line: DenyLine, isRemoved: (argument: DenyArgum
   return { start: kept.length === 0 ? line.banStart : line.start, end: line.end, insert };
 }
 
-/** The arguments of a `Require not ip` line, undefined for any other line. Quotes are as in ap_getword_conf. */
-export function readDeny(content: string): DenyArgument[] | undefined {
-  const match = ANY_DENY.exec(content);
-  if (match === null) return undefined;
-  const words = match[3]?.match(/"[^"]*"|'[^']*'|\S+/g) ?? [];
-  return words.map((text) => ({ text, address: readApacheArgument(text.replace(/^(["'])(.*)\1$/, '$2')) }));
-}
-
 function isWider(range: Address, address: Address): boolean {
   return range.text !== address.text && covers(range, address);
-}
-
-function logicalLineAt(text: Buffer, start: number, number: number): LogicalLine | undefined {
-  if (start >= text.length) return undefined;
-  let end = lineEnd(text, start);
-  if (!isContinued(text, end))
-    return { start, end, number, content: text.toString('utf8', start, end).trim() };
-  while (end < text.length && isContinued(text, end)) end = lineEnd(text, end);
-  const content = text.toString('utf8', start, end).replace(/\\\r?\n/g, '');
-  return { start, end, number, content: content.trim() };
 }
 
 /** The ban that the occurrence of an address at `at` belongs to, if it is one. */
@@ -291,25 +243,4 @@ function isExactLine(text: Buffer, line: LogicalLine, address: Address | undefin
   if (address === undefined) return false;
   const raw = text.toString('latin1', line.start, line.end);
   return raw === `${DENY}${address.text}\n` || raw === DENY + address.text;
-}
-
-/** True if the line that begins at `start` goes on from the line before it. */
-function isContinued(text: Buffer, start: number): boolean {
-  if (start === 0 || text[start - 1] !== NEWLINE) return false;
-  return text[start - 2] === BACKSLASH || (text[start - 2] === RETURN && text[start - 3] === BACKSLASH);
-}
-
-function lineStart(text: Buffer, at: number): number {
-  return at === 0 ? 0 : text.lastIndexOf(NEWLINE, at - 1) + 1;
-}
-
-function logicalStart(text: Buffer, at: number): number {
-  let start = lineStart(text, at);
-  while (isContinued(text, start)) start = lineStart(text, start - 1);
-  return start;
-}
-
-function lineEnd(text: Buffer, start: number): number {
-  const newline = text.indexOf(NEWLINE, start);
-  return newline === -1 ? text.length : newline + 1;
 }

@@ -1,0 +1,94 @@
+import { type Address, readApacheArgument } from '../address.ts';
+
+/*
+ * The list as lines, as Apache reads them (ap_cfg_getline in httpd's server/util.c): a backslash at the end of a line
+ * joins it with the next one, in comments too, and white space around a line does not count.
+ */
+
+const NEWLINE = 10;
+const RETURN = 13;
+const BACKSLASH = 92;
+const ANY_DENY = /^require\s+(["']?)not\1\s+(["']?)ip\2(?:\s+(.*))?$/is;
+
+/** A line as Apache sees it: continued lines are one. */
+export interface LogicalLine {
+  /** Bytes in the text, line end included. */
+  readonly start: number;
+  readonly end: number;
+  /** Number of its first line in the file, from 1. */
+  readonly number: number;
+  /** Without continuations and the white space around it. */
+  readonly content: string;
+}
+
+/** What a `Require not ip` line refuses. */
+export interface DenyArgument {
+  readonly text: string;
+  /** Undefined where Apache would refuse it. */
+  readonly address: Address | undefined;
+}
+
+/** The lines of a text as Apache reads them, empty ones and comments too. */
+export function* logicalLines(text: Buffer): Generator<LogicalLine> {
+  let start = 0;
+  let number = 1;
+  for (;;) {
+    const line = logicalLineAt(text, start, number);
+    if (line === undefined) return;
+    yield line;
+    for (
+      let at = text.indexOf(NEWLINE, start);
+      at !== -1 && at < line.end;
+      at = text.indexOf(NEWLINE, at + 1)
+    )
+      number += 1;
+    start = line.end;
+  }
+}
+
+/** The arguments of a `Require not ip` line, undefined for any other line. Quotes are as in ap_getword_conf. */
+export function readDeny(content: string): DenyArgument[] | undefined {
+  const match = ANY_DENY.exec(content);
+  if (match === null) return undefined;
+  const words = match[3]?.match(/"[^"]*"|'[^']*'|\S+/g) ?? [];
+  return words.map((text) => ({ text, address: readApacheArgument(text.replace(/^(["'])(.*)\1$/, '$2')) }));
+}
+
+/** The logical line that begins at `start`; undefined at the end. */
+export function logicalLineAt(text: Buffer, start: number, number: number): LogicalLine | undefined {
+  if (start >= text.length) return undefined;
+  let end = lineEnd(text, start);
+  if (!isContinued(text, end))
+    return { start, end, number, content: text.toString('utf8', start, end).trim() };
+  while (end < text.length && isContinued(text, end)) end = lineEnd(text, end);
+  const content = text.toString('utf8', start, end).replace(/\\\r?\n/g, '');
+  return { start, end, number, content: content.trim() };
+}
+
+/** True if the line that begins at `start` goes on from the line before it. */
+export function isContinued(text: Buffer, start: number): boolean {
+  if (start === 0 || text[start - 1] !== NEWLINE) return false;
+  return text[start - 2] === BACKSLASH || (text[start - 2] === RETURN && text[start - 3] === BACKSLASH);
+}
+
+/** Where the logical line with the byte at `at` begins. */
+export function logicalStart(text: Buffer, at: number): number {
+  let start = lineStart(text, at);
+  while (isContinued(text, start)) start = lineStart(text, start - 1);
+  return start;
+}
+
+/** The same for a line of the file, continued or not. */
+export function lineStart(text: Buffer, at: number): number {
+  return at === 0 ? 0 : text.lastIndexOf(NEWLINE, at - 1) + 1;
+}
+
+function lineEnd(text: Buffer, start: number): number {
+  const newline = text.indexOf(NEWLINE, start);
+  return newline === -1 ? text.length : newline + 1;
+}
+
+/** True for a text to which a line can be added without becoming part of another. */
+export function isEnded(text: Buffer): boolean {
+  return text.length === 0 || (text.at(-1) === NEWLINE && !isContinued(text, text.length));
+}
