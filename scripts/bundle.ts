@@ -51,6 +51,8 @@ const common = {
   target: 'node24',
   format: 'cjs',
   plugins: [replace],
+  // A linked node_modules gives the same names as one of its own.
+  preserveSymlinks: true,
   logLevel: 'warning',
 } satisfies BuildOptions;
 

@@ -1,0 +1,73 @@
+// What the one file is to be, whatever it does; and that the README tells its options.
+import assert from 'node:assert/strict';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, suite, test } from 'node:test';
+import { COMMANDS, OPTION_NAMES, optionOf } from '../src/options.ts';
+import { executable } from './support/banctl.ts';
+import { execute } from './support/wait.ts';
+
+const repository = join(import.meta.dirname, '..');
+const directory = mkdtempSync(join(tmpdir(), 'banctl-executable-'));
+after(() => rmSync(directory, { recursive: true }));
+
+suite('the executable', () => {
+  test('needs no libraries but those of glibc and the C++ runtime', async () => {
+    const { stdout } = await execute('ldd', [executable]);
+    const names = stdout.split('\n').flatMap((line) => /^\s*(\S+?)\.so/.exec(line)?.[1] ?? []);
+    const known = /^(?:linux-vdso|lib(?:c|m|dl|pthread|stdc\+\+|gcc_s)|\/lib64\/ld-linux-x86-64)$/;
+    assert.ok(names.includes('libc'), stdout);
+    assert.deepEqual(
+      names.filter((name) => !known.test(name)),
+      [],
+    );
+  });
+
+  test('asks for no symbol that is younger than glibc 2.28', async () => {
+    const { stdout } = await execute('objdump', ['-T', executable]);
+    const versions = [...stdout.matchAll(/GLIBC_2\.(\d+)/g)].map((match) => Number(match[1]));
+    assert.ok(versions.length > 100);
+    assert.ok(Math.max(...versions) <= 28, String(Math.max(...versions)));
+  });
+
+  test('has no symbols that only a debugger needs', async () => {
+    const { stdout, stderr } = await execute('nm', [executable]);
+    assert.match(stdout + stderr, /no symbols/);
+  });
+
+  test('is of the same bundle wherever it is built', async () => {
+    // Copied, not linked: a build in a linked tree would write into this one. Libraries are only read.
+    const elsewhere = join(directory, 'another place');
+    for (const name of ['src', 'scripts', 'package.json', 'tsconfig.json']) {
+      cpSync(join(repository, name), join(elsewhere, name), { recursive: true });
+    }
+    symlinkSync(join(repository, 'node_modules'), join(elsewhere, 'node_modules'));
+    const bundle = join(directory, 'banctl.cjs');
+    const { exitCode, stderr } = await execute(process.execPath, [
+      join(elsewhere, 'scripts', 'bundle.ts'),
+      bundle,
+      join(directory, 'launcher.cjs'),
+    ]);
+    assert.equal(exitCode, 0, stderr);
+    assert.ok(readFileSync(bundle).equals(readFileSync(join(repository, 'dist', 'banctl.cjs'))));
+  });
+});
+
+suite('the README', () => {
+  const readme = readFileSync(join(repository, 'README.md'), 'utf8');
+
+  for (const name of OPTION_NAMES.filter((option) => optionOf(option).isHidden !== true)) {
+    test(`tells --${name}, its default and its meaning`, () => {
+      const option = optionOf(name);
+      const row = readme.split('\n').find((line) => new RegExp(`^\\| \`--${name}[ \`]`).test(line)) ?? '';
+      assert.ok(row.includes(option.describe), row);
+      assert.ok(row.includes(option.default ?? ''), row);
+      assert.ok(row.includes(option.placeholder ?? ''), row);
+    });
+  }
+
+  for (const command of Object.keys(COMMANDS)) {
+    test(`tells ${command}`, () => assert.match(readme, new RegExp(`^\\| \`${command}[ \`]`, 'm')));
+  }
+});
