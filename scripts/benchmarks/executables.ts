@@ -2,6 +2,7 @@
 import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
+import { executable } from '../../test/support/banctl.ts';
 import { execute } from '../../test/support/wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
@@ -13,6 +14,8 @@ const nodeOptions = [
 ].map(([, option = '']) => option);
 
 export interface Executables {
+  /** dist/banctl, copied as the others are: how the kernel keeps a file in memory, and so how fast it starts, depends on that. */
+  readonly banctl: string;
   /** Does nothing. */
   readonly empty: string;
   /** A ban with bare node:fs. */
@@ -29,7 +32,10 @@ export async function makeExecutables(directory: string): Promise<Executables> {
     bundle,
     codeCache,
   ]);
+  const banctl = join(directory, 'banctl');
+  copyFileSync(executable, banctl);
   return {
+    banctl,
     empty: await make(directory, 'empty', ''),
     bare: await make(directory, 'bare', await bundled('bare.ts')),
     marked: await make(directory, 'marked', await bundled('marked-launcher.ts'), {
@@ -74,10 +80,12 @@ async function make(
     }),
   );
   await run(process.execPath, [...nodeOptions, '--experimental-sea-config', config]);
-  copyFileSync(join(repository, 'node_modules', '.cache', 'banctl', 'node'), path);
+  const made = `${path}.made`;
+  copyFileSync(join(repository, 'node_modules', '.cache', 'banctl', 'node'), made);
   const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
-  await run('postject', [path, 'NODE_SEA_BLOB', blob, '--sentinel-fuse', fuse]);
-  rmSync(blob);
+  await run('postject', [made, 'NODE_SEA_BLOB', blob, '--sentinel-fuse', fuse]);
+  copyFileSync(made, path);
+  for (const file of [blob, made]) rmSync(file);
   return path;
 }
 

@@ -96,12 +96,12 @@ async function makeLists(directory: string, length: number): Promise<Lists> {
   return lists;
 }
 
-function candidates({ empty, bare }: Executables, length: number, lists: Lists): Candidate[] {
+function candidates({ banctl, empty, bare }: Executables, length: number, lists: Lists): Candidate[] {
   const what = (program: string) => `${program}, list of ${length.toLocaleString('en')}`;
   return [
     {
       what: what('banctl ban'),
-      command: { words: banLine(executable, lists.banctl, newcomer) },
+      command: { words: banLine(banctl, lists.banctl, newcomer) },
       undo: { words: unbanLine(lists.banctl, newcomer) },
     },
     {
@@ -276,8 +276,8 @@ function steps(marks: Marks, wall: number, banlist: string): Record<string, numb
     '  of it built-in modules': total(({ name }) => name === 'require'),
     "  of it the host's own addresses": total(({ name }) => name === 'networkInterfaces'),
     'the lock': at(reads.from) - at(locks.from),
-    'reading the list': startOf(state) - at(reads.from),
-    'reading the state, finding the edit': startOf(writes) - startOf(state),
+    'reading the list, finding the edit': startOf(state) - at(reads.from),
+    'reading the state': startOf(writes) - startOf(state),
     'the new list': startOf(stateWrites) - startOf(writes),
     '  of it fsync': total(({ name }) => name === 'fsyncSync'),
     'the new state': startOf(locked) - startOf(stateWrites),
