@@ -35,7 +35,8 @@ export function showChange(
       reload: report.reload.result,
     });
   } else {
-    for (const outcome of report.outcomes) print(describeOutcome(outcome, dryRun));
+    const lines = report.outcomes.map((outcome) => printable(describeOutcome(outcome, dryRun)));
+    if (lines.length > 0) printLines(lines);
   }
   return showReload(report.reload, json);
 }

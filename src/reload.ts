@@ -55,7 +55,8 @@ export async function reload(
 export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadReport> {
   for (;;) {
     await sleep(updateState(options, (state) => [state, Math.max(0, dueTime(state, options) - Date.now())]));
-    const lock = acquireLock(reloadLockPath(options), { timeout: LONGEST_WAIT, stale: STALE });
+    // Nobody waits for this process, so it may outwait a holder that is stopped.
+    const lock = acquireLock(reloadLockPath(options), { timeout: 2 * STALE, stale: STALE });
     try {
       const isDue = updateState(options, (state) => {
         // Once the waiter is not named any more, the next change starts another.

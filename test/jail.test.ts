@@ -18,10 +18,10 @@ const logpath = '/var/log/apache2/*access.log';
 const banctl = `#!/bin/sh\nprintf '%s ' "$@" >> "\${0%/*}/calls"\necho >> "\${0%/*}/calls"\n`;
 
 /** The kit's jail as it stands, but for the place of the logs. */
-function start(logs = 'DIR/*access.log', jails = '', jail = text): Promise<Fail2ban> {
+function start(logs = 'DIR/*access.log', jails = '', jail = text, program = banctl): Promise<Fail2ban> {
   const dir = mkdtempSync(join(tmpdir(), 'banctl-jail-'));
   directories.push(dir);
-  writeFileSync(join(dir, 'banctl'), banctl, { mode: 0o755 });
+  writeFileSync(join(dir, 'banctl'), program, { mode: 0o755 });
   return startFail2ban({
     stock: true,
     dir,
@@ -99,6 +99,15 @@ suite('the jail as it stands', () => {
     ]);
     assert.doesNotMatch(fail2ban.log(), /203\.0\.113\.[67]|client\.example/);
   });
+});
+
+test('an action that has much to say ends all the same', async () => {
+  // As a sync of thousands of bans does; fail2ban reads its pipe when it has ended, and a pipe holds 64 KiB.
+  const talkative = `${banctl}head -c 300000 /dev/zero | tr '\\0' x\n`;
+  await using fail2ban = await start(undefined, undefined, undefined, talkative);
+  await fail2ban.client('set', name, 'banip', '203.0.113.5');
+  await until('the ban after a long actionstart', () => calls(fail2ban).length > 0);
+  assert.doesNotMatch(fail2ban.log(), /timed out/);
 });
 
 test('failures older than ten minutes do not count', async () => {
