@@ -23,12 +23,8 @@ const SEE_HELP = 'see banctl --help';
  */
 export function parseCommandLine(argv: readonly string[]): Invocation | ExitCode {
   const command = argv.find((word) => isCommandName(word));
-  // yargs stumbles over the names that every object of JavaScript has.
-  const inherited = argv.find((word) => /^--?(\w+)/.test(word) && word.replace(/^--?(\w+).*/s, '$1') in {});
-  if (inherited !== undefined)
-    throw new BanctlError(EXIT.usage, `no such option: ${quote(inherited)}; ${SEE_HELP}`);
   let help = '';
-  const parsed = buildCli(command).parseSync([...argv], {}, (_error, _parsed, output) => {
+  const parsed = parseWithYargs(buildCli(command), argv, (output) => {
     help = output;
   });
   if (help !== '') {
@@ -36,6 +32,16 @@ export function parseCommandLine(argv: readonly string[]): Invocation | ExitCode
     return EXIT.done;
   }
   return judge(parsed);
+}
+
+function parseWithYargs(cli: Argv, argv: readonly string[], onHelp: (output: string) => void) {
+  try {
+    return cli.parseSync([...argv], {}, (_error, _parsed, output) => onHelp(output));
+  } catch (error) {
+    if (error instanceof BanctlError) throw error;
+    // It stumbles over names that every object of JavaScript has, such as --constructor.
+    throw new BanctlError(EXIT.usage, `the line cannot be read: ${quote(argv.join(' '))}; ${SEE_HELP}`);
+  }
 }
 
 /** The command line for yargs, with the options of one command, or of all, in its help. */
