@@ -9,7 +9,7 @@ import {
   OPTION_NAMES,
   optionOf,
 } from './options.ts';
-import { print } from './output.ts';
+import { printLines } from './output.ts';
 import { quote } from './printable.ts';
 import { VERSION } from './version.ts';
 
@@ -28,7 +28,7 @@ export function parseCommandLine(argv: readonly string[]): Invocation | ExitCode
     help = output;
   });
   if (help !== '') {
-    print(help);
+    printLines([help]);
     return EXIT.done;
   }
   return judge(parsed);

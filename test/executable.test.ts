@@ -54,6 +54,19 @@ suite('the executable', () => {
   });
 });
 
+test('the help tells each command and option on lines of its own', async () => {
+  const { stdout } = await execute(executable, ['--help']);
+  const lines = stdout.split('\n').map((line) => line.trim());
+  for (const command of Object.keys(COMMANDS))
+    assert.ok(lines.some((line) => line.startsWith(`banctl ${command} `)));
+  for (const name of OPTION_NAMES.filter((option) => optionOf(option).isHidden !== true)) {
+    assert.ok(
+      lines.some((line) => line.startsWith(`--${name} `)),
+      name,
+    );
+  }
+});
+
 suite('the README', () => {
   const readme = readFileSync(join(repository, 'README.md'), 'utf8');
 
