@@ -1,11 +1,17 @@
-// Makes one file of src/main.ts and its libraries, and one of what starts it: bundle.ts BUNDLE LAUNCHER
+// Bundles what scripts/build puts into the executable: bundle.ts DIRECTORY
+//
+//   banctl.cjs             src/main.ts and the libraries that a ban needs
+//   execa.cjs, yargs.cjs   libraries that most calls do without
+//   launcher.cjs           what starts it
+//
 // The same sources give the same bytes, wherever the checkout is.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
+import { LIBRARIES, MAIN } from '../src/startup/parts.ts';
 
 const root = path.dirname(import.meta.dirname);
-const [bundle = '', launcher = ''] = process.argv.slice(2);
+const [directory = ''] = process.argv.slice(2);
 
 interface Replacement {
   module: string;
@@ -22,9 +28,10 @@ const replacements: Replacement[] = [
   // All that OpenSSL can do, for a temporary file's name: 6.
   { module: 'node:crypto', importedBy: 'write-file-atomic', by: 'src/startup/temporary-name.ts' },
   // To ask whether it runs in a thread: 2.
-  { module: 'worker_threads', importedBy: 'write-file-atomic', by: 'src/startup/stand-ins.ts' },
-  // To check the type of one argument: 2.
-  { module: 'assert', importedBy: 'signal-exit', by: 'src/startup/stand-ins.ts' },
+  { module: 'worker_threads', importedBy: 'write-file-atomic', by: 'src/startup/main-thread.ts' },
+  // Two versions of it, and handlers for thirty signals each.
+  { module: 'signal-exit', importedBy: 'write-file-atomic', by: 'src/startup/exit-hooks.cts' },
+  { module: 'signal-exit', importedBy: 'proper-lockfile', by: 'src/startup/exit-hooks.cts' },
   // It makes an Intl.Segmenter, for emoji in the help of yargs: 24.
   { module: 'string-width', by: 'src/startup/string-width.ts' },
 ];
@@ -56,22 +63,41 @@ const common = {
   logLevel: 'warning',
 } satisfies BuildOptions;
 
+const output = (name: string) => path.join(directory, `${name}.cjs`);
+
+/** A function, for src/startup/parts.ts to call. Not minified: an administrator can read what root is to run. */
+const part = {
+  ...common,
+  banner: { js: '(function (require, module) {' },
+  footer: { js: '})' },
+  // yargs looks for its translations beside its own file. There is none in an executable, and a place that depends on
+  // where the executable lies could belong to somebody else.
+  define: {
+    'import.meta.url': '"file:///"',
+    __filename: '"banctl"',
+    'process.env.BANCTL_VERSION': JSON.stringify(version),
+  },
+} satisfies BuildOptions;
+
 await Promise.all([
   build({
-    ...common,
+    ...part,
     entryPoints: ['src/main.ts'],
-    outfile: bundle,
-    // A function, for src/startup/launcher.ts to call.
-    banner: { js: '(function (require) {' },
-    footer: { js: '})' },
-    // Not minified: it starts as fast, and an administrator can read what root is to run.
-    // yargs looks for its translations beside its own file. There is none in an executable, and a place that depends on
-    // where the executable lies could belong to somebody else.
-    define: {
-      'import.meta.url': '"file:///"',
-      __filename: '"banctl"',
-      'process.env.BANCTL_VERSION': JSON.stringify(version),
-    },
+    outfile: output(MAIN),
+    external: LIBRARIES,
+    // import() of a library is to ask for the part.
+    supported: { 'dynamic-import': false },
   }),
-  build({ ...common, entryPoints: ['src/startup/launcher.ts'], outfile: launcher }),
+  ...LIBRARIES.map((name) =>
+    build({
+      ...part,
+      // What a module of Node without a default export gives to import(), and one with it to import.
+      stdin: {
+        contents: `const all = require('${name}'); module.exports = all.default ?? all;`,
+        resolveDir: root,
+      },
+      outfile: output(name),
+    }),
+  ),
+  build({ ...common, entryPoints: ['src/startup/launcher.ts'], outfile: output('launcher') }),
 ]).catch(() => process.exit(1)); // esbuild has printed the errors

@@ -1,17 +1,19 @@
-// Runs the bundle as fail2ban and administrators do, and writes V8's code cache of what that has compiled.
+// Runs what bundle.ts has made as fail2ban and administrators do, and writes V8's code cache of what that has compiled,
+// NAME.cache beside each NAME.cjs.
 //
-//   code-cache.ts BUNDLE OUTPUT
+//   code-cache.ts DIRECTORY
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Script } from 'node:vm';
+import type { Script } from 'node:vm';
+import { MAIN, startProgram } from '../src/startup/parts.ts';
 
-const [bundle = '', output = ''] = process.argv.slice(2);
+const [bundles = ''] = process.argv.slice(2);
 const directory = mkdtempSync(join(tmpdir(), 'banctl-code-cache-'));
 const list = `--banlist=${join(directory, 'list')}`;
 const address = '203.0.113.1';
-const asAction = ['--jail=web', list, '--reload-command=', '--apachectl=', '--reload-interval='];
+const asAction = ['--jail=web', list, '--apachectl=', '--reload-interval='];
 const asBan = [
   ...asAction,
   '--protect=',
@@ -20,32 +22,40 @@ const asBan = [
   '--for=600',
   '--reason=5 failures',
 ];
+const silently = ['--reload-command=', '--no-reload', '--'];
 
-/** The lines to run. What a reload compiles is left out: each function in the cache costs every other call time. */
-const lines = [
-  ['ban', ...asBan, '--no-reload', '--', address],
-  ['ban', ...asBan, '--no-reload', '--', address],
-  ['ban', ...asBan, '--no-reload', '--', '2001:db8::1'],
-  ['unban', ...asAction, '--no-reload', '--', address],
+/** The lines to run, and the parts whose cache is written then. */
+const runs: { line: string[]; parts?: string[] }[] = [
+  { line: ['ban', ...asBan, ...silently, address] },
+  { line: ['ban', ...asBan, ...silently, address] },
+  { line: ['ban', ...asBan, ...silently, '2001:db8::1'] },
+  // What a reload compiles of the program is left out: each function in the cache costs every other call time.
+  { line: ['unban', ...asAction, ...silently, address], parts: [MAIN] },
+  { line: ['unban', list, '--fail2ban-client=true', ...silently, '2001:db8::1'], parts: ['execa'] },
+  { line: ['--help'], parts: ['yargs'] },
 ];
 
-const script = new Script(readFileSync(bundle, 'latin1'), { filename: 'banctl.cjs' });
-const program = script.runInThisContext();
+const read = (name: string) => ({ source: readFileSync(join(bundles, `${name}.cjs`), 'latin1') });
 const require = createRequire(import.meta.url);
+const scripts = new Map<string, Script>();
 
+let parts: string[] = [];
 // A program has ended when nothing is left to do, which is when the next may begin.
 process.on('beforeExit', () => {
   if (process.exitCode) throw new Error(`the bundle ended with ${process.exitCode}`);
-  const next = lines.shift();
-  if (next === undefined) return finish();
-  process.argv = [process.execPath, process.execPath, ...next];
-  program(require);
+  for (const name of parts) {
+    const script = scripts.get(name);
+    if (script === undefined) throw new Error(`${name} was not called for`);
+    writeFileSync(join(bundles, `${name}.cache`), script.createCachedData());
+  }
+  const next = runs.shift();
+  if (next === undefined) {
+    rmSync(directory, { recursive: true });
+    process.exit(0);
+  }
+  parts = next.parts ?? [];
+  process.argv = [process.execPath, process.execPath, ...next.line];
+  startProgram(read, require, scripts);
   // Without anything to do there would be no further beforeExit.
   setImmediate(() => {});
 });
-
-function finish(): void {
-  rmSync(directory, { recursive: true });
-  writeFileSync(output, script.createCachedData());
-  process.exit(0);
-}

@@ -40,6 +40,8 @@ export function parseAddress(input: string): Address {
 
 /** Like {@link parseAddress}, undefined for what is not an address. */
 export function readAddress(input: string): Address | undefined {
+  // Such a text is canonical, and most calls are about one.
+  if (IPV4.test(input)) return { text: input, bytes: input.split('.').map(Number), prefix: 32 };
   const slash = input.indexOf('/');
   const bytes = readBytes(slash === -1 ? input : input.slice(0, slash));
   if (bytes === undefined) return undefined;
@@ -73,8 +75,8 @@ export function isPartial(argument: string): boolean {
 
 /** The range of `prefix` bits around a single address. A range is returned as it is: nobody asked to widen it. */
 export function widen(address: Address, prefixes: { ipv4: number; ipv6: number }): Address {
-  if (!isSingle(address)) return address;
-  return network(address.bytes, isIPv4(address) ? prefixes.ipv4 : prefixes.ipv6);
+  const prefix = isIPv4(address) ? prefixes.ipv4 : prefixes.ipv6;
+  return isSingle(address) && prefix < address.prefix ? network(address.bytes, prefix) : address;
 }
 
 export function isIPv4(address: Address): boolean {

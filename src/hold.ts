@@ -76,9 +76,16 @@ export function now(): number {
   return Math.floor(Date.now() / 1000);
 }
 
-/** ISO 8601 in UTC, whole seconds. */
+const timeTexts = new Map<number, string>();
+
+/** ISO 8601 in UTC, whole seconds. Remembered, since thousands of bans of one call have the same times. */
 export function formatTime(seconds: number): string {
-  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`;
+  let text = timeTexts.get(seconds);
+  if (text === undefined) {
+    text = `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`;
+    timeTexts.set(seconds, text);
+  }
+  return text;
 }
 
 /** Seconds since the epoch (rounded, as fail2ban does in its database), or ISO 8601, UTC where it names no zone. */

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import type { Given } from './arguments.ts';
 import { BanctlError, EXIT, systemCode } from './errors.ts';
@@ -152,17 +152,17 @@ function configPath(given: Given, env: NodeJS.ProcessEnv): { path: string; isNam
 
 function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {
   const { path, isNamed } = configPath(given, env);
-  let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    // Most hosts have none, and an exception costs more than the question.
+    if (!isNamed && statSync(path, { throwIfNoEntry: false }) === undefined) return {};
+    return withoutEmpty(parseConfig(readFileSync(path, 'utf8'), path));
   } catch (error) {
-    if (systemCode(error) === 'ENOENT' && !isNamed) return {};
+    if (error instanceof BanctlError) throw error;
     throw new BanctlError(
       EXIT.notUnderstood,
       `cannot read the configuration ${path}: ${systemCode(error) ?? String(error)}`,
     );
   }
-  return withoutEmpty(parseConfig(text, path));
 }
 
 /** `{"banlist": "/…", "no-reload": true, "protect": ["…"]}`: names and values as on the command line. */

@@ -1,12 +1,13 @@
 // Executables to compare with, each made of the same Node in the same way as dist/banctl (see scripts/build).
-import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { executable } from '../../test/support/banctl.ts';
 import { execute } from '../../test/support/wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
-const bundle = join(repository, 'dist', 'banctl.cjs');
+/** What scripts/build has put into dist/banctl. */
+const bundles = join(repository, 'dist', 'bundle');
 
 /** The options of Node that scripts/build gives to dist/banctl. */
 const nodeOptions = [
@@ -25,24 +26,18 @@ export interface Executables {
 }
 
 export async function makeExecutables(directory: string): Promise<Executables> {
-  const codeCache = join(directory, 'code-cache');
-  await run(process.execPath, [
-    ...nodeOptions,
-    join(repository, 'scripts', 'code-cache.ts'),
-    bundle,
-    codeCache,
-  ]);
   const banctl = join(directory, 'banctl');
   copyFileSync(executable, banctl);
   return {
     banctl,
     empty: await make(directory, 'empty', ''),
     bare: await make(directory, 'bare', await bundled('bare.ts')),
-    marked: await make(directory, 'marked', await bundled('marked-launcher.ts'), {
-      'banctl.cjs': bundle,
-      'code-cache': codeCache,
-    }),
+    marked: await make(directory, 'marked', await bundled('marked-launcher.ts'), bundleAssets()),
   };
+}
+
+function bundleAssets(): Record<string, string> {
+  return Object.fromEntries(readdirSync(bundles).map((name) => [name, join(bundles, name)]));
 }
 
 async function bundled(name: string): Promise<string> {

@@ -162,7 +162,9 @@ function draftOf(address: string, finder: BanFinder, drafts: Map<string, Draft>)
 
 /** The bans of an address, and those in which it was asked for. */
 function draftsNaming(address: string, finder: BanFinder, drafts: Map<string, Draft>): Draft[] {
-  const names = new Set([address, ...finder.naming(address).map((ban) => ban.address)]);
+  const bans = finder.naming(address);
+  if (bans.length === 0) return [draftOf(address, finder, drafts)];
+  const names = new Set([address, ...bans.map((ban) => ban.address)]);
   return [...names].map((name) => draftOf(name, finder, drafts));
 }
 

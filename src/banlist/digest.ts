@@ -1,4 +1,4 @@
-import { logicalLines } from './lines.ts';
+import { directives } from './lines.ts';
 
 /**
  * What a list tells Apache, as a number: the sum of a hash of each line that is not a comment. Sums can be
@@ -11,9 +11,7 @@ export const EMPTY: Digest = [0, 0];
 
 export function digestOf(text: Buffer): Digest {
   let digest = EMPTY;
-  for (const { content } of logicalLines(text)) {
-    if (content !== '' && !content.startsWith('#')) digest = plus(digest, hashOf(content));
-  }
+  for (const directive of directives(text)) digest = plus(digest, hashOf(directive));
   return digest;
 }
 

@@ -6,6 +6,7 @@ import { type Address, readApacheArgument } from '../address.ts';
  */
 
 const NEWLINE = 10;
+const HASH = 35;
 const RETURN = 13;
 const BACKSLASH = 92;
 const ANY_DENY = /^require\s+(["']?)not\1\s+(["']?)ip\2(?:\s+(.*))?$/is;
@@ -42,6 +43,21 @@ export function* logicalLines(text: Buffer): Generator<LogicalLine> {
       at = text.indexOf(NEWLINE, at + 1)
     )
       number += 1;
+    start = line.end;
+  }
+}
+
+/** What the lines tell Apache, one by one: no comments, no empty lines. A comment is not even decoded. */
+export function* directives(text: Buffer): Generator<string> {
+  for (let start = 0; start < text.length; ) {
+    const end = lineEnd(text, start);
+    if (text[start] === HASH && !isContinued(text, end)) {
+      start = end;
+      continue;
+    }
+    const line = logicalLineAt(text, start, 0);
+    if (line === undefined) return;
+    if (line.content !== '' && !line.content.startsWith('#')) yield line.content;
     start = line.end;
   }
 }

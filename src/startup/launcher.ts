@@ -2,9 +2,11 @@
 // and compiling them takes a fifth of a ban's time. So the program is an asset, with a cache made after it has run (see
 // scripts/code-cache.ts).
 import { getRawAsset } from 'node:sea';
-import { Script } from 'node:vm';
+import { startProgram } from './parts.ts';
 
-// The bundle is ASCII; it is not copied.
-const source = Buffer.from(getRawAsset('banctl.cjs') as ArrayBuffer).toString('latin1');
-const cachedData = Buffer.from(getRawAsset('code-cache') as ArrayBuffer);
-new Script(source, { filename: 'banctl.cjs', cachedData }).runInThisContext()(require);
+const asset = (name: string) => Buffer.from(getRawAsset(name) as ArrayBuffer);
+startProgram(
+  // ASCII; it is not copied.
+  (name) => ({ source: asset(`${name}.cjs`).toString('latin1'), cachedData: asset(`${name}.cache`) }),
+  require,
+);

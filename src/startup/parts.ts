@@ -1,0 +1,46 @@
+import { Script } from 'node:vm';
+
+/** Libraries that most calls do without: each is a script of its own, which is read when it is called for. */
+export const LIBRARIES = ['execa', 'yargs'];
+export const MAIN = 'banctl';
+
+export interface Part {
+  readonly source: string;
+  /** What V8 has compiled of it, see scripts/code-cache.ts. */
+  readonly cachedData?: Buffer;
+}
+
+interface Module {
+  exports: unknown;
+}
+
+/**
+ * Runs the program as scripts/bundle.ts has made it: its parts are functions that get what Node's modules get.
+ *
+ * @param scripts what was compiled, by name: a second start compiles nothing twice
+ */
+export function startProgram(
+  read: (name: string) => Part,
+  requireBuiltIn: (name: string) => unknown,
+  scripts = new Map<string, Script>(),
+): void {
+  const libraries = new Map<string, Module>();
+  const run = (name: string): Module => {
+    let script = scripts.get(name);
+    if (script === undefined) {
+      const { source, cachedData } = read(name);
+      script = new Script(source, { filename: `${name}.cjs`, cachedData });
+      scripts.set(name, script);
+    }
+    const module = { exports: {} };
+    script.runInThisContext()(require, module);
+    return module;
+  };
+  const require = (name: string): unknown => {
+    if (!LIBRARIES.includes(name)) return requireBuiltIn(name);
+    const library = libraries.get(name) ?? run(name);
+    libraries.set(name, library);
+    return library.exports;
+  };
+  run(MAIN);
+}
