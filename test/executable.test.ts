@@ -43,14 +43,16 @@ suite('the executable', () => {
       cpSync(join(repository, name), join(elsewhere, name), { recursive: true });
     }
     symlinkSync(join(repository, 'node_modules'), join(elsewhere, 'node_modules'));
-    const bundle = join(directory, 'banctl.cjs');
+    const bundles = join(directory, 'bundle');
     const { exitCode, stderr } = await execute(process.execPath, [
       join(elsewhere, 'scripts', 'bundle.ts'),
-      bundle,
-      join(directory, 'launcher.cjs'),
+      bundles,
     ]);
     assert.equal(exitCode, 0, stderr);
-    assert.ok(readFileSync(bundle).equals(readFileSync(join(repository, 'dist', 'banctl.cjs'))));
+    for (const name of ['banctl.cjs', 'execa.cjs', 'yargs.cjs', 'launcher.cjs']) {
+      const built = readFileSync(join(repository, 'dist', 'bundle', name));
+      assert.ok(readFileSync(join(bundles, name)).equals(built), name);
+    }
   });
 });
 
