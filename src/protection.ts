@@ -1,19 +1,28 @@
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
-import { type Address, overlaps, parseAddress, readAddress } from './address.ts';
+import { type Address, isIPv4, overlaps, parseAddress, readAddress } from './address.ts';
 import { BanctlError, EXIT, systemCode } from './errors.ts';
 import { quote } from './printable.ts';
 
 /** The service under which AWS's ip-ranges.json lists the addresses from which CloudFront asks an origin. */
 const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
 
-/** What is never banned: loopback, this host's own addresses, and what `--protect` names. */
-export function protectedRanges(protect: readonly string[]): Address[] {
+const LOOPBACK: readonly Address[] = [
+  { text: '127.0.0.0/8', bytes: [127, 0, 0, 0], prefix: 8 },
+  { text: '::1', bytes: [...new Array(15).fill(0), 1], prefix: 128 },
+];
+
+/**
+ * What is never banned: loopback, this host's own addresses, and what `--protect` names. With `targets`, own addresses
+ * of another family than theirs are left out: to read an IPv6 address takes long for a ban of an IPv4 one.
+ */
+export function protectedRanges(protect: readonly string[], targets?: readonly Address[]): Address[] {
+  const isAsked = (family: string) =>
+    targets?.some((target) => isIPv4(target) === (family === 'IPv4')) !== false;
   const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   return [
-    parseAddress('127.0.0.0/8'),
-    parseAddress('::1'),
-    ...own.flatMap(({ address }) => readAddress(address) ?? []),
+    ...LOOPBACK,
+    ...own.flatMap(({ address, family }) => (isAsked(family) ? (readAddress(address) ?? []) : [])),
     ...protect.flatMap((entry) =>
       entry.startsWith('@') ? readRangesFile(entry.slice(1)) : [parseAddress(entry)],
     ),

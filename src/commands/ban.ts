@@ -24,7 +24,7 @@ export async function ban(settings: Settings, operands: readonly string[]): Prom
 }
 
 function refuseUnwise(targets: readonly Address[], protect: readonly string[]): void {
-  const ranges = protectedRanges(protect);
+  const ranges = protectedRanges(protect, targets);
   for (const target of targets) {
     if (isTooBroad(target)) {
       throw new BanctlError(
