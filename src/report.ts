@@ -20,6 +20,7 @@ export interface Report {
   readonly isPending: boolean;
   /** Milliseconds since the epoch. */
   readonly lastReload: number | null;
+  /** Why the last reload failed; null if nothing is pending, whatever became of it. */
   readonly reloadError: string | null;
 }
 
@@ -28,7 +29,9 @@ export function readReport(banlist: string, selects: (address: Address) => boole
   const list = readText(banlist);
   const state = readState(banlist, list);
   const bans = denyLines(list.text).flatMap((line) => reportLine(line, banlist, selects));
-  return { bans, isPending: isPending(state), lastReload: state.lastReload, reloadError: state.error };
+  const pending = isPending(state);
+  const reloadError = pending ? state.error : null;
+  return { bans, isPending: pending, lastReload: state.lastReload, reloadError };
 }
 
 /** Selects the bans that refuse the address: its own, and wider ranges. */

@@ -42,6 +42,13 @@ function call(apache: Apache, args: readonly string[], exitCode = 0): Promise<Re
   return banctlJson<Report>([command, ...options(apache), ...rest], exitCode);
 }
 
+/** What `list` tells of the reload. */
+async function pendingOf({ banlist }: Apache): Promise<{ pending: boolean; error: string | null }> {
+  type Listed = { reload: { pending: boolean; error: string | null } };
+  const { pending, error } = (await banctlJson<Listed>(['list', `--banlist=${banlist}`])).reload;
+  return { pending, error };
+}
+
 async function answers(apache: Apache, addresses: readonly string[] = visitors): Promise<number[]> {
   const statuses: number[] = [];
   for (const from of addresses) statuses.push(await apache.get('/', { from }));
@@ -361,12 +368,9 @@ suite('reloads', { concurrency: 3 }, () => {
     appendFileSync(apache.config, '\nNonsense On\n');
     assert.equal((await call(apache, ['ban', two, '--reload-interval=1'])).reload, 'deferred');
     await nothingLeft(apache);
-    const { reload } = await banctlJson<{ reload: { pending: boolean; error: string | null } }>([
-      'list',
-      `--banlist=${apache.banlist}`,
-    ]);
-    assert.equal(reload.pending, true);
-    assert.match(reload.error ?? '', /Nonsense/);
+    const { pending, error } = await pendingOf(apache);
+    assert.equal(pending, true);
+    assert.match(error ?? '', /Nonsense/);
   });
 
   test("somebody else's bad line in the list costs no ban: it is kept, and the line too", async () => {
@@ -400,6 +404,7 @@ suite('reloads', { concurrency: 3 }, () => {
       reload: 'failed',
     });
     assert.equal(listOf(apache), before);
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
     const { stderr } = await banctl(['ban', two, ...options(apache), ...more]);
     assert.match(stderr, /^banctl: .*taken back.*line 3: no\n$/);
     assert.equal((await call(apache, ['ban', three, ...more])).reload, 'done');
