@@ -61,7 +61,9 @@ export function statePath(banlist: string): string {
 export function readState(banlist: string, list: FileContent): ReloadState {
   const state = parseState(banlist);
   if (state.list !== null && state.list === (list.version ?? null)) return state;
-  return { ...withDigest(state, digestOf(list.text), list.modified), list: list.version ?? null };
+  const read = withDigest(state, digestOf(list.text), list.modified);
+  // It may have told something else meanwhile, although it tells the same again.
+  return { ...read, since: Math.max(read.since, list.modified), list: list.version ?? null };
 }
 
 /** The state after the list was changed, by banctl or somebody else, to one with this digest. */
@@ -85,14 +87,16 @@ export function writeState(banlist: string, state: ReloadState, lock: Lock): voi
 
 /** True if the list tells Apache something that it is not known to have loaded. */
 export function isPending(state: ReloadState): boolean {
-  const { list, loaded, digest, since, pidFile } = state;
+  const { list, loaded, digest, since, pidFile, lastReload } = state;
   // There is no list, and nobody knows of one.
   if (list === null && loaded === null) return false;
   const pidFileNow = pidFile === null ? undefined : statFile(pidFile);
-  if (loaded !== null && loaded.pidFile === (pidFileNow?.version ?? null))
-    return !sameDigest(loaded.digest, digest);
-  // Apache was reloaded or started by somebody else since.
-  return pidFileNow === undefined || pidFileNow.modified - since < LONGEST_READING;
+  const isAsLoaded = loaded !== null && sameDigest(loaded.digest, digest);
+  if (loaded !== null && loaded.pidFile === (pidFileNow?.version ?? null)) return !isAsLoaded;
+  if (pidFileNow === undefined) return true;
+  // Apache was reloaded or started by somebody else since, and found the list as it was at the last reload.
+  if (isAsLoaded && lastReload !== null && since <= lastReload) return false;
+  return pidFileNow.modified - since < LONGEST_READING;
 }
 
 function parseState(banlist: string): ReloadState {

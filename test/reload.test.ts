@@ -306,6 +306,28 @@ suite('reloads', { concurrency: 3 }, () => {
     assert.deepEqual(await answers(apache), [403, 403, 403]);
   });
 
+  test("somebody else's reload after banctl's own leaves nothing to be done", async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    await apache.graceful();
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
+    assert.equal((await call(apache, ['reload'])).reload, 'not-needed');
+    assert.deepEqual([apache.reloads(), ...(await answers(apache))], [2, 403, 200, 200]);
+  });
+
+  test('a change by hand that Apache was made to read, and that was then undone, is loaded by the next call', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    const banned = listOf(apache);
+    writeFileSync(apache.banlist, '');
+    await apache.graceful();
+    assert.deepEqual(await answers(apache), [200, 200, 200]);
+    writeFileSync(apache.banlist, banned);
+    assert.deepEqual(await pendingOf(apache), { pending: true, error: null });
+    assert.equal((await call(apache, ['reload'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
   test('a stopped Apache is not started, and reads the list when it is', async () => {
     await using apache = await start();
     await apache.stop();
