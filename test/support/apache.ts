@@ -13,6 +13,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs';
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
@@ -240,14 +241,16 @@ export function kit(name: string): string {
   return readFileSync(join(repository, 'apache2', name), 'utf8');
 }
 
-/** /, /index.html, /static/app.css, /admin/, /admin/login/, /other/login/, /slow.bin (4 MB). */
+/** /, /index.html, /static/app.css, /admin/, /admin/login/, /other/login/, /slow.bin. */
 function writePages(root: string) {
   for (const page of ['', 'static', 'admin', 'admin/login', 'other/login', 'admin-like']) {
     mkdirSync(join(root, page), { recursive: true });
     writeFileSync(join(root, page, 'index.html'), `<p>page /${page}</p>\n`);
   }
   writeFileSync(join(root, 'static', 'app.css'), 'p { color: black }\n');
-  writeFileSync(join(root, 'slow.bin'), Buffer.alloc(4 << 20, 'x'));
+  // More than all buffers between Apache and a visitor who does not read can take; most of it takes no place.
+  writeFileSync(join(root, 'slow.bin'), '');
+  truncateSync(join(root, 'slow.bin'), 256 << 20);
 }
 
 type Parts = {
