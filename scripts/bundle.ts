@@ -33,7 +33,7 @@ const replacements: Replacement[] = [
   { module: 'signal-exit', importedBy: 'write-file-atomic', by: 'src/startup/exit-hooks.cts' },
   { module: 'signal-exit', importedBy: 'proper-lockfile', by: 'src/startup/exit-hooks.cts' },
   // It makes an Intl.Segmenter, for emoji in the help of yargs: 24.
-  { module: 'string-width', by: 'src/startup/string-width.ts' },
+  { module: 'string-width', by: 'src/startup/string-width.cts' },
 ];
 
 const replace: Plugin = {

@@ -6,8 +6,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Script } from 'node:vm';
-import { MAIN, startProgram } from '../src/startup/parts.ts';
+import { Script } from 'node:vm';
+import { LIBRARIES, MAIN, startProgram } from '../src/startup/parts.ts';
 
 const [bundles = ''] = process.argv.slice(2);
 const directory = mkdtempSync(join(tmpdir(), 'banctl-code-cache-'));
@@ -36,6 +36,7 @@ const runs: { line: string[]; parts?: string[] }[] = [
 ];
 
 const read = (name: string) => ({ source: readFileSync(join(bundles, `${name}.cjs`), 'latin1') });
+const cacheOf = (name: string) => join(bundles, `${name}.cache`);
 const require = createRequire(import.meta.url);
 const scripts = new Map<string, Script>();
 
@@ -46,10 +47,15 @@ process.on('beforeExit', () => {
   for (const name of parts) {
     const script = scripts.get(name);
     if (script === undefined) throw new Error(`${name} was not called for`);
-    writeFileSync(join(bundles, `${name}.cache`), script.createCachedData());
+    writeFileSync(cacheOf(name), script.createCachedData());
   }
   const next = runs.shift();
   if (next === undefined) {
+    for (const name of LIBRARIES.filter((name) => !scripts.has(name)))
+      writeFileSync(
+        cacheOf(name),
+        new Script(read(name).source, { filename: `${name}.cjs` }).createCachedData(),
+      );
     rmSync(directory, { recursive: true });
     process.exit(0);
   }

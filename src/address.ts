@@ -18,6 +18,8 @@ export const BROADEST = { ipv4: 8, ipv6: 19 } as const;
 const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$/;
 const IPV6_GROUPS = /^[0-9a-f:]+$/i;
 const TOO_LONG_GROUP = /[0-9a-f]{5}/i;
+const DOT = 46;
+const ZERO = 48;
 const PREFIX = /^(?:0|[1-9]\d{0,2})$/;
 
 /**
@@ -41,7 +43,7 @@ export function parseAddress(input: string): Address {
 /** Like {@link parseAddress}, undefined for what is not an address. */
 export function readAddress(input: string): Address | undefined {
   // Such a text is canonical, and most calls are about one.
-  if (IPV4.test(input)) return { text: input, bytes: input.split('.').map(Number), prefix: 32 };
+  if (IPV4.test(input)) return { text: input, bytes: ipv4Bytes(input), prefix: 32 };
   const slash = input.indexOf('/');
   const bytes = readBytes(slash === -1 ? input : input.slice(0, slash));
   if (bytes === undefined) return undefined;
@@ -124,7 +126,7 @@ function isMapped(bytes: readonly number[]): boolean {
 }
 
 function readBytes(host: string): number[] | undefined {
-  if (IPV4.test(host)) return host.split('.').map(Number);
+  if (IPV4.test(host)) return ipv4Bytes(host);
   // ipaddr.js also takes zone ids, octal and short IPv4 tails: only what inet_pton takes may reach it.
   const tail = host.slice(host.lastIndexOf(':') + 1);
   const groups = tail.includes('.') && IPV4.test(tail) ? `${host.slice(0, -tail.length)}0:0` : host;
@@ -132,7 +134,22 @@ function readBytes(host: string): number[] | undefined {
   if (!ipaddr.IPv6.isValid(groups)) return undefined;
   const { parts } = ipaddr.IPv6.parse(groups);
   const bytes = parts.flatMap((part) => [part >> 8, part & 0xff]);
-  return groups === host ? bytes : [...bytes.slice(0, 12), ...tail.split('.').map(Number)];
+  return groups === host ? bytes : [...bytes.slice(0, 12), ...ipv4Bytes(tail)];
+}
+
+/** Of a text that IPV4 matches. Without a text for each part, for the sake of thousands of addresses. */
+function ipv4Bytes(text: string): number[] {
+  const bytes: number[] = [];
+  let byte = 0;
+  for (let index = 0; index < text.length; index += 1) {
+    const unit = text.charCodeAt(index);
+    if (unit === DOT) {
+      bytes.push(byte);
+      byte = 0;
+    } else byte = byte * 10 + unit - ZERO;
+  }
+  bytes.push(byte);
+  return bytes;
 }
 
 function readPartial(host: string): Address | undefined {

@@ -1,14 +1,21 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type FileVersion, statFile } from './file.ts';
+import { type FileVersion, followLinks, statFile } from './file.ts';
 import { childrenOf, nameOf, startOf } from './process.ts';
 import { type Outcome, run } from './program.ts';
 
 /** What Apache's own test says of its configuration. */
 export type ConfigTest =
-  | { readonly result: 'passed'; readonly pidFile: string }
+  | { readonly result: 'passed'; readonly pidFile: string; readonly user: ApacheUser | undefined }
   | { readonly result: 'failed'; readonly message: string }
   | { readonly result: 'no-apache'; readonly message: string };
+
+/** Whom Apache's children run as. */
+export interface ApacheUser {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+}
 
 /** An Apache that runs. */
 export interface RunningApache {
@@ -46,7 +53,15 @@ export async function testConfig(apachectl: string | undefined): Promise<ConfigT
   const pidFile = /^PidFile: "(.*)"$/m.exec(outcome.stdout)?.[1];
   if (pidFile === undefined)
     return { result: 'no-apache', message: `${control} -t -D DUMP_RUN_CFG names no PidFile` };
-  return { result: 'passed', pidFile };
+  return { result: 'passed', pidFile, user: readUser(outcome.stdout) };
+}
+
+/** `User: name="www-data" id=33`; an Apache that was not started by root has none. */
+function readUser(configuration: string): ApacheUser | undefined {
+  const [, name, uid] = /^User: name="(.*)" id=(\d+)/m.exec(configuration) ?? [];
+  const [, gid] = /^Group: name=".*" id=(\d+)/m.exec(configuration) ?? [];
+  if (name === undefined || gid === undefined) return undefined;
+  return { name, uid: Number(uid), gid: Number(gid) };
 }
 
 /** The Apache that wrote this PidFile, undefined if it does not run. */
@@ -143,4 +158,48 @@ export async function includedFiles(apachectl: string | undefined): Promise<stri
   const { outcome } = await callControl(apachectl, ['-t', '-D', 'DUMP_INCLUDES'], TEST_LIMIT);
   if (outcome.exitCode !== 0) return undefined;
   return [...outcome.stdout.matchAll(/^ *\((?:\*|\d+)\) (.+)$/gm)].map((match) => match[1] ?? '');
+}
+
+/** Whether Apache looks addresses up in the directory. */
+export type DirectoryRule = 'loaded' | 'not-loaded' | 'absent' | 'unknown';
+
+/**
+ * Looks for the directory's rule in the files that the configuration reads, and whether Apache has read them since
+ * they were changed. A rule whose path is put together with `Define` is not found.
+ */
+export async function directoryRule(
+  apachectl: string | undefined,
+  bandir: string,
+  pidFile: string,
+): Promise<DirectoryRule> {
+  const files = await includedFiles(apachectl);
+  if (files === undefined) return 'unknown';
+  const ruled = files.filter((file) =>
+    ruledDirectories(readOrEmpty(file)).some((path) => followLinks(path) === bandir),
+  );
+  const loaded = statFile(pidFile)?.modified ?? Number.POSITIVE_INFINITY;
+  if (ruled.some((file) => (statFile(file)?.modified ?? 0) <= loaded)) return 'loaded';
+  return ruled.length > 0 ? 'not-loaded' : 'absent';
+}
+
+/** The directories in which `Require expr "! -e 'DIR/%{REMOTE_ADDR}'"` looks the visitor up (mod_authz_core, ap_expr). */
+export function ruledDirectories(configuration: string): string[] {
+  const lines = configuration.replace(/\\\r?\n/g, '').split('\n');
+  return lines.flatMap((line) => {
+    const rule = /^\s*Require\s+expr\s.*!\s*-e\s*'([^']*)\/+%\{REMOTE_ADDR\}'/i.exec(line);
+    return rule?.[1] === undefined ? [] : [rule[1]];
+  });
+}
+
+/**
+ * Asks the system whether Apache's user may search a directory, as that user: mode bits tell neither groups nor access
+ * lists nor the directories above. Undefined if it cannot be asked.
+ */
+export async function canSearch(directory: string, user: ApacheUser): Promise<boolean | undefined> {
+  const { exitCode } = await run(
+    'setpriv',
+    [`--reuid=${user.uid}`, `--regid=${user.gid}`, '--init-groups', 'test', '-x', directory],
+    TEST_LIMIT,
+  );
+  return exitCode === 0 ? true : exitCode === 1 ? false : undefined;
 }

@@ -20,6 +20,8 @@ export async function runCommand({ command, operands, given }: Invocation): Prom
       return (await import('./commands/explain.ts')).explain(settings, operands);
     case 'audit':
       return (await import('./commands/audit.ts')).auditCommand(settings);
+    case 'migrate':
+      return (await import('./commands/migrate.ts')).migrateCommand(settings);
     case 'reload':
       return (await import('./commands/reload.ts')).reloadCommand(settings);
   }

@@ -21,6 +21,7 @@ export interface JailAction {
   readonly holder: string;
   /** Empty: as configured for banctl. */
   readonly banlist: string;
+  readonly bandir: string;
   readonly ipv6Prefix: string;
 }
 
@@ -120,6 +121,7 @@ export async function jailAction(client: string, jail: string): Promise<JailActi
     jail,
     holder: holder === '<name>' ? await property('name') : holder,
     banlist: await property('banlist'),
+    bandir: await property('bandir'),
     ipv6Prefix: await property('ipv6_prefix'),
   };
 }

@@ -3,11 +3,14 @@ import {
   constants,
   fstatSync,
   fsyncSync,
+  linkSync,
   lstatSync,
   openSync,
   readlinkSync,
   readSync,
+  renameSync,
   statSync,
+  unlinkSync,
   writeSync,
 } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -120,6 +123,30 @@ export function replaceFile(
   }
   // Somebody may have removed it already: then it has no version that will be met again.
   return statFile(path)?.version ?? '';
+}
+
+/**
+ * Removes a file. A call that was stopped meanwhile, and has lost the lock, must not remove what others have written
+ * since: so the file gets a temporary name first, and its own again if the lock is not held any more.
+ *
+ * @throws LockLost if the lock was taken over meanwhile; BanctlError cannotWrite
+ */
+export function removeFile(path: string, { lock, durable = true }: { lock: Lock; durable?: boolean }): void {
+  const temporary = `${path}.banctl-${process.pid}`;
+  lock.registerTemporary(temporary);
+  try {
+    renameSync(path, temporary);
+    if (!lock.isHeld()) {
+      linkSync(temporary, path);
+      unlinkSync(temporary);
+      throw new LockLost();
+    }
+    unlinkSync(temporary);
+    if (durable) syncDirectory(dirname(path));
+  } catch (error) {
+    if (error instanceof LockLost || !lock.isHeld()) throw new LockLost();
+    throw cannotWrite(path, error);
+  }
 }
 
 function versionOf(stat: { ino: bigint; size: bigint; mtimeNs: bigint; ctimeNs: bigint }): FileVersion {

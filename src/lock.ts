@@ -180,6 +180,17 @@ export function isTemporaryOf(base: string, name: string): boolean {
   return name.startsWith(base) && /^(?:\.[a-z]+)?\.(?:banctl-)?\d{1,10}$/.test(name.slice(base.length));
 }
 
+/** True for a name that a lock, or a call under way, gives to what lies beside the file that it is about. */
+export function isLockOrTemporary(name: string): boolean {
+  return name.endsWith('.lock') || /\.banctl-\d{1,10}$/.test(name);
+}
+
+/** True if nobody holds the lock on `path` any more, who has left it behind. */
+export function isAbandoned(path: string): boolean {
+  const [entry] = entriesOf(`${path}.lock`) ?? [];
+  return entry !== undefined && !isRunning(ownerOf(entry));
+}
+
 function ownerOf(entry: string): ProcessId {
   return entry.replace(/@.*/s, '');
 }

@@ -12,6 +12,7 @@ export const COMMANDS = {
   explain: { operands: 'ADDRESS', describe: 'say whether and why an address is refused' },
   audit: { operands: '', describe: 'check the list, fail2ban and Apache against each other; --fix repairs' },
   reload: { operands: '', describe: 'make Apache load the list, if it has not; with --force in any case' },
+  migrate: { operands: '', describe: 'move the bans of single addresses into the ban directory, or back' },
 } as const satisfies Record<string, { operands: string; describe: string }>;
 
 export type CommandName = keyof typeof COMMANDS;
@@ -30,7 +31,7 @@ interface Option {
 
 const ALL = Object.keys(COMMANDS) as CommandName[];
 const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush', 'sync'];
-const RELOADING: readonly CommandName[] = [...CHANGING, 'audit', 'reload'];
+const RELOADING: readonly CommandName[] = [...CHANGING, 'audit', 'reload', 'migrate'];
 
 export const OPTIONS = {
   banlist: {
@@ -39,6 +40,18 @@ export const OPTIONS = {
     default: '/etc/apache2/djangoapp/banlist.conf',
     describe: 'the list that Apache includes',
     commands: ALL,
+  },
+  bandir: {
+    kind: 'value',
+    placeholder: 'DIR',
+    describe: 'ban single addresses here, without a reload; ranges stay in the list',
+    commands: ALL,
+  },
+  to: {
+    kind: 'value',
+    placeholder: 'PLACE',
+    describe: 'where the bans are to be: bandir or banlist',
+    commands: ['migrate'],
   },
   jail: {
     kind: 'value',

@@ -1,7 +1,7 @@
 import { writeSync } from 'node:fs';
 import type { Outcome } from './banlist/change.ts';
-import type { ChangeReport } from './bans.ts';
 import { EXIT, type ExitCode, systemCode } from './errors.ts';
+import type { ChangeReport } from './list-change.ts';
 import { printable } from './printable.ts';
 import type { ReloadReport } from './reload-plan.ts';
 

@@ -1,5 +1,7 @@
-import { type Address, covers } from './address.ts';
-import { type DenyLine, denyLines } from './banlist/text.ts';
+import { type Address, covers, isSingle, parseAddress } from './address.ts';
+import { addressesIn, banFile, bansInDirectory, isInDirectory, readBanFile } from './bandir.ts';
+import { bansOf, type DenyLine, denyLines } from './banlist/text.ts';
+import type { PlaceOptions } from './bans.ts';
 import { readText } from './file.ts';
 import type { Hold } from './hold.ts';
 import { isPending, readState } from './reload-state.ts';
@@ -8,15 +10,16 @@ import { isPending, readState } from './reload-state.ts';
 export interface ReportedBan {
   readonly address: string;
   readonly holds: readonly Hold[];
-  /** The file that it stands in, and its line. */
+  readonly where: 'banlist' | 'bandir';
+  /** The file that it stands in, and its line in the list. */
   readonly file: string;
-  readonly line: number;
-  readonly where: 'banlist';
+  readonly line?: number;
 }
 
 /** What is banned, and whether Apache knows. */
 export interface Report {
   readonly bans: readonly ReportedBan[];
+  /** Apache is not known to have loaded the list. What stands in the directory counts at once. */
   readonly isPending: boolean;
   /** Milliseconds since the epoch. */
   readonly lastReload: number | null;
@@ -25,24 +28,73 @@ export interface Report {
 }
 
 /** Reads everything without a lock: a replaced file is one whole version or the other. */
-export function readReport(banlist: string, selects: (address: Address) => boolean = () => true): Report {
+export function readReport(places: PlaceOptions, address?: Address): Report {
+  const { banlist, bandir } = places;
   const list = readText(banlist);
   const state = readState(banlist, list);
-  const bans = denyLines(list.text).flatMap((line) => reportLine(line, banlist, selects));
+  const selects = (banned: Address) => address === undefined || covers(banned, address);
+  const inList = denyLines(list.text).flatMap((line) => reportLine(line, banlist, selects));
+  const inDirectory = bandir === undefined ? [] : reportDirectory(bandir, address);
   const pending = isPending(state);
   const reloadError = pending ? state.error : null;
-  return { bans, isPending: pending, lastReload: state.lastReload, reloadError };
+  return {
+    bans: [...inList, ...inDirectory],
+    isPending: pending,
+    lastReload: state.lastReload,
+    reloadError,
+  };
 }
 
-/** Selects the bans that refuse the address: its own, and wider ranges. */
-export function concerning(address: Address): (banned: Address) => boolean {
-  return (banned) => covers(banned, address);
+/** The holds of each address, by one pass; undefined for one that is not banned. */
+export function findHolds(
+  { banlist, bandir }: PlaceOptions,
+  addresses: readonly Address[],
+): (Hold[] | undefined)[] {
+  const lines = denyLines(readText(banlist).text);
+  return addresses.map((address) => {
+    const holds: Hold[] = [];
+    let isBanned = false;
+    for (const line of lines) {
+      const isNamed = line.arguments.some((argument) => argument.address?.text === address.text);
+      const named = isNamed ? line.holds : line.holds.filter((hold) => hold.address === address.text);
+      holds.push(...named);
+      isBanned ||= isNamed || named.length > 0;
+    }
+    const inDirectory = bandir === undefined ? [] : reportDirectory(bandir, address);
+    holds.push(...inDirectory.flatMap((ban) => ban.holds));
+    return isBanned || inDirectory.length > 0 ? holds : undefined;
+  });
+}
+
+/** All that is banned: what a flush releases. */
+export function bannedAnywhere({ banlist, bandir }: PlaceOptions): Address[] {
+  const inList = denyLines(readText(banlist).text).flatMap((line) =>
+    line.arguments.flatMap(({ address }) => address?.text ?? []),
+  );
+  const inDirectory = bandir === undefined ? [] : addressesIn(bandir);
+  return [...new Set([...inList, ...inDirectory])].map(parseAddress);
 }
 
 function reportLine(line: DenyLine, file: string, selects: (address: Address) => boolean): ReportedBan[] {
   return line.arguments.flatMap(({ address }) =>
     address !== undefined && selects(address)
-      ? [{ address: address.text, holds: line.holds, file, line: line.number, where: 'banlist' as const }]
+      ? [{ address: address.text, holds: line.holds, where: 'banlist' as const, file, line: line.number }]
       : [],
   );
+}
+
+/** The directory's bans: all, or that of one address, for which one file is looked at. */
+function reportDirectory(bandir: string, address: Address | undefined): ReportedBan[] {
+  const bans =
+    address === undefined
+      ? bansInDirectory(bandir)
+      : isSingle(address) && isInDirectory(bandir, address.text)
+        ? bansOf(denyLines(readBanFile(bandir, address.text)))
+        : [];
+  return bans.map(({ address, holds }) => ({
+    address,
+    holds,
+    where: 'bandir' as const,
+    file: banFile(bandir, address),
+  }));
 }

@@ -5,12 +5,20 @@ import { BanctlError, EXIT, systemCode } from './errors.ts';
 import { followLinks } from './file.ts';
 import { cleanReason, isHolder, parseDuration, parseTime } from './hold.ts';
 import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
-import { quote } from './printable.ts';
+import { printable, quote } from './printable.ts';
+
+/** Where bans of single addresses stand. */
+export type Place = (typeof PLACES)[number];
+
+const PLACES = ['bandir', 'banlist'] as const;
 
 /** What the options say, in the units the program uses. */
 export interface Settings {
   /** The list itself, symbolic links followed. */
   readonly banlist: string;
+  /** The ban directory. Undefined: every ban stands in the list. */
+  readonly bandir: string | undefined;
+  readonly to: Place | undefined;
   /** Undefined if the call is by hand. */
   readonly jail: string | undefined;
   readonly all: boolean;
@@ -67,6 +75,8 @@ export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings 
   const since = value('since');
   return {
     banlist: followLinks(value('banlist') ?? OPTIONS.banlist.default),
+    bandir: readBandir(value('bandir')),
+    to: readPlace(value('to')),
     jail: readJail(value('jail')),
     all: flag('all'),
     since: since === undefined ? undefined : parseTime(since),
@@ -109,6 +119,25 @@ function number(
     );
   }
   return Number(text);
+}
+
+/** The path stands within quotes in an expression of Apache's, which has no way to escape them. */
+function readBandir(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined;
+  if (!/^[^\s"'%\\$`]+$/.test(path) || printable(path) !== path) {
+    throw new BanctlError(
+      EXIT.usage,
+      `not a path for --bandir: ${quote(path)}; Apache cannot look it up with blanks, quotes, %, $, or a backslash in it`,
+    );
+  }
+  return followLinks(path);
+}
+
+function readPlace(place: string | undefined): Place | undefined {
+  const known = PLACES.find((one) => one === place);
+  if (place !== undefined && known === undefined)
+    throw new BanctlError(EXIT.usage, `no such place: ${quote(place)}; give ${PLACES.join(' or ')}`);
+  return known;
 }
 
 function readJail(name: string | undefined): string | undefined {

@@ -281,7 +281,14 @@ suite('settings', () => {
       const { kind } = optionOf(name);
       const value = {
         flag: '1',
-        value: name === 'jail' ? 'x' : /prefix|interval|timeout|since|for/.test(name) ? '17' : '/x',
+        value:
+          name === 'jail'
+            ? 'x'
+            : name === 'to'
+              ? 'bandir'
+              : /prefix|interval|timeout|since|for/.test(name)
+                ? '17'
+                : '/x',
         values: '192.0.2.1',
       }[kind];
       const variable = `BANCTL_${name.toUpperCase().replaceAll('-', '_')}`;

@@ -1,5 +1,14 @@
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { includedFiles, runningApache, testConfig } from '../apache.ts';
+import {
+  type ApacheUser,
+  canSearch,
+  directoryRule,
+  includedFiles,
+  runningApache,
+  testConfig,
+} from '../apache.ts';
+import type { PlaceOptions } from '../bans.ts';
 import { followLinks, readText } from '../file.ts';
 import { isRunning } from '../process.ts';
 import type { ReloadOptions } from '../reload-plan.ts';
@@ -7,12 +16,15 @@ import { isPending, type ReloadState, readState } from '../reload-state.ts';
 import { type Finding, SETTLING } from './finding.ts';
 
 /** Does Apache run, can it reload, does it read the list, and has it read it as it is? */
-export async function apacheFindings(options: ReloadOptions): Promise<Finding[]> {
+export async function apacheFindings(options: ReloadOptions & PlaceOptions): Promise<Finding[]> {
   const test = await testConfig(options.apachectl);
   if (test.result === 'failed') return [{ code: 'config-broken', message: test.message }];
   if (test.result === 'no-apache') return [{ code: 'apache-down', message: test.message }];
   const list = readText(options.banlist);
-  const findings = list.version === undefined ? [] : await inclusion(options);
+  const findings = [
+    ...(list.version === undefined ? [] : await inclusion(options)),
+    ...(options.bandir === undefined ? [] : await directoryFindings(options, options.bandir, test)),
+  ];
   if (runningApache(test.pidFile) === undefined) {
     return [...findings, { code: 'apache-down', message: 'apache is not running' }];
   }
@@ -41,4 +53,38 @@ async function inclusion({ apachectl, banlist }: ReloadOptions): Promise<Finding
       message: `apache does not read ${banlist}; include it in the site's configuration`,
     },
   ];
+}
+
+type Passed = Extract<Awaited<ReturnType<typeof testConfig>>, { result: 'passed' }>;
+
+/** The rule fails open: where Apache may not search the directory, nobody in it is refused. */
+async function directoryFindings(
+  { apachectl }: ReloadOptions,
+  bandir: string,
+  { pidFile, user }: Passed,
+): Promise<Finding[]> {
+  const rule = await directoryRule(apachectl, bandir, pidFile);
+  const expected = `Require expr "! -e '${bandir}/%{REMOTE_ADDR}'"`;
+  const message = {
+    loaded: undefined,
+    unknown: undefined,
+    'not-loaded': `apache has not read the rule for ${bandir} yet; banctl reload --force`,
+    absent: `apache does not look into ${bandir}; put ${expected} into the site's configuration`,
+  }[rule];
+  return [
+    ...(message === undefined ? [] : [{ code: 'not-included', message } as const]),
+    ...(await searchFindings(bandir, user)),
+  ];
+}
+
+/** Also the directories above count; the first that is closed is named. */
+async function searchFindings(bandir: string, user: ApacheUser | undefined): Promise<Finding[]> {
+  if (user === undefined || !existsSync(bandir)) return [];
+  const above = bandir.split('/').map((_part, index, parts) => parts.slice(0, index + 1).join('/') || '/');
+  for (const directory of above) {
+    if ((await canSearch(directory, user)) !== false) continue;
+    const message = `${user.name}, whom apache runs as, cannot search ${directory}, so no ban in ${bandir} counts; chmod a+x ${directory}`;
+    return [{ code: 'bandir-unsearchable', message }];
+  }
+  return [];
 }

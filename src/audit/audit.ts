@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { bansInDirectory } from '../bandir.ts';
 import type { Change } from '../banlist/change.ts';
 import { type ListFault, listFaults } from '../banlist/faults.ts';
 import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
@@ -9,8 +10,9 @@ import { protectedRanges } from '../protection.ts';
 import type { Settings } from '../settings.ts';
 import { addition } from '../wanted.ts';
 import { apacheFindings } from './apache.ts';
+import { directoryFaults } from './directory.ts';
 import { type Comparison, compareWithFail2ban, comparisonFindings, NOT_ASKED } from './fail2ban.ts';
-import { fileFindings, repairFiles } from './files.ts';
+import { fileFindings, openDirectory, repairFiles } from './files.ts';
 import { type Finding, SETTLING } from './finding.ts';
 
 /** What is wrong, and what of it can be put right without harm. */
@@ -31,7 +33,9 @@ export async function audit(settings: Settings): Promise<AuditResult> {
   if (!settings.fix || settings.dryRun || before.findings.length === 0) {
     return { findings: before.findings.map((finding) => ({ ...finding, fixed: false })), bans: before.bans };
   }
-  repairFiles(settings.banlist, settings.lockTimeout);
+  repairFiles(settings);
+  if (settings.bandir !== undefined && before.findings.some(({ code }) => code === 'bandir-unsearchable'))
+    openDirectory(settings.bandir);
   await changeBans({ ...settings, isUrgent: true }, () => before.repairs);
   const after = await inspect(settings);
   const left = new Set(after.findings.map(identityOf));
@@ -49,9 +53,13 @@ export async function audit(settings: Settings): Promise<AuditResult> {
 
 async function inspect(settings: Settings): Promise<Inspection> {
   const { text } = readText(settings.banlist);
-  const bans = bansOf(denyLines(text));
+  const bans = readBans(settings);
   const comparison = await settledComparison(settings, bans);
-  const faults = listFaults(text, protectedRanges(settings.protect), now());
+  const ranges = protectedRanges(settings.protect);
+  const faults = [
+    ...listFaults(text, ranges, now()),
+    ...(settings.bandir === undefined ? [] : directoryFaults(settings.bandir, ranges, now())),
+  ];
   const over = bans
     .flatMap((ban) => ban.holds)
     .filter((hold) => isOver(hold, now()) && !comparison.isHeld(hold));
@@ -64,7 +72,7 @@ async function inspect(settings: Settings): Promise<Inspection> {
         stale: comparison.stale.filter((hold) => !namesOver.has(nameOf(hold))),
       }),
       ...(await apacheFindings(settings)),
-      ...fileFindings(settings.banlist, settings.config),
+      ...fileFindings(settings),
     ],
     repairs: [
       ...[...over, ...comparison.stale].map(releaseOf),
@@ -77,13 +85,19 @@ async function inspect(settings: Settings): Promise<Inspection> {
   };
 }
 
+/** The bans in both places. */
+function readBans({ banlist, bandir }: Settings): Ban[] {
+  const inList = bansOf(denyLines(readText(banlist).text));
+  return bandir === undefined ? inList : [...inList, ...bansInDirectory(bandir)];
+}
+
 /** A comparison without what is only on its way. */
 async function settledComparison(settings: Settings, bans: readonly Ban[]): Promise<Comparison> {
   if (!settings.asksFail2ban) return NOT_ASKED;
   const first = await compareWithFail2ban(settings, bans);
   if (first.missing.length + first.stale.length === 0) return first;
   await sleep(SETTLING);
-  const second = await compareWithFail2ban(settings, bansOf(denyLines(readText(settings.banlist).text)));
+  const second = await compareWithFail2ban(settings, readBans(settings));
   const missingName = ({ holder, ban }: Comparison['missing'][number]) =>
     nameOf({ holder, address: ban.address.text });
   const wasMissing = new Set(first.missing.map(missingName));

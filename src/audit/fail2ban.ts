@@ -91,8 +91,12 @@ export function comparisonFindings({ missing, stale, unknownHolders, otherLists 
     ...unknownHolders.map((holder): Finding => {
       return { code: 'unknown-jail', holder, message: `${holder} holds bans, but fail2ban has no such jail` };
     }),
-    ...otherLists.map(({ jail, banlist, ipv6Prefix }): Finding => {
-      const what = [banlist && `banlist ${banlist}`, ipv6Prefix && `ipv6_prefix ${ipv6Prefix}`]
+    ...otherLists.map(({ jail, banlist, bandir, ipv6Prefix }): Finding => {
+      const what = [
+        banlist && `banlist ${banlist}`,
+        bandir && `bandir ${bandir}`,
+        ipv6Prefix && `ipv6_prefix ${ipv6Prefix}`,
+      ]
         .filter(Boolean)
         .join(', ');
       return {
@@ -104,7 +108,10 @@ export function comparisonFindings({ missing, stale, unknownHolders, otherLists 
   ];
 }
 
-function isSameList({ banlist, ipv6Prefix }: JailAction, settings: Settings): boolean {
+function isSameList({ banlist, bandir, ipv6Prefix }: JailAction, settings: Settings): boolean {
   const isSameFile = banlist === '' || followLinks(banlist) === settings.banlist;
-  return isSameFile && (ipv6Prefix === '' || Number(ipv6Prefix) === settings.prefixes.ipv6);
+  const isSameDirectory = bandir === '' || followLinks(bandir) === settings.bandir;
+  return (
+    isSameFile && isSameDirectory && (ipv6Prefix === '' || Number(ipv6Prefix) === settings.prefixes.ipv6)
+  );
 }

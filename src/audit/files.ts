@@ -1,43 +1,80 @@
-import { chmodSync, readdirSync, statSync, unlinkSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { isTemporaryOf, withLock } from '../lock.ts';
+import { isAbandoned, isTemporaryOf, withLock } from '../lock.ts';
 import { statePath } from '../reload-state.ts';
+import type { Settings } from '../settings.ts';
 import type { Finding } from './finding.ts';
 
 /** A temporary file that is older than this belongs to no call that still runs. Milliseconds. */
 const ABANDONED = 60_000;
 const WRITABLE_BY_OTHERS = 0o022;
+const SEARCHABLE = 0o055;
 
 /** Temporary files of calls that were killed; only what can be nobody else's: `banlist.conf.1` is a backup. */
 export function leftovers(banlist: string): string[] {
   const directory = dirname(banlist);
-  const names = entriesOf(directory).filter(
-    (name) => isTemporaryOf(basename(banlist), name) && /\.banctl-\d+$/.test(name),
-  );
+  return abandonedIn(directory, (name) => isTemporaryOf(basename(banlist), name));
+}
+
+function leftoversIn(bandir: string): string[] {
+  return abandonedIn(bandir, () => true);
+}
+
+function abandonedIn(directory: string, isOurs: (name: string) => boolean): string[] {
+  const names = entriesOf(directory).filter((name) => isOurs(name) && /\.banctl-\d+$/.test(name));
   return names
     .map((name) => join(directory, name))
     .filter((path) => Date.now() - (modeOf(path)?.modified ?? Date.now()) > ABANDONED);
 }
 
-export function fileFindings(banlist: string, config: string): Finding[] {
+/** Locks of addresses in the ban directory whose holder was killed: only a call about the same address would go on. */
+function abandonedLocks(bandir: string): string[] {
+  const paths = entriesOf(bandir)
+    .filter((name) => name.endsWith('.lock'))
+    .map((name) => join(bandir, name.slice(0, -'.lock'.length)));
+  return paths.filter(isAbandoned);
+}
+
+export function fileFindings({ banlist, bandir, config }: Settings): Finding[] {
+  const left = [
+    ...leftovers(banlist),
+    ...(bandir === undefined
+      ? []
+      : [...leftoversIn(bandir), ...abandonedLocks(bandir).map((path) => `${path}.lock`)]),
+  ];
+  const paths = [
+    banlist,
+    statePath(banlist),
+    dirname(banlist),
+    config,
+    ...(bandir === undefined ? [] : [bandir]),
+  ];
   return [
-    ...leftovers(banlist).map(
+    ...left.map(
       (path): Finding => ({ code: 'leftover', message: `${path} was left by a call that was killed` }),
     ),
-    ...[banlist, statePath(banlist), dirname(banlist), config].flatMap((path) => permissionFindings(path)),
+    ...paths.flatMap((path) => permissionFindings(path)),
   ];
 }
 
+/** Lets everybody search the ban directory, as it is made. */
+export function openDirectory(bandir: string): void {
+  if (existsSync(bandir)) chmodSync(bandir, ((modeOf(bandir)?.mode ?? 0) & 0o7777) | SEARCHABLE);
+}
+
 /** Removes what is left over, and takes write permission on banctl's own files from all but their owner. */
-export function repairFiles(banlist: string, lockTimeout: number): void {
+export function repairFiles({ banlist, bandir, lockTimeout }: Settings): void {
   withLock(banlist, { timeout: lockTimeout }, () => {
     for (const path of leftovers(banlist)) unlinkSync(path);
-    for (const path of [banlist, statePath(banlist)]) {
+    for (const path of [banlist, statePath(banlist), ...(bandir === undefined ? [] : [bandir])]) {
       const mode = modeOf(path)?.mode;
       if (mode !== undefined && (mode & WRITABLE_BY_OTHERS) !== 0)
         chmodSync(path, mode & 0o7777 & ~WRITABLE_BY_OTHERS);
     }
   });
+  if (bandir === undefined || !existsSync(bandir)) return;
+  for (const path of abandonedLocks(bandir)) withLock(path, { timeout: lockTimeout }, () => {});
+  for (const path of leftoversIn(bandir)) rmSync(path, { force: true });
 }
 
 function permissionFindings(path: string): Finding[] {

@@ -11,6 +11,7 @@ export type FindingCode =
   | 'apache-down'
   | 'config-broken'
   | 'not-included'
+  | 'bandir-unsearchable'
   | 'leftover'
   | 'unsafe-permissions';
 
@@ -43,6 +44,7 @@ const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   'apache-down': 'error',
   'config-broken': 'error',
   'not-included': 'error',
+  'bandir-unsearchable': 'error',
   leftover: 'info',
   'unsafe-permissions': 'warning',
 };

@@ -32,6 +32,12 @@ export type Change =
       readonly seen?: readonly Hold[];
     }
   | {
+      /** Takes a ban over from another place, as it is; without holds it is one with an unknown holder. */
+      readonly verb: 'adopt';
+      readonly address: string;
+      readonly holds: readonly Hold[];
+    }
+  | {
       /** Leaves one line of several that ban the same address, and drops manual holds that are over. */
       readonly verb: 'tidy';
       readonly address: string;
@@ -44,6 +50,8 @@ export interface Outcome {
   readonly heldBy: readonly string[];
 }
 
+const NONE: readonly never[] = [];
+
 /** A ban while changes are applied to it. */
 interface Draft {
   readonly address: string;
@@ -53,26 +61,33 @@ interface Draft {
   unknownHolder: boolean;
 }
 
-/** What the changes do to the list: pure, in the order given; an outcome for each that adds or releases. */
+/**
+ * What the changes do to the list: pure, in the order given; an outcome for each that adds or releases. `onChange` is
+ * called for each change.
+ */
 export function changeList(
   text: Buffer,
   changes: readonly Change[],
   now: number,
+  onChange: () => void = () => {},
 ): { edits: Edit[]; outcomes: Outcome[] } {
   const isByHand = changes.some((change) => change.verb === 'release' && change.holder === null);
   const lines = isByHand ? denyLines(text) : [];
   const finder = isByHand ? indexBans(lines) : findBans(text, changes.length);
   const drafts = new Map<string, Draft>();
-  const outcomes = changes
-    .map((change): (() => Outcome[]) => {
-      if (change.verb === 'add') return add(change, finder, drafts, now);
-      if (change.verb === 'release') return release(change, finder, drafts, lines, now);
+  const told: (Outcome | (() => Outcome))[] = [];
+  for (const change of changes) {
+    onChange();
+    if (change.verb === 'add') told.push(add(change, finder, drafts, now));
+    else if (change.verb === 'release') told.push(release(change, finder, drafts, lines, now));
+    else {
       const draft = draftOf(change.address, finder, drafts);
-      draft.holds = releaseHolds(draft.holds, () => false, now);
-      return () => [];
-    })
-    // What became of one address is known when all are done: the range around it may have been freed too.
-    .flatMap((outcome) => outcome());
+      if (change.verb === 'adopt') adopt(change, draft);
+      else draft.holds = releaseHolds(draft.holds, () => false, now);
+    }
+  }
+  // What became of a released address is known when all are done: the range around it may have been freed too.
+  const outcomes = told.map((outcome) => (typeof outcome === 'function' ? outcome() : outcome));
   const edits = [...drafts.values()].flatMap(editsOf);
   const added = [...drafts.values()].filter((draft) => draft.lines.length === 0 && isAlive(draft));
   if (added.length > 0) {
@@ -97,7 +112,7 @@ function add(
   finder: BanFinder,
   drafts: Map<string, Draft>,
   now: number,
-): () => Outcome[] {
+): Outcome {
   const { target, hold } = change;
   const draft = draftOf(target, finder, drafts);
   const status = isAlive(draft) ? 'already-banned' : 'banned';
@@ -109,7 +124,15 @@ function add(
       elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
     }
   }
-  return () => [{ address: hold.address, status, heldBy: [] }];
+  return { address: hold.address, status, heldBy: NONE };
+}
+
+/** What a holder holds here already is newer. */
+function adopt({ holds }: Extract<Change, { verb: 'adopt' }>, draft: Draft): void {
+  const isHere = (hold: Hold) =>
+    draft.holds.some(({ holder, address }) => holder === hold.holder && address === hold.address);
+  if (!isAlive(draft)) draft.unknownHolder = holds.length === 0;
+  draft.holds = [...draft.holds, ...holds.filter((hold) => !isHere(hold))];
 }
 
 function release(
@@ -118,7 +141,7 @@ function release(
   drafts: Map<string, Draft>,
   lines: readonly DenyLine[],
   now: number,
-): () => Outcome[] {
+): () => Outcome {
   const { address, holder, seen } = change;
   const named = draftsNaming(address, finder, drafts).filter(isAlive);
   const isForeign = holder === null && lines.some((line) => !isManaged(line) && names(line, address));
@@ -134,8 +157,8 @@ function release(
     const holders = named.flatMap((draft) => draft.holds.map((hold) => hold.holder));
     const wider = finder.covering(parseAddress(address)).filter(isStillThere(drafts));
     const heldBy = [...new Set([...holders, ...wider])];
-    if (heldBy.length > 0) return [{ address, status: 'still-held', heldBy }];
-    return [{ address, status: named.length > 0 || isForeign ? 'unbanned' : 'not-banned', heldBy }];
+    if (heldBy.length > 0) return { address, status: 'still-held', heldBy };
+    return { address, status: named.length > 0 || isForeign ? 'unbanned' : 'not-banned', heldBy };
   };
 }
 
@@ -149,7 +172,8 @@ function isStillThere(drafts: Map<string, Draft>): (address: string) => boolean 
 function draftOf(address: string, finder: BanFinder, drafts: Map<string, Draft>): Draft {
   const known = drafts.get(address);
   if (known !== undefined) return known;
-  const lines = finder.naming(address).filter((ban) => ban.address === address);
+  const named = finder.naming(address);
+  const lines = named.length === 0 ? NONE : named.filter((ban) => ban.address === address);
   const draft = {
     address,
     lines,

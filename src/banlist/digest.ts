@@ -10,9 +10,21 @@ export type Digest = readonly [number, number];
 export const EMPTY: Digest = [0, 0];
 
 export function digestOf(text: Buffer): Digest {
-  let digest = EMPTY;
-  for (const directive of directives(text)) digest = plus(digest, hashOf(directive));
-  return digest;
+  let one = 0;
+  let other = 0;
+  for (const directive of directives(text)) {
+    let hash = 0x811c9dc5;
+    let otherHash = 0x9747b28c;
+    for (let index = 0; index < directive.length; index += 1) {
+      const unit = directive.charCodeAt(index);
+      hash = Math.imul(hash ^ unit, 0x01000193);
+      otherHash = Math.imul(otherHash ^ unit, 0x85ebca6b);
+      otherHash ^= otherHash >>> 13;
+    }
+    one = (one + (hash >>> 0)) >>> 0;
+    other = (other + (otherHash >>> 0)) >>> 0;
+  }
+  return [one, other];
 }
 
 export function plus(one: Digest, other: Digest): Digest {
@@ -21,17 +33,4 @@ export function plus(one: Digest, other: Digest): Digest {
 
 export function minus(one: Digest, other: Digest): Digest {
   return [(one[0] - other[0]) >>> 0, (one[1] - other[1]) >>> 0];
-}
-
-/** Two 32-bit hashes with different multipliers, the first of them FNV-1a. */
-function hashOf(content: string): Digest {
-  let one = 0x811c9dc5;
-  let other = 0x9747b28c;
-  for (let index = 0; index < content.length; index += 1) {
-    const unit = content.charCodeAt(index);
-    one = Math.imul(one ^ unit, 0x01000193);
-    other = Math.imul(other ^ unit, 0x85ebca6b);
-    other ^= other >>> 13;
-  }
-  return [one >>> 0, other >>> 0];
 }

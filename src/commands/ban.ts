@@ -5,7 +5,7 @@ import { MANUAL } from '../hold.ts';
 import { showChange } from '../output.ts';
 import { findProtected, protectedRanges } from '../protection.ts';
 import type { Settings } from '../settings.ts';
-import { readAddresses } from './operands.ts';
+import { progressOf, readAddresses } from './operands.ts';
 
 /** `banctl ban ADDRESS...`: adds a hold to each. */
 export async function ban(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
@@ -13,7 +13,7 @@ export async function ban(settings: Settings, operands: readonly string[]): Prom
   const addresses = readAddresses(operands);
   const targets = addresses.map((address) => widen(address, prefixes));
   if (!settings.force) refuseUnwise(targets, settings.protect);
-  const report = await changeBans(settings, () =>
+  const report = await changeBans({ ...settings, progress: await progressOf(operands) }, () =>
     addresses.map((address, index) => ({
       verb: 'add',
       target: targets[index]?.text ?? address.text,

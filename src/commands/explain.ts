@@ -1,7 +1,7 @@
 import { parseAddress } from '../address.ts';
 import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
 import { print, showJson } from '../output.ts';
-import { concerning, readReport } from '../report.ts';
+import { readReport } from '../report.ts';
 import type { Settings } from '../settings.ts';
 import { banDocument, describeHold, reloadLine } from '../tell.ts';
 
@@ -11,9 +11,9 @@ export async function explain(settings: Settings, operands: readonly string[]): 
   if (operand === undefined || others.length > 0)
     throw new BanctlError(EXIT.usage, 'explain needs one address');
   const address = parseAddress(operand);
-  const report = readReport(settings.banlist, concerning(address));
+  const report = readReport(settings, address);
   const isBanned = report.bans.length > 0;
-  const isEnforced = isBanned && !report.isPending;
+  const isEnforced = report.bans.some((ban) => ban.where === 'bandir' || !report.isPending);
   if (settings.json) {
     const by = report.bans.map((ban) => ({ ...banDocument(ban), line: ban.line }));
     showJson({ address: address.text, banned: isBanned, enforced: isEnforced, by });
@@ -22,7 +22,8 @@ export async function explain(settings: Settings, operands: readonly string[]): 
   } else {
     print(`${address.text} is banned${isEnforced ? '' : ', but Apache may not know it yet'}`);
     for (const ban of report.bans) {
-      print(`  ${ban.address === address.text ? '' : `by ${ban.address} `}in ${ban.file}, line ${ban.line}`);
+      const line = ban.line === undefined ? '' : `, line ${ban.line}`;
+      print(`  ${ban.address === address.text ? '' : `by ${ban.address} `}in ${ban.file}${line}`);
       for (const line of ban.holds.length === 0 ? ['by an unknown holder'] : ban.holds.map(describeHold))
         print(`    ${line}`);
     }

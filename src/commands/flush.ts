@@ -1,11 +1,11 @@
-import { type Address, parseAddress } from '../address.ts';
 import { type Change, tidyOver } from '../banlist/change.ts';
-import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
+import type { Ban } from '../banlist/text.ts';
 import { changeBans } from '../bans.ts';
 import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { readText } from '../file.ts';
 import { now } from '../hold.ts';
 import { showChange } from '../output.ts';
+import { terminalProgress } from '../progress.ts';
+import { bannedAnywhere } from '../report.ts';
 import type { Settings } from '../settings.ts';
 import { releaseByHand } from './unban.ts';
 
@@ -14,12 +14,9 @@ export async function flush(settings: Settings): Promise<ExitCode> {
   const { jail, all } = settings;
   if ((jail === undefined) !== all)
     throw new BanctlError(EXIT.usage, 'flush needs either --jail NAME or --all');
-  const urgently = { ...settings, isUrgent: true };
-  if (jail === undefined) return releaseByHand(urgently, everythingBanned(readText(settings.banlist).text));
-  return showChange(
-    await changeBans(urgently, (text) => releaseHeldBy(jail, bansOf(denyLines(text)))),
-    settings,
-  );
+  const urgently = { ...settings, isUrgent: true, progress: await terminalProgress() };
+  if (jail === undefined) return releaseByHand(urgently, bannedAnywhere(settings));
+  return showChange(await changeBans(urgently, (bansNow) => releaseHeldBy(jail, bansNow())), settings);
 }
 
 function releaseHeldBy(holder: string, bans: readonly Ban[]): Change[] {
@@ -29,11 +26,4 @@ function releaseHeldBy(holder: string, bans: readonly Ban[]): Change[] {
     ...[...addresses].map((address) => ({ verb: 'release', address, holder }) as const),
     ...tidyOver(bans, now()),
   ];
-}
-
-function everythingBanned(text: Buffer): Address[] {
-  const banned = denyLines(text).flatMap((line) =>
-    line.arguments.flatMap(({ address }) => address?.text ?? []),
-  );
-  return [...new Set(banned)].map(parseAddress);
 }

@@ -7,7 +7,7 @@ import { banDocument, reloadLine, showTable } from '../tell.ts';
 
 /** `banctl list`: every ban with its holds. */
 export async function list(settings: Settings): Promise<ExitCode> {
-  const report = readReport(settings.banlist);
+  const report = readReport(settings);
   if (settings.json) showJson(listDocument(report));
   else {
     showTable(report.bans);

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { type Address, parseAddress } from '../address.ts';
 import { BanctlError, EXIT } from '../errors.ts';
+import type { StartProgress } from '../progress.ts';
 
 const STANDARD_INPUT = 0;
 
@@ -16,6 +17,11 @@ export function readAddresses(operands: readonly string[]): Address[] {
   const addresses = new Map<string, Address>();
   for (const address of words.map(parseAddress)) addresses.set(address.text, address);
   return [...addresses.values()];
+}
+
+/** For calls about as many addresses as somebody has in a file. */
+export async function progressOf(operands: readonly string[]): Promise<StartProgress | undefined> {
+  return operands.includes('-') ? (await import('../progress.ts')).terminalProgress() : undefined;
 }
 
 function readLines(): string[] {

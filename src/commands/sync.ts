@@ -1,10 +1,11 @@
 import { type Change, type Outcome, tidyOver } from '../banlist/change.ts';
-import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
+import type { Ban } from '../banlist/text.ts';
 import { changeBans } from '../bans.ts';
 import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
 import { type HeldBan, heldBans, ignoredBy, ignoredByConfig, isFail2banRunning } from '../fail2ban.ts';
 import { now } from '../hold.ts';
 import { showChange } from '../output.ts';
+import { terminalProgress } from '../progress.ts';
 import type { Settings } from '../settings.ts';
 import { addition, selectWanted, type WantedBan } from '../wanted.ts';
 
@@ -28,8 +29,9 @@ export async function sync(settings: Settings): Promise<ExitCode> {
   }
   const { wanted, refused } = selectWanted(held.bans, held.ignored ?? [], settings);
   const added = held.ignored === undefined ? [] : wanted;
-  const report = await changeBans({ ...settings, isUrgent: true }, (text) => [
-    ...releaseOthers(bansOf(denyLines(text)), jail, wanted),
+  const urgently = { ...settings, isUrgent: true, progress: await terminalProgress() };
+  const report = await changeBans(urgently, (bansNow) => [
+    ...releaseOthers(bansNow(), jail, wanted),
     ...added.map((ban) => addition(jail, ban)),
   ]);
   const skipped = refused.map((address): Outcome => ({ address, status: 'skipped', heldBy: [] }));

@@ -1,7 +1,7 @@
 import { Script } from 'node:vm';
 
 /** Libraries that most calls do without: each is a script of its own, which is read when it is called for. */
-export const LIBRARIES = ['execa', 'yargs'];
+export const LIBRARIES = ['cli-progress', 'execa', 'yargs'];
 export const MAIN = 'banctl';
 
 export interface Part {

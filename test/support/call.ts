@@ -5,6 +5,7 @@ import { changeBans } from '../../src/bans.ts';
 export async function change(banlist: string, changes: readonly Change[]): Promise<void> {
   const options = {
     banlist,
+    bandir: undefined,
     apachectl: undefined,
     reloadCommand: undefined,
     reloads: false,

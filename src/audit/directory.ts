@@ -1,0 +1,42 @@
+import { type Address, parseAddress, readAddress } from '../address.ts';
+import { bansInDirectory, isBanName, namesIn } from '../bandir.ts';
+import { isOver } from '../hold.ts';
+import { isLockOrTemporary } from '../lock.ts';
+import { findProtected } from '../protection.ts';
+import type { Finding } from './finding.ts';
+
+/** What is wrong with the ban directory itself. Times are seconds since the epoch. */
+export function directoryFaults(bandir: string, protectedRanges: readonly Address[], now: number): Finding[] {
+  return [...wrongNames(bandir), ...wrongBans(bandir, protectedRanges, now)];
+}
+
+/** Apache looks up the visitor's address as it prints it: another name bans nobody. */
+function wrongNames(bandir: string): Finding[] {
+  const names = namesIn(bandir).filter((name) => !isBanName(name) && !isLockOrTemporary(name));
+  return names.map((name) => {
+    const meant = readAddress(name);
+    const remedy = meant === undefined ? 'remove it' : `remove it, and banctl ban ${meant.text}`;
+    return {
+      code: 'bad-line',
+      message: `${bandir}/${name} bans nobody: it is not named as Apache names an address; ${remedy}`,
+    };
+  });
+}
+
+function wrongBans(bandir: string, ranges: readonly Address[], now: number): Finding[] {
+  return bansInDirectory(bandir).flatMap(({ address, holds }): Finding[] => {
+    const hit = findProtected(parseAddress(address), ranges);
+    const which = hit?.text === address ? '' : ` by ${hit?.text}`;
+    return [
+      ...(hit === undefined
+        ? []
+        : [{ code: 'protected', address, message: `protected${which}, but banned` } as const]),
+      ...holds
+        .filter((hold) => isOver(hold, now))
+        .map(
+          ({ holder }) =>
+            ({ code: 'expired', address, holder, message: `the hold of ${holder} is over` }) as const,
+        ),
+    ];
+  });
+}

@@ -1,0 +1,139 @@
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { isSingle, readAddress } from './address.ts';
+import { type Change, changeList, type Outcome } from './banlist/change.ts';
+import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from './banlist/text.ts';
+import { BanctlError, EXIT, systemCode } from './errors.ts';
+import { readText, removeFile, replaceFile } from './file.ts';
+import { withLock } from './lock.ts';
+import { run } from './program.ts';
+
+/** Seconds. */
+const SYNC_LIMIT = 60;
+
+/*
+ * The ban directory: one file for each banned address, named by the text that Apache prints for the visitor, so that
+ * Apache finds it by one look (`Require expr "! -e 'DIR/%{REMOTE_ADDR}'"`) and needs no reload. A file is a banlist of
+ * one ban, written and edited by the same code. An empty one, made by touch, is a ban with an unknown holder.
+ */
+
+export interface FileChange {
+  readonly outcomes: readonly Outcome[];
+  readonly isChanged: boolean;
+}
+
+export interface FileOptions {
+  /** Seconds. */
+  readonly lockTimeout: number;
+  readonly dryRun: boolean;
+  /** False: whoever asked sees to it that what was written is on the disk. */
+  readonly durable: boolean;
+}
+
+/** The file that bans an address, which is in canonical text. */
+export function banFile(bandir: string, address: string): string {
+  return join(bandir, address);
+}
+
+/** The file's text as a banlist; empty if the directory does not ban the address. */
+export function readBanFile(bandir: string, address: string): Buffer {
+  const { text, version } = readText(banFile(bandir, address));
+  if (version === undefined || isBannedBy(text, address)) return text;
+  const separator = text.length === 0 || text.at(-1) === 10 ? '' : '\n';
+  return Buffer.concat([text, Buffer.from(separator + formatBan(address, []))]);
+}
+
+/** True if there is a file for the address, whatever is in it: that is what Apache asks. */
+export function isInDirectory(bandir: string, address: string): boolean {
+  return existsSync(banFile(bandir, address));
+}
+
+/**
+ * Applies changes that are about one address to its file, under a lock of its own.
+ *
+ * @throws BanctlError as of withLock, readText and replaceFile: then the file is as it was
+ */
+export function changeBanFile(
+  bandir: string,
+  address: string,
+  changes: readonly Change[],
+  now: number,
+  { lockTimeout, dryRun, durable }: FileOptions,
+): FileChange {
+  const apply = (text: Buffer) => {
+    const { edits, outcomes } = changeList(text, changes, now);
+    return { outcomes, isChanged: edits.length > 0, pieces: applyEdits(text, edits) };
+  };
+  if (dryRun) return apply(readBanFile(bandir, address));
+  const path = banFile(bandir, address);
+  if (changes.some((change) => change.verb === 'add')) makeDirectory(bandir);
+  else if (!existsSync(path)) return apply(Buffer.alloc(0));
+  return withLock(path, { timeout: lockTimeout }, (lock) => {
+    const { outcomes, isChanged, pieces } = apply(readBanFile(bandir, address));
+    if (!isChanged) return { outcomes, isChanged };
+    if (isBannedBy(Buffer.concat(pieces), address)) replaceFile(path, pieces, { lock, durable });
+    else removeFile(path, { lock, durable });
+    return { outcomes, isChanged };
+  });
+}
+
+/** Every ban of the directory. */
+export function bansInDirectory(bandir: string): Ban[] {
+  return addressesIn(bandir).flatMap((address) => bansOf(denyLines(readBanFile(bandir, address))));
+}
+
+/** The banned addresses. Other names ban nobody: Apache asks for canonical ones alone. */
+export function addressesIn(bandir: string): string[] {
+  return namesIn(bandir).filter(isBanName);
+}
+
+export function isBanName(name: string): boolean {
+  const address = readAddress(name);
+  return address !== undefined && isSingle(address) && address.text === name;
+}
+
+/** All names in the directory; none if it is not there yet. */
+export function namesIn(bandir: string): string[] {
+  try {
+    return readdirSync(bandir);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw new BanctlError(EXIT.notUnderstood, `cannot read ${bandir}: ${systemCode(error) ?? String(error)}`);
+  }
+}
+
+/**
+ * Apache's children must be able to search it, and fail2ban's umask is 0077. The umask is set, not the mode afterwards:
+ * a call that is killed in between must not leave a directory in which no ban counts.
+ */
+export function makeDirectory(bandir: string): void {
+  if (existsSync(bandir)) return;
+  const umask = process.umask(0o022);
+  try {
+    mkdirSync(bandir, { recursive: true, mode: 0o755 });
+  } catch (error) {
+    throw new BanctlError(EXIT.cannotWrite, `cannot make ${bandir}: ${systemCode(error) ?? String(error)}`);
+  } finally {
+    process.umask(umask);
+  }
+}
+
+function isBannedBy(text: Buffer, address: string): boolean {
+  return searchBans(text)
+    .naming(address)
+    .some((ban) => ban.address === address);
+}
+
+/**
+ * Puts what was written without being durable on the disk: one call for thousands of files.
+ *
+ * @throws BanctlError cannotWrite
+ */
+export async function putOnDisk(bandir: string): Promise<void> {
+  const { exitCode, stderr } = await run('sync --file-system', [bandir], SYNC_LIMIT);
+  if (exitCode !== 0)
+    throw new BanctlError(
+      EXIT.cannotWrite,
+      `${bandir} was changed, but may not be on the disk: ${stderr.trim() || 'sync failed'}`,
+    );
+}

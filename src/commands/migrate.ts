@@ -1,0 +1,26 @@
+import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
+import { migrateToBanlist, migrateToDirectory } from '../migrate.ts';
+import { print, showJson, showReload } from '../output.ts';
+import { terminalProgress } from '../progress.ts';
+import type { Settings } from '../settings.ts';
+
+/** `banctl migrate --to bandir|banlist`: moves the bans of single addresses, never without one of the places. */
+export async function migrateCommand(settings: Settings): Promise<ExitCode> {
+  const { to, banlist, bandir, reloads, dryRun, json } = settings;
+  if (to === undefined) throw new BanctlError(EXIT.usage, 'migrate needs --to bandir or --to banlist');
+  if (bandir === undefined) throw new BanctlError(EXIT.usage, 'migrate needs --bandir DIR');
+  if (!reloads) throw new BanctlError(EXIT.usage, 'migrate cannot leave the reload to somebody else');
+  const options = { ...settings, bandir, progress: await terminalProgress() };
+  const migration = await (to === 'bandir' ? migrateToDirectory : migrateToBanlist)(options);
+  const { moved, left, reload } = migration;
+  if (json) showJson({ changed: moved.length > 0 && !dryRun, moved, reload: reload.result });
+  else {
+    const count = (many: number, what: string) => `${many} ${what}${many === 1 ? '' : 's'}`;
+    const rest =
+      left === 0 ? '' : `; ${count(left, 'other line')} stay${left === 1 ? 's' : ''} in ${banlist}`;
+    print(
+      `${count(moved.length, 'ban')} ${dryRun ? 'would be ' : ''}moved to ${to === 'bandir' ? bandir : banlist}${rest}`,
+    );
+  }
+  return showReload(reload, json);
+}

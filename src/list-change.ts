@@ -1,0 +1,145 @@
+import { type Change, changeList, type Outcome } from './banlist/change.ts';
+import { type Digest, digestOf, minus, plus } from './banlist/digest.ts';
+import { applyEdits, type Edit } from './banlist/text.ts';
+import { BanctlError } from './errors.ts';
+import { type FileVersion, followLinks, readText, replaceFile } from './file.ts';
+import { now } from './hold.ts';
+import { acquireLock, LockLost, withLock } from './lock.ts';
+import type { StartProgress } from './progress.ts';
+import { type Plan, planReload, type ReloadOptions, type ReloadReport } from './reload-plan.ts';
+import { readState, withDigest, writeState } from './reload-state.ts';
+
+/* The story of a change of the list: under its lock it is read, changed and replaced; then Apache is made to read it. */
+
+export interface ChangeOptions extends ReloadOptions {
+  readonly dryRun: boolean;
+  /** True: the reload does not wait for the end of the interval. */
+  readonly isUrgent?: boolean;
+  /** Tells whoever watches how many of the changes are done. */
+  readonly progress?: StartProgress | undefined;
+}
+
+export interface ChangeReport {
+  readonly isChanged: boolean;
+  readonly outcomes: readonly Outcome[];
+  readonly reload: ReloadReport;
+}
+
+interface Written {
+  readonly outcomes: readonly Outcome[];
+  readonly isChanged: boolean;
+  readonly plan: Plan;
+  /** What is needed to take the change back; undefined if nothing was written. */
+  readonly replaced?: Replaced;
+}
+
+interface Replaced {
+  readonly before: Buffer;
+  readonly version: FileVersion;
+}
+
+/**
+ * Applies changes to the list in one step and reloads Apache if that is needed. `changesFor` is given the list
+ * as it is under the lock. What it returns is on disk when the report comes, unless the report says that it was
+ * taken back: Apache's test refused the list because of it.
+ *
+ * @throws BanctlError as of withLock, readText and replaceFile: then nothing has changed
+ */
+export async function changeBanlist(
+  options: ChangeOptions,
+  changesFor: (text: Buffer) => readonly Change[],
+): Promise<ChangeReport> {
+  const written = writeChanges(options, changesFor);
+  const { outcomes, isChanged, plan, replaced } = written;
+  if (plan !== 'reload') return { isChanged, outcomes, reload: plan };
+  const report = await reloadNow(options);
+  if (!isListAtFault(report, options.banlist) || replaced === undefined) {
+    return { isChanged, outcomes, reload: report };
+  }
+  const isTakenBack = await takeBack(options, replaced, () => writeChanges(options, changesFor));
+  if (!isTakenBack) return { isChanged, outcomes, reload: report };
+  const message = `apache refuses the list with this change, so it was taken back: ${report.message}`;
+  const skipped = outcomes.map((outcome) => ({ ...outcome, status: 'skipped' as const }));
+  return { isChanged: false, outcomes: skipped, reload: { result: 'failed', message } };
+}
+
+/** The change is in the list by now: whatever goes wrong with the reload is told as that. */
+async function reloadNow(options: ChangeOptions): Promise<ReloadReport> {
+  const { reload } = await import('./reload.ts');
+  try {
+    return await reload(options, { isForced: false, isUrgent: options.isUrgent === true });
+  } catch (error) {
+    if (!(error instanceof BanctlError)) throw error;
+    return { result: 'failed', message: error.message };
+  }
+}
+
+/** False if Apache's test blames another file: then it says nothing of the list. */
+function isListAtFault({ isConfigRefused, message }: ReloadReport, banlist: string): boolean {
+  const [, blamed] = / line \d+ of (.+?): /.exec(message ?? '') ?? [];
+  return isConfigRefused === true && (blamed === undefined || followLinks(blamed) === banlist);
+}
+
+function writeChanges(options: ChangeOptions, changesFor: (text: Buffer) => readonly Change[]): Written {
+  const { banlist, lockTimeout, dryRun } = options;
+  const at = now();
+  if (dryRun) {
+    const { text } = readText(banlist);
+    const { edits, outcomes } = changeList(text, changesFor(text), at);
+    const plan = { result: 'skipped', message: 'nothing was changed: this is a dry run' } as const;
+    return { outcomes, isChanged: edits.length > 0, plan };
+  }
+  return withLock(banlist, { timeout: lockTimeout }, (lock) => {
+    const list = readText(banlist);
+    const changes = changesFor(list.text);
+    const progress = options.progress?.(changes.length);
+    const { edits, outcomes } = changeList(list.text, changes, at, progress?.step);
+    progress?.stop();
+    const before = readState(banlist, list);
+    const isChanged = edits.length > 0;
+    const version = isChanged ? replaceFile(banlist, applyEdits(list.text, edits), { lock }) : undefined;
+    const changed =
+      version === undefined
+        ? before
+        : { ...withDigest(before, digestAfter(before.digest, list.text, edits), Date.now()), list: version };
+    const { plan, state } = planReload(changed, options, options.isUrgent === true);
+    if (state !== before) writeState(banlist, state, lock);
+    const written = { outcomes, isChanged, plan };
+    return version === undefined ? written : { ...written, replaced: { before: list.text, version } };
+  });
+}
+
+function digestAfter(digest: Digest, text: Buffer, edits: readonly Edit[]): Digest {
+  const correct = (sum: Digest, { start, end, insert }: Edit) =>
+    plus(minus(sum, digestOf(text.subarray(start, end))), digestOf(Buffer.from(insert)));
+  return edits.reduce(correct, digest);
+}
+
+/**
+ * Puts the list back as it was before a change, if nobody has changed it since and Apache accepts it so. The
+ * lock is held while Apache tests, because it tests the list where it lies.
+ */
+async function takeBack(
+  options: ChangeOptions,
+  replaced: Replaced,
+  changeAgain: () => unknown,
+): Promise<boolean> {
+  const { banlist, lockTimeout } = options;
+  const { testConfig } = await import('./apache.ts');
+  const lock = acquireLock(banlist, { timeout: lockTimeout });
+  try {
+    const current = readText(banlist);
+    if (current.version !== replaced.version) return false;
+    replaceFile(banlist, [replaced.before], { lock });
+    const test = await testConfig(options.apachectl);
+    if (test.result === 'passed') return true;
+    replaceFile(banlist, [current.text], { lock });
+    return false;
+  } catch (error) {
+    if (!(error instanceof LockLost)) throw error;
+  } finally {
+    lock.release();
+  }
+  changeAgain();
+  return false;
+}
