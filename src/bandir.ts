@@ -77,9 +77,21 @@ export function changeBanFile(
   });
 }
 
-/** Every ban of the directory. */
+/** Every ban of the directory, by address. */
 export function bansInDirectory(bandir: string): Ban[] {
-  return addressesIn(bandir).flatMap((address) => bansOf(denyLines(readBanFile(bandir, address))));
+  return addressesIn(bandir)
+    .sort()
+    .flatMap((address) => bansOf(denyLines(readOrUnknown(bandir, address))));
+}
+
+/** Whatever is in a file, Apache bans by its name: one that cannot be read must not hide the others. */
+function readOrUnknown(bandir: string, address: string): Buffer {
+  try {
+    return readBanFile(bandir, address);
+  } catch (error) {
+    if (!(error instanceof BanctlError)) throw error;
+    return Buffer.from(formatBan(address, []));
+  }
 }
 
 /** The banned addresses. Other names ban nobody: Apache asks for canonical ones alone. */

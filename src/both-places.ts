@@ -5,7 +5,7 @@ import { type BanFinder, bansOf, denyLines, findBans } from './banlist/text.ts';
 import type { Changes } from './bans.ts';
 import { readText } from './file.ts';
 import { now } from './hold.ts';
-import { type ChangeOptions, type ChangeReport, changeBanlist } from './list-change.ts';
+import { type ChangeOptions, type ChangeReport, changeBanlist, DRY_RUN } from './list-change.ts';
 import { isPending, readState } from './reload-state.ts';
 
 /*
@@ -122,7 +122,7 @@ async function changeListed(
   const { edits, outcomes } = changeList(list.text, changes, at);
   if (edits.length > 0 || (!options.dryRun && isPending(readState(options.banlist, list))))
     return changeBanlist(options, () => changes);
-  return { isChanged: false, outcomes, reload: { result: options.dryRun ? 'skipped' : 'not-needed' } };
+  return { isChanged: false, outcomes, reload: options.dryRun ? DRY_RUN : { result: 'not-needed' } };
 }
 
 function isEnforced({ reload }: ChangeReport): boolean {

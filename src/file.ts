@@ -145,7 +145,8 @@ export function removeFile(path: string, { lock, durable = true }: { lock: Lock;
     if (durable) syncDirectory(dirname(path));
   } catch (error) {
     if (error instanceof LockLost || !lock.isHeld()) throw new LockLost();
-    throw cannotWrite(path, error);
+    // Somebody else has removed it.
+    if (systemCode(error) !== 'ENOENT') throw cannotWrite(path, error);
   }
 }
 

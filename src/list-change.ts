@@ -25,6 +25,9 @@ export interface ChangeReport {
   readonly reload: ReloadReport;
 }
 
+/** What becomes of the reload in a dry run. */
+export const DRY_RUN: ReloadReport = { result: 'skipped', message: 'nothing was changed: this is a dry run' };
+
 interface Written {
   readonly outcomes: readonly Outcome[];
   readonly isChanged: boolean;
@@ -86,8 +89,7 @@ function writeChanges(options: ChangeOptions, changesFor: (text: Buffer) => read
   if (dryRun) {
     const { text } = readText(banlist);
     const { edits, outcomes } = changeList(text, changesFor(text), at);
-    const plan = { result: 'skipped', message: 'nothing was changed: this is a dry run' } as const;
-    return { outcomes, isChanged: edits.length > 0, plan };
+    return { outcomes, isChanged: edits.length > 0, plan: DRY_RUN };
   }
   return withLock(banlist, { timeout: lockTimeout }, (lock) => {
     const list = readText(banlist);

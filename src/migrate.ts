@@ -6,7 +6,7 @@ import { type Ban, bansOf, denyLines } from './banlist/text.ts';
 import { BanctlError, EXIT } from './errors.ts';
 import { followLinks, readText } from './file.ts';
 import { now } from './hold.ts';
-import { type ChangeOptions, changeBanlist } from './list-change.ts';
+import { type ChangeOptions, changeBanlist, DRY_RUN } from './list-change.ts';
 import type { ReloadReport } from './reload-plan.ts';
 
 /*
@@ -32,7 +32,7 @@ export async function migrateToDirectory(options: MigrateOptions): Promise<Migra
   const bans = bansOf(lines).filter(({ address }) => isSingle(parseAddress(address)));
   const moved = { moved: bans.map(({ address }) => address), left: lines.length - bans.length };
   await refuseUnlessEnforced(options);
-  if (dryRun) return { ...moved, reload: DRY };
+  if (dryRun) return { ...moved, reload: DRY_RUN };
   const fileOptions = { ...options, durable: false };
   const progress = options.progress?.(bans.length);
   for (const { address, holds } of bans) {
@@ -50,7 +50,7 @@ export async function migrateToBanlist(options: MigrateOptions): Promise<Migrati
   const { bandir, dryRun } = options;
   const bans = bansInDirectory(bandir);
   const moved = { moved: bans.map(({ address }) => address), left: 0 };
-  if (dryRun) return { ...moved, reload: DRY };
+  if (dryRun) return { ...moved, reload: DRY_RUN };
   const adopted = bans.map(({ address, holds }): Change => ({ verb: 'adopt', address, holds }));
   const { reload } = await changeBanlist({ ...options, isUrgent: true }, () => adopted);
   if (bans.length > 0) await refuseUnlessListed(options, reload);
@@ -64,8 +64,6 @@ export async function migrateToBanlist(options: MigrateOptions): Promise<Migrati
   if (bans.length > 0) await putOnDisk(bandir);
   return { ...moved, reload };
 }
-
-const DRY: ReloadReport = { result: 'skipped', message: 'nothing was changed: this is a dry run' };
 
 /** What was changed since it was read stays. */
 function releaseOf({ address, holds }: Ban): Change {
