@@ -1,9 +1,9 @@
 import { isSingle, readAddress } from './address.ts';
 import { bansInDirectory, changeBanFile, isInDirectory, putOnDisk } from './bandir.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
-import { type BanFinder, bansOf, denyLines, findBans } from './banlist/text.ts';
+import { type Ban, type BanFinder, bansOf, denyLines, findBans } from './banlist/text.ts';
 import type { Changes } from './bans.ts';
-import { readText } from './file.ts';
+import { type FileContent, readText } from './file.ts';
 import { now } from './hold.ts';
 import { type ChangeOptions, type ChangeReport, changeBanlist, DRY_RUN } from './list-change.ts';
 import { isPending, readState } from './reload-state.ts';
@@ -32,7 +32,7 @@ export async function changeBoth(
   const at = now();
   const list = readText(banlist);
   const changes = changesFor(() => [...bansOf(denyLines(list.text)), ...bansInDirectory(bandir)]);
-  const { files, listed } = divide(changes, findBans(list.text, changes.length));
+  const { files, listed, known } = divide(changes, findBans(list.text, changes.length));
 
   const told: (readonly Outcome[])[] = changes.map(() => []);
   const tell = (parts: readonly Part[], outcomes: readonly Outcome[]) => {
@@ -56,23 +56,31 @@ export async function changeBoth(
   progress?.stop();
   if (isChanged && !fileOptions.durable && !dryRun) await putOnDisk(bandir);
 
-  const report = await changeListed(options, changesOf(listed), at);
+  const report = await changeListed(options, list, changesOf(listed), at);
   tell(listed, report.outcomes);
   if (isEnforced(report) && !dryRun) leaveFiles(bandir, changes, at, fileOptions);
   return {
     isChanged: isChanged || report.isChanged,
-    outcomes: told.flatMap((outcomes) => (outcomes.length === 0 ? [] : [joined(outcomes)])),
+    outcomes: told.flatMap((outcomes, index) =>
+      outcomes.length === 0 ? [] : [known.has(index) ? already(joined(outcomes)) : joined(outcomes)],
+    ),
     reload: report.reload,
   };
 }
 
+interface Division {
+  /** By address. */
+  readonly files: ReadonlyMap<string, readonly Part[]>;
+  readonly listed: readonly Part[];
+  /** Additions to a file of what the list bans already, by their index. */
+  readonly known: ReadonlySet<number>;
+}
+
 /** Which change is for which place. */
-function divide(
-  changes: readonly Change[],
-  inList: BanFinder,
-): { files: Map<string, Part[]>; listed: Part[] } {
+function divide(changes: readonly Change[], inList: BanFinder): Division {
   const files = new Map<string, Part[]>();
   const listed: Part[] = [];
+  const known = new Set<number>();
   const toFile = (address: string, part: Part) => {
     const parts = files.get(address);
     if (parts === undefined) files.set(address, [part]);
@@ -86,9 +94,14 @@ function divide(
     }
     toFile(address, { change, index });
     if (change.verb !== 'add') listed.push({ change, index });
-    else if (isHeldIn(inList, change)) listed.push({ change: withdrawal(change), index: undefined });
+    else {
+      const named = inList.naming(address);
+      if (named.some((ban) => ban.address === address)) known.add(index);
+      if (named.some((ban) => isReplaced(ban, change)))
+        listed.push({ change: withdrawal(change), index: undefined });
+    }
   });
-  return { files, listed };
+  return { files, listed, known };
 }
 
 function isRange(address: string): boolean {
@@ -98,13 +111,9 @@ function isRange(address: string): boolean {
 
 type Addition = Extract<Change, { verb: 'add' }>;
 
-/** True if the place has a hold that the addition replaces. */
-function isHeldIn(finder: BanFinder, { hold }: Addition): boolean {
-  return finder
-    .naming(hold.address)
-    .some((ban) =>
-      ban.holds.some(({ holder, address }) => holder === hold.holder && address === hold.address),
-    );
+/** True for a ban in the other place that has the hold which is added here. */
+function isReplaced(ban: Ban, { hold }: Addition): boolean {
+  return ban.holds.some(({ holder, address }) => holder === hold.holder && address === hold.address);
 }
 
 /** The release of a hold where it does not belong any more. */
@@ -115,10 +124,10 @@ function withdrawal({ hold }: Addition): Change {
 /** The list is locked and written only if it is concerned, or if Apache has not loaded it as it is. */
 async function changeListed(
   options: ChangeOptions,
+  list: FileContent,
   changes: readonly Change[],
   at: number,
 ): Promise<ChangeReport> {
-  const list = readText(options.banlist);
   const { edits, outcomes } = changeList(list.text, changes, at);
   if (edits.length > 0 || (!options.dryRun && isPending(readState(options.banlist, list))))
     return changeBanlist(options, () => changes);
@@ -150,6 +159,10 @@ function joined(outcomes: readonly Outcome[]): Outcome {
   const heldBy = [...new Set(outcomes.flatMap((outcome) => outcome.heldBy))];
   if (heldBy.length > 0) return { ...first, status: 'still-held', heldBy };
   return others.find(({ status }) => status === 'unbanned') ?? first;
+}
+
+function already(outcome: Outcome): Outcome {
+  return outcome.status === 'banned' ? { ...outcome, status: 'already-banned' } : outcome;
 }
 
 function changesOf(parts: readonly Part[]): Change[] {
