@@ -1,7 +1,7 @@
 import { isSingle, readAddress } from './address.ts';
 import { bansInDirectory, changeBanFile, isInDirectory, putOnDisk } from './bandir.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
-import { type Ban, type BanFinder, bansOf, denyLines, findBans } from './banlist/text.ts';
+import { type BanFinder, bansOf, denyLines, findBans } from './banlist/text.ts';
 import type { Changes } from './bans.ts';
 import { type FileContent, readText } from './file.ts';
 import { now } from './hold.ts';
@@ -10,14 +10,14 @@ import { isPending, readState } from './reload-state.ts';
 
 /*
  * Bans in two places: single addresses have a file each in the ban directory and need no reload, ranges stand in the
- * list. Either place may hold what belongs into the other, from before the directory was set or a prefix was changed:
- * what is released is released in both, and a hold that moves is there before it goes.
+ * list. An address that the list names already stays there, whoever else wants it banned, until `migrate` has seen that
+ * Apache looks into the directory: moved without that, it could get in. What is released is released in both places.
  */
 
-/** A change for one of the places; `index` tells which of the changes asked for it stands for, if any. */
+/** A change for one of the places; `index` tells which of the changes asked for it stands for. */
 interface Part {
   readonly change: Change;
-  readonly index: number | undefined;
+  readonly index: number;
 }
 
 /** More files than this are written first and put on the disk together: a disk takes milliseconds for each. */
@@ -32,7 +32,7 @@ export async function changeBoth(
   const at = now();
   const list = readText(banlist);
   const changes = changesFor(() => [...bansOf(denyLines(list.text)), ...bansInDirectory(bandir)]);
-  const { files, listed, known } = divide(changes, findBans(list.text, changes.length));
+  const { files, listed } = divide(changes, findBans(list.text, changes.length), bandir);
 
   const told: (readonly Outcome[])[] = changes.map(() => []);
   const tell = (parts: readonly Part[], outcomes: readonly Outcome[]) => {
@@ -40,7 +40,7 @@ export async function changeBoth(
       .filter(({ change }) => change.verb === 'add' || change.verb === 'release')
       .forEach(({ index }, position) => {
         const outcome = outcomes[position];
-        if (index !== undefined && outcome !== undefined) told[index] = [...(told[index] ?? []), outcome];
+        if (outcome !== undefined) told[index] = [...(told[index] ?? []), outcome];
       });
   };
 
@@ -61,47 +61,30 @@ export async function changeBoth(
   if (isEnforced(report) && !dryRun) leaveFiles(bandir, changes, at, fileOptions);
   return {
     isChanged: isChanged || report.isChanged,
-    outcomes: told.flatMap((outcomes, index) =>
-      outcomes.length === 0 ? [] : [known.has(index) ? already(joined(outcomes)) : joined(outcomes)],
-    ),
+    outcomes: told.flatMap((outcomes) => (outcomes.length === 0 ? [] : [joined(outcomes)])),
     reload: report.reload,
   };
 }
 
-interface Division {
-  /** By address. */
-  readonly files: ReadonlyMap<string, readonly Part[]>;
-  readonly listed: readonly Part[];
-  /** Additions to a file of what the list bans already, by their index. */
-  readonly known: ReadonlySet<number>;
-}
-
 /** Which change is for which place. */
-function divide(changes: readonly Change[], inList: BanFinder): Division {
+function divide(
+  changes: readonly Change[],
+  inList: BanFinder,
+  bandir: string,
+): { files: Map<string, Part[]>; listed: Part[] } {
   const files = new Map<string, Part[]>();
   const listed: Part[] = [];
-  const known = new Set<number>();
-  const toFile = (address: string, part: Part) => {
+  changes.forEach((change, index) => {
+    const part = { change, index };
+    const address = change.verb === 'add' ? change.target : change.address;
+    const isListed = isRange(address) || (change.verb === 'add' && inList.naming(address).length > 0);
+    if (isListed || change.verb !== 'add') listed.push(part);
+    if (isRange(address) || (isListed && !isInDirectory(bandir, address))) return;
     const parts = files.get(address);
     if (parts === undefined) files.set(address, [part]);
     else parts.push(part);
-  };
-  changes.forEach((change, index) => {
-    const address = change.verb === 'add' ? change.target : change.address;
-    if (isRange(address)) {
-      listed.push({ change, index });
-      return;
-    }
-    toFile(address, { change, index });
-    if (change.verb !== 'add') listed.push({ change, index });
-    else {
-      const named = inList.naming(address);
-      if (named.some((ban) => ban.address === address)) known.add(index);
-      if (named.some((ban) => isReplaced(ban, change)))
-        listed.push({ change: withdrawal(change), index: undefined });
-    }
   });
-  return { files, listed, known };
+  return { files, listed };
 }
 
 function isRange(address: string): boolean {
@@ -110,11 +93,6 @@ function isRange(address: string): boolean {
 }
 
 type Addition = Extract<Change, { verb: 'add' }>;
-
-/** True for a ban in the other place that has the hold which is added here. */
-function isReplaced(ban: Ban, { hold }: Addition): boolean {
-  return ban.holds.some(({ holder, address }) => holder === hold.holder && address === hold.address);
-}
 
 /** The release of a hold where it does not belong any more. */
 function withdrawal({ hold }: Addition): Change {
@@ -158,11 +136,7 @@ function joined(outcomes: readonly Outcome[]): Outcome {
   if (first === undefined) throw new Error('no place has said anything');
   const heldBy = [...new Set(outcomes.flatMap((outcome) => outcome.heldBy))];
   if (heldBy.length > 0) return { ...first, status: 'still-held', heldBy };
-  return others.find(({ status }) => status === 'unbanned') ?? first;
-}
-
-function already(outcome: Outcome): Outcome {
-  return outcome.status === 'banned' ? { ...outcome, status: 'already-banned' } : outcome;
+  return others.find(({ status }) => status === 'unbanned' || status === 'already-banned') ?? first;
 }
 
 function changesOf(parts: readonly Part[]): Change[] {
