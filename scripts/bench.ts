@@ -5,7 +5,7 @@ import { cpus, release } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { fail2banCycle } from './benchmarks/fail2ban.ts';
-import type { Result } from './benchmarks/measure.ts';
+import type { Result, Target } from './benchmarks/measure.ts';
 import { burst, first, series } from './benchmarks/reloads.ts';
 import { singleBan, standardInput } from './benchmarks/startup.ts';
 
@@ -60,11 +60,14 @@ function show({ title, figures, targets, remarks }: Result): void {
     console.log(`${what.padEnd(width)}${numbers.join('')}${cell(String(runs))}  ${unit}`);
   }
   console.log();
-  for (const { what, value, atMost, isMet } of targets) {
-    const judged = atMost === undefined ? '' : `  ${isMet ? 'met' : 'MISSED'}, at most ${shown(atMost)}`;
-    console.log(`${what.padEnd(width)}${cell(shown(value))}${judged}`);
-  }
+  for (const aim of targets) console.log(`${aim.what.padEnd(width)}${cell(shown(aim.value))}${judged(aim)}`);
   if (remarks.length > 0) console.log(`\n${remarks.join('\n')}`);
+}
+
+function judged({ atMost, atLeast, isMet }: Target): string {
+  const limit = atMost ?? atLeast;
+  if (limit === undefined) return '';
+  return `  ${isMet ? 'met' : 'MISSED'}, ${atMost === undefined ? 'at least' : 'at most'} ${shown(limit)}`;
 }
 
 function shown(value: number): string {

@@ -40,8 +40,9 @@ export interface Figure extends Spread {
 export interface Target {
   readonly what: string;
   readonly value: number;
-  /** Undefined: told, not judged. */
+  /** Neither this nor `atLeast`: told, not judged. */
   readonly atMost?: number;
+  readonly atLeast?: number;
   readonly isMet: boolean;
 }
 
@@ -167,6 +168,11 @@ export function usageFigures(what: string, usages: readonly Usage[]): Figure[] {
 
 export function target(what: string, value: number, atMost: number): Target {
   return { what, value, atMost, isMet: value <= atMost };
+}
+
+/** A target below which the number must not fall. */
+export function floor(what: string, value: number, atLeast: number): Target {
+  return { what, value, atLeast, isMet: value >= atLeast };
 }
 
 /** A number beside a target, that is only told. */
