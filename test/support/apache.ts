@@ -54,6 +54,8 @@ export type ApacheOptions = {
   remoteip?: boolean;
   /** More modules, without `mod_` and `.so`. */
   modules?: string[];
+  /** Longest wait for the start, in milliseconds, 20,000 by default: Apache reads a long list for many seconds. */
+  startLimit?: number;
   /** A LogFormat for access.log: a format string, or a nickname of Debian's (combined by default). */
   logFormat?: string;
 };
@@ -138,7 +140,7 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
       await until(
         'Apache to answer',
         async () => !server.running() || (existsSync(pidFile) && (await listening())),
-        { detail },
+        { detail, limit: options.startLimit ?? 20_000 },
       );
       if (server.running()) return;
       if (!taken() || attempt === 5) throw new Error(`Apache does not start:\n${detail()}`);
