@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { enforced, files, requests } from './benchmarks/directory.ts';
 import { fail2banCycle } from './benchmarks/fail2ban.ts';
 import type { Result, Target } from './benchmarks/measure.ts';
 import { burst, first, series } from './benchmarks/reloads.ts';
@@ -15,6 +16,9 @@ const BENCHMARKS: Record<string, () => Promise<Result>> = {
   series,
   burst,
   first,
+  enforced,
+  requests,
+  files,
   fail2ban: fail2banCycle,
 };
 

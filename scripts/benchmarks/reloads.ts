@@ -18,7 +18,8 @@ const INTERVAL = 2;
 const shellAction = join(import.meta.dirname, 'shell-action.sh');
 
 /** With a single child a request after a reload waits for the next one, which Apache starts once a second. */
-const mpm = 'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
+export const mpm =
+  'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
 const start = () => startApache({ remoteip: true, mpm, list: '' });
 
 const addresses = (count: number) => Array.from({ length: count }, (_, n) => `198.18.${n >> 8}.${n & 255}`);
@@ -49,7 +50,7 @@ function controlEnvironment(apache: Apache): NodeJS.ProcessEnv {
 const isRefused = async (apache: Apache, from: string) => (await apache.get('/', { from })) === 403;
 
 /** No process of banctl waits any more. */
-const quiet = (apache: Apache) =>
+export const quiet = (apache: Apache) =>
   until('the last reload', () => processesNaming(`--banlist=${apache.banlist}`).length === 0, {
     limit: 90_000,
   });

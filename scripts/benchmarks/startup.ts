@@ -64,7 +64,7 @@ const unbanLine = (banlist: string, ...addresses: string[]) => [
 ];
 
 /** `count` addresses of the range for benchmarks, 198.18.0.0/15. */
-function addresses(count: number): string[] {
+export function addresses(count: number): string[] {
   return Array.from({ length: count }, (_, n) => `198.${18 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`);
 }
 
@@ -193,7 +193,7 @@ export async function standardInput(): Promise<Result> {
   }
 }
 
-function ratio(some: readonly Usage[], others: readonly Usage[], key: keyof Usage = 'wall'): number {
+export function ratio(some: readonly Usage[], others: readonly Usage[], key: keyof Usage = 'wall'): number {
   const middle = (usages: readonly Usage[]) => median(usages.map((usage) => usage[key]));
   return middle(some) / middle(others);
 }
