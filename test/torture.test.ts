@@ -69,7 +69,8 @@ async function refusedByApache(texts: readonly string[]): Promise<string> {
   const directory = mkdtempSync(join(tmpdir(), 'banctl-torture-apache-'));
   try {
     mkdirSync(join(directory, 'lists'));
-    texts.forEach((text, index) => writeFileSync(join(directory, 'lists', `${index}.conf`), text));
+    for (const [index, text] of texts.entries())
+      writeFileSync(join(directory, 'lists', `${index}.conf`), text);
     const modules = '/usr/lib/apache2/modules';
     const sections = texts.map(
       (_text, index) =>
