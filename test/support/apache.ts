@@ -31,8 +31,9 @@ const modules = [
   'filter headers mime reqtimeout rewrite setenvif',
 ].flatMap((line) => line.split(' '));
 
-/** The list as the kit names it; the tests put the private one in its place. */
+/** The list and the ban directory as the kit names them; the tests put the private ones in their place. */
 export const installedBanlist = '/etc/apache2/djangoapp/banlist.conf';
+export const installedBandir = '/etc/apache2/djangoapp/bans';
 
 export type ApacheOptions = {
   /** Where everything goes: an existing directory, which is kept; else a new temporary one, which is removed. */
@@ -41,7 +42,7 @@ export type ApacheOptions = {
   server?: string | ((dir: string) => string);
   /**
    * In the virtual host. By default the kit's ban for the whole site.
-   * In both texts the installed path of the banlist is replaced by the private one.
+   * In all texts the installed paths of the banlist and the ban directory are replaced by the private ones.
    */
   site?: string | ((dir: string) => string);
   /** At server level, after the virtual host. */
@@ -76,6 +77,8 @@ export type Apache = AsyncDisposable & {
   readonly port: number;
   /** DIR/banlist.conf */
   readonly banlist: string;
+  /** DIR/bans, not there at the start. */
+  readonly bandir: string;
   /** For `--apachectl`. */
   readonly ctl: string;
   readonly config: string;
@@ -107,6 +110,7 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
   const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'banctl-apache-'));
   chmodSync(dir, 0o755); // the children run as www-data
   const banlist = join(dir, 'banlist.conf');
+  const bandir = join(dir, 'bans');
   const config = join(dir, 'httpd.conf');
   const pidFile = join(dir, 'apache2.pid');
   const errorLog = join(dir, 'error.log');
@@ -117,7 +121,9 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
 
   const read = (file: string) => (existsSync(file) ? readFileSync(file, 'utf8') : '');
   const text = (part: string | ((dir: string) => string) | undefined) =>
-    (typeof part === 'function' ? part(dir) : (part ?? '')).replaceAll(installedBanlist, banlist);
+    (typeof part === 'function' ? part(dir) : (part ?? ''))
+      .replaceAll(installedBanlist, banlist)
+      .replaceAll(installedBandir, bandir);
   const write = (port: number) =>
     writeFileSync(config, configuration({ dir, documentRoot, port, options, text }));
 
@@ -208,6 +214,7 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
       return port;
     },
     banlist,
+    bandir,
     ctl: `apache2 -f ${config}`,
     config,
     pidFile,
