@@ -39,8 +39,8 @@ export function banFile(bandir: string, address: string): string {
 export function readBanFile(bandir: string, address: string): Buffer {
   const { text, version } = readText(banFile(bandir, address));
   if (version === undefined || isBannedBy(text, address)) return text;
-  const separator = text.length === 0 || text.at(-1) === 10 ? '' : '\n';
-  return Buffer.concat([text, Buffer.from(separator + formatBan(address, []))]);
+  // Above what stands there, whose last line may be continued.
+  return Buffer.concat([Buffer.from(formatBan(address, [])), text]);
 }
 
 /** True if there is a file for the address, whatever is in it: that is what Apache asks. */
@@ -66,7 +66,7 @@ export function changeBanFile(
   };
   if (dryRun) return apply(readBanFile(bandir, address));
   const path = banFile(bandir, address);
-  if (changes.some((change) => change.verb === 'add')) makeDirectory(bandir);
+  if (changes.some(({ verb }) => verb === 'add' || verb === 'adopt')) makeDirectory(bandir);
   else if (!existsSync(path)) return apply(Buffer.alloc(0));
   return withLock(path, { timeout: lockTimeout }, (lock) => {
     const { outcomes, isChanged, pieces } = apply(readBanFile(bandir, address));
@@ -81,7 +81,12 @@ export function changeBanFile(
 export function bansInDirectory(bandir: string): Ban[] {
   return addressesIn(bandir)
     .sort()
-    .flatMap((address) => bansOf(denyLines(readOrUnknown(bandir, address))));
+    .flatMap((address) => bansInFile(bandir, address));
+}
+
+/** What a file bans is its name alone, whatever else it names. */
+export function bansInFile(bandir: string, address: string): Ban[] {
+  return bansOf(denyLines(readOrUnknown(bandir, address))).filter((ban) => ban.address === address);
 }
 
 /** Whatever is in a file, Apache bans by its name: one that cannot be read must not hide the others. */

@@ -3,7 +3,7 @@ import { bansInDirectory, changeBanFile, isInDirectory, putOnDisk } from './band
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { type BanFinder, bansOf, denyLines, findBans } from './banlist/text.ts';
 import type { Changes } from './bans.ts';
-import { type FileContent, readText } from './file.ts';
+import { readText } from './file.ts';
 import { now } from './hold.ts';
 import { type ChangeOptions, type ChangeReport, changeBanlist, DRY_RUN } from './list-change.ts';
 import { isPending, readState } from './reload-state.ts';
@@ -56,8 +56,9 @@ export async function changeBoth(
   progress?.stop();
   if (isChanged && !fileOptions.durable && !dryRun) await putOnDisk(bandir);
 
-  const report = await changeListed(options, list, changesOf(listed), at);
+  const report = await changeListed(options, changesOf(listed), at);
   tell(listed, report.outcomes);
+  if (!dryRun) tell(...releaseAgain(bandir, listed, at, options));
   if (isEnforced(report) && !dryRun) leaveFiles(bandir, changes, at, fileOptions);
   return {
     isChanged: isChanged || report.isChanged,
@@ -102,14 +103,32 @@ function withdrawal({ hold }: Addition): Change {
 /** The list is locked and written only if it is concerned, or if Apache has not loaded it as it is. */
 async function changeListed(
   options: ChangeOptions,
-  list: FileContent,
   changes: readonly Change[],
   at: number,
 ): Promise<ChangeReport> {
+  const list = readText(options.banlist);
   const { edits, outcomes } = changeList(list.text, changes, at);
   if (edits.length > 0 || (!options.dryRun && isPending(readState(options.banlist, list))))
     return changeBanlist(options, () => changes);
   return { isChanged: false, outcomes, reload: options.dryRun ? DRY_RUN : { result: 'not-needed' } };
+}
+
+/** What a migration has taken out of the list, after the directory was looked at and before the list was. */
+function releaseAgain(
+  bandir: string,
+  listed: readonly Part[],
+  at: number,
+  options: ChangeOptions,
+): [Part[], Outcome[]] {
+  const again = listed.filter(
+    ({ change }) => change.verb === 'release' && isInDirectory(bandir, change.address),
+  );
+  const outcomes = again.flatMap(({ change }) =>
+    change.verb === 'release'
+      ? changeBanFile(bandir, change.address, [change], at, { ...options, durable: true }).outcomes
+      : [],
+  );
+  return [again, outcomes];
 }
 
 function isEnforced({ reload }: ChangeReport): boolean {

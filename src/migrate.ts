@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { isSingle, parseAddress } from './address.ts';
 import { type ApacheUser, canSearch, directoryRule, includedFiles, testConfig } from './apache.ts';
 import { bansInDirectory, changeBanFile, makeDirectory, putOnDisk } from './bandir.ts';
@@ -7,12 +8,16 @@ import { BanctlError, EXIT } from './errors.ts';
 import { followLinks, readText } from './file.ts';
 import { now } from './hold.ts';
 import { type ChangeOptions, changeBanlist, DRY_RUN } from './list-change.ts';
+import { withLock } from './lock.ts';
 import type { ReloadReport } from './reload-plan.ts';
 
 /*
  * Moves bans from one place to the other. They are in both until the new place is known to be enforced, and a ban that
  * is changed in the old place meanwhile stays there.
  */
+
+/** As many as are copied within the time that another call may wait for the list. */
+const COPIED_AT_ONCE = 500;
 
 export interface MigrateOptions extends ChangeOptions {
   readonly bandir: string;
@@ -27,50 +32,84 @@ export interface Migration {
 
 /** @throws BanctlError notUnderstood if Apache does not enforce the directory: then nothing has changed */
 export async function migrateToDirectory(options: MigrateOptions): Promise<Migration> {
-  const { banlist, bandir, dryRun } = options;
-  const lines = denyLines(readText(banlist).text);
-  const bans = bansOf(lines).filter(({ address }) => isSingle(parseAddress(address)));
-  const moved = { moved: bans.map(({ address }) => address), left: lines.length - bans.length };
+  const { banlist, bandir, lockTimeout, dryRun } = options;
   await refuseUnlessEnforced(options);
-  if (dryRun) return { ...moved, reload: DRY_RUN };
-  const fileOptions = { ...options, durable: false };
-  const progress = options.progress?.(bans.length);
-  for (const { address, holds } of bans) {
-    changeBanFile(bandir, address, [{ verb: 'adopt', address, holds }], now(), fileOptions);
-    progress?.step();
+  const { singles, others } = readList(banlist);
+  if (dryRun) return { moved: addressesOf(singles), left: others, reload: DRY_RUN };
+  const progress = options.progress?.(singles.length);
+  const moved = new Map<string, Ban>();
+  // What is unbanned meanwhile is taken out of the list after a part was copied, or is not copied.
+  for (let isDone = false; !isDone; ) {
+    withLock(banlist, { timeout: lockTimeout }, () => {
+      const left = readList(banlist).singles.filter(({ address }) => !moved.has(address));
+      for (const ban of left.slice(0, COPIED_AT_ONCE)) {
+        const { address, holds } = ban;
+        changeBanFile(bandir, address, [{ verb: 'adopt', address, holds }], now(), {
+          ...options,
+          durable: false,
+        });
+        moved.set(address, ban);
+        progress?.step();
+      }
+      isDone = left.length <= COPIED_AT_ONCE;
+    });
   }
   progress?.stop();
-  if (bans.length > 0) await putOnDisk(bandir);
-  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () => bans.map(releaseOf));
-  return { ...moved, reload };
+  if (moved.size > 0) await putOnDisk(bandir);
+  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () => [...moved.values()].map(ceded));
+  return { moved: [...moved.keys()], left: readList(banlist).others, reload };
+}
+
+interface ListRead {
+  readonly singles: readonly Ban[];
+  /** How many lines are about something else. */
+  readonly others: number;
+}
+
+/** The bans of single addresses, one for each address. */
+function readList(banlist: string): ListRead {
+  const lines = denyLines(readText(banlist).text);
+  const bans = bansOf(lines).filter(({ address }) => isSingle(parseAddress(address)));
+  const singles = new Map<string, Ban>();
+  for (const ban of bans) {
+    const earlier = singles.get(ban.address);
+    singles.set(ban.address, earlier === undefined ? ban : { ...ban, holds: [...earlier.holds, ...ban.holds] });
+  }
+  return { singles: [...singles.values()], others: lines.length - bans.length };
+}
+
+function addressesOf(bans: readonly Ban[]): string[] {
+  return bans.map(({ address }) => address);
 }
 
 /** @throws BanctlError reloadRefused if Apache does not enforce the list: then every ban is still in the directory */
 export async function migrateToBanlist(options: MigrateOptions): Promise<Migration> {
   const { bandir, dryRun } = options;
-  const bans = bansInDirectory(bandir);
-  const moved = { moved: bans.map(({ address }) => address), left: 0 };
-  if (dryRun) return { ...moved, reload: DRY_RUN };
-  const adopted = bans.map(({ address, holds }): Change => ({ verb: 'adopt', address, holds }));
-  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () => adopted);
+  let bans = bansInDirectory(bandir);
+  if (dryRun) return { moved: addressesOf(bans), left: 0, reload: DRY_RUN };
+  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () => {
+    // With the lock of the list, so that who unbans one of them meanwhile finds it there.
+    bans = bansInDirectory(bandir);
+    return bans.map(({ address, holds }): Change => ({ verb: 'adopt', address, holds }));
+  });
   if (bans.length > 0) await refuseUnlessListed(options, reload);
   const fileOptions = { ...options, durable: false };
   const progress = options.progress?.(bans.length);
   for (const ban of bans) {
-    changeBanFile(bandir, ban.address, [releaseOf(ban)], now(), fileOptions);
+    changeBanFile(bandir, ban.address, [ceded(ban)], now(), fileOptions);
     progress?.step();
   }
   progress?.stop();
   if (bans.length > 0) await putOnDisk(bandir);
-  return { ...moved, reload };
+  return { moved: addressesOf(bans), left: 0, reload };
 }
 
 /** What was changed since it was read stays. */
-function releaseOf({ address, holds }: Ban): Change {
-  return { verb: 'release', address, holder: null, seen: holds };
+function ceded({ address, holds }: Ban): Change {
+  return { verb: 'cede', address, holds };
 }
 
-async function refuseUnlessEnforced({ apachectl, bandir }: MigrateOptions): Promise<void> {
+async function refuseUnlessEnforced({ apachectl, bandir, dryRun }: MigrateOptions): Promise<void> {
   const refuse = (message: string) => new BanctlError(EXIT.notUnderstood, `${message}; nothing was moved`);
   const test = await testConfig(apachectl);
   if (test.result !== 'passed') throw refuse(test.message);
@@ -78,9 +117,9 @@ async function refuseUnlessEnforced({ apachectl, bandir }: MigrateOptions): Prom
   if (rule === 'not-loaded')
     throw refuse(`apache has not read the rule for ${bandir} yet; banctl reload --force`);
   if (rule !== 'loaded') throw refuse(`apache has no rule that looks into ${bandir}`);
-  makeDirectory(bandir);
+  if (!dryRun) makeDirectory(bandir);
   const { user } = test;
-  if (user !== undefined && (await canSearch(bandir, user)) === false)
+  if (user !== undefined && existsSync(bandir) && (await canSearch(bandir, user)) === false)
     throw refuse(unsearchable(user, bandir));
 }
 

@@ -1,6 +1,6 @@
 import { type Address, covers, isSingle, parseAddress } from './address.ts';
-import { addressesIn, banFile, bansInDirectory, isInDirectory, readBanFile } from './bandir.ts';
-import { bansOf, type DenyLine, denyLines } from './banlist/text.ts';
+import { addressesIn, banFile, bansInDirectory, bansInFile, isInDirectory } from './bandir.ts';
+import { type DenyLine, denyLines } from './banlist/text.ts';
 import type { PlaceOptions } from './bans.ts';
 import { readText } from './file.ts';
 import type { Hold } from './hold.ts';
@@ -89,7 +89,7 @@ function reportDirectory(bandir: string, address: Address | undefined): Reported
     address === undefined
       ? bansInDirectory(bandir)
       : isSingle(address) && isInDirectory(bandir, address.text)
-        ? bansOf(denyLines(readBanFile(bandir, address.text)))
+        ? bansInFile(bandir, address.text)
         : [];
   return bans.map(({ address, holds }) => ({
     address,

@@ -38,6 +38,12 @@ export type Change =
       readonly holds: readonly Hold[];
     }
   | {
+      /** Gives a ban up that another place has taken over: what came later stays, and so do foreign lines. */
+      readonly verb: 'cede';
+      readonly address: string;
+      readonly holds: readonly Hold[];
+    }
+  | {
       /** Leaves one line of several that ban the same address, and drops manual holds that are over. */
       readonly verb: 'tidy';
       readonly address: string;
@@ -83,6 +89,7 @@ export function changeList(
     else {
       const draft = draftOf(change.address, finder, drafts);
       if (change.verb === 'adopt') adopt(change, draft);
+      else if (change.verb === 'cede') cede(change, draft);
       else draft.holds = releaseHolds(draft.holds, () => false, now);
     }
   }
@@ -133,6 +140,11 @@ function adopt({ holds }: Extract<Change, { verb: 'adopt' }>, draft: Draft): voi
     draft.holds.some(({ holder, address }) => holder === hold.holder && address === hold.address);
   if (!isAlive(draft)) draft.unknownHolder = holds.length === 0;
   draft.holds = [...draft.holds, ...holds.filter((hold) => !isHere(hold))];
+}
+
+function cede({ holds }: Extract<Change, { verb: 'cede' }>, draft: Draft): void {
+  draft.holds = draft.holds.filter((hold) => !holds.some((known) => sameHold(known, hold)));
+  draft.unknownHolder = false;
 }
 
 function release(
