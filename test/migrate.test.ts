@@ -37,7 +37,7 @@ const written = (address: string, ...holds: string[]) =>
 
 /** Two holders with a reason, one unknown, a range, and lines of somebody else. */
 const singles = [
-  written(ipv4, held('web', ipv4, '5 failures | "x"'), held('manual', ipv4)),
+  written(ipv4, held('web', ipv4, '5 failures: x'), held('manual', ipv4)),
   written(ipv6, held('web', ipv6)),
   written('203.0.113.9'),
 ];
