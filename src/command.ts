@@ -1,9 +1,17 @@
 import type { Invocation } from './arguments.ts';
-import type { ExitCode } from './errors.ts';
+import { BanctlError, EXIT, type ExitCode } from './errors.ts';
+import { COMMANDS } from './options.ts';
+import { quote } from './printable.ts';
 import { resolveSettings } from './settings.ts';
 
 /** Runs a command; each is loaded only if it is called. */
 export async function runCommand({ command, operands, given }: Invocation): Promise<ExitCode> {
+  const [operand] = operands;
+  if (operand !== undefined && COMMANDS[command].operands === '')
+    throw new BanctlError(
+      EXIT.usage,
+      `${command} takes no addresses: ${quote(operand)}; see banctl ${command} --help`,
+    );
   const settings = resolveSettings(given, process.env);
   switch (command) {
     case 'ban':
