@@ -124,13 +124,14 @@ function number(
 /** The path stands within quotes in an expression of Apache's, which has no way to escape them. */
 function readBandir(path: string | undefined): string | undefined {
   if (path === undefined) return undefined;
-  if (!/^[^\s"'%\\$`]+$/.test(path) || printable(path) !== path) {
+  const place = resolve(path);
+  if (!/^[^\s"'%\\$`]+$/.test(place) || printable(place) !== place) {
     throw new BanctlError(
       EXIT.usage,
-      `not a path for --bandir: ${quote(path)}; Apache cannot look it up with blanks, quotes, %, $, or a backslash in it`,
+      `not a path for --bandir: ${quote(place)}; Apache cannot look it up with blanks, quotes, %, $, or a backslash in it`,
     );
   }
-  return followLinks(path);
+  return followLinks(place);
 }
 
 function readPlace(place: string | undefined): Place | undefined {
