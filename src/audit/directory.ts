@@ -1,3 +1,5 @@
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
 import { type Address, parseAddress, readAddress } from '../address.ts';
 import { bansInDirectory, isBanName, namesIn } from '../bandir.ts';
 import { isOver } from '../hold.ts';
@@ -12,7 +14,7 @@ export function directoryFaults(bandir: string, protectedRanges: readonly Addres
 
 /** Apache looks up the visitor's address as it prints it: another name bans nobody. */
 function wrongNames(bandir: string): Finding[] {
-  const names = namesIn(bandir).filter((name) => !isBanName(name) && !isLockOrTemporary(name));
+  const names = namesIn(bandir).filter((name) => !isBanName(name) && !isOfCall(bandir, name));
   return names.map((name) => {
     const meant = readAddress(name);
     const remedy = meant === undefined ? 'remove it' : `remove it, and banctl ban ${meant.text}`;
@@ -21,6 +23,13 @@ function wrongNames(bandir: string): Finding[] {
       message: `${bandir}/${name} bans nobody: it is not named as Apache names an address; ${remedy}`,
     };
   });
+}
+
+/** True for what a call makes while it runs; a lock is a directory, and may be gone by now. */
+function isOfCall(bandir: string, name: string): boolean {
+  if (!isLockOrTemporary(name)) return false;
+  const isLock = name.endsWith('.lock');
+  return !isLock || statSync(join(bandir, name), { throwIfNoEntry: false })?.isDirectory() !== false;
 }
 
 function wrongBans(bandir: string, ranges: readonly Address[], now: number): Finding[] {

@@ -22,17 +22,26 @@ function leftoversIn(bandir: string): string[] {
 
 function abandonedIn(directory: string, isOurs: (name: string) => boolean): string[] {
   const names = entriesOf(directory).filter((name) => isOurs(name) && /\.banctl-\d+$/.test(name));
-  return names
-    .map((name) => join(directory, name))
-    .filter((path) => Date.now() - (modeOf(path)?.modified ?? Date.now()) > ABANDONED);
+  return names.map((name) => join(directory, name)).filter(isOld);
 }
 
-/** Locks of addresses in the ban directory whose holder was killed: only a call about the same address would go on. */
+function isOld(path: string): boolean {
+  return Date.now() - (modeOf(path)?.modified ?? Date.now()) > ABANDONED;
+}
+
+/**
+ * Locks of addresses in the ban directory whose holder was killed, maybe before it had entered: only a call about the
+ * same address would go on.
+ */
 function abandonedLocks(bandir: string): string[] {
-  const paths = entriesOf(bandir)
+  const locks = entriesOf(bandir)
     .filter((name) => name.endsWith('.lock'))
-    .map((name) => join(bandir, name.slice(0, -'.lock'.length)));
-  return paths.filter(isAbandoned);
+    .map((name) => join(bandir, name))
+    .filter((lock) => statSync(lock, { throwIfNoEntry: false })?.isDirectory());
+  const isEmpty = (lock: string) => entriesOf(lock).length === 0 && isOld(lock);
+  return locks
+    .map((lock) => lock.slice(0, -'.lock'.length))
+    .filter((path) => isAbandoned(path) || isEmpty(`${path}.lock`));
 }
 
 export function fileFindings({ banlist, bandir, config }: Settings): Finding[] {
