@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type FileVersion, followLinks, statFile } from './file.ts';
+import { type FileVersion, isSamePlace, putThere, statFile } from './file.ts';
 import { childrenOf, nameOf, startOf } from './process.ts';
 import { type Outcome, run } from './program.ts';
 
@@ -155,31 +155,52 @@ function describe(command: string, outcome: Outcome, limit: number): string {
 
 /** The files that the configuration reads (`-t -D DUMP_INCLUDES`), undefined if it cannot be asked. */
 export async function includedFiles(apachectl: string | undefined): Promise<string[] | undefined> {
-  const { outcome } = await callControl(apachectl, ['-t', '-D', 'DUMP_INCLUDES'], TEST_LIMIT);
-  if (outcome.exitCode !== 0) return undefined;
-  return [...outcome.stdout.matchAll(/^ *\((?:\*|\d+)\) (.+)$/gm)].map((match) => match[1] ?? '');
+  return (await inclusions(apachectl))?.map((files) => files.at(-1) ?? '');
 }
 
-/** Whether Apache looks addresses up in the directory. */
-export type DirectoryRule = 'loaded' | 'not-loaded' | 'absent' | 'unknown';
+/** Of each file that is read, those that include it, outermost first, and itself: the dump is indented. */
+async function inclusions(apachectl: string | undefined): Promise<string[][] | undefined> {
+  const { outcome } = await callControl(apachectl, ['-t', '-D', 'DUMP_INCLUDES'], TEST_LIMIT);
+  if (outcome.exitCode !== 0) return undefined;
+  const open: { depth: number; file: string }[] = [];
+  return [...outcome.stdout.matchAll(/^( *)\((?:\*|\d+)\) (.+)$/gm)].map(([, indent = '', file = '']) => {
+    while ((open.at(-1)?.depth ?? -1) >= indent.length) open.pop();
+    open.push({ depth: indent.length, file });
+    return open.map((one) => one.file);
+  });
+}
+
+/** Whether Apache looks addresses up in the directory, */
+export interface DirectoryRule {
+  readonly state: 'loaded' | 'not-loaded' | 'absent' | 'unknown';
+  /** and by which paths: links on the way may be closed to it. */
+  readonly paths: readonly string[];
+}
 
 /**
- * Looks for the directory's rule in the files that the configuration reads, and whether Apache has read them since
- * they were changed. A rule whose path is put together with `Define` is not found.
+ * Looks for the directory's rule in the files that the configuration reads, and whether Apache has read them, and
+ * those that include them, since they were changed or put there. A rule whose path is put together with `Define` is
+ * not found.
  */
 export async function directoryRule(
   apachectl: string | undefined,
   bandir: string,
   pidFile: string,
 ): Promise<DirectoryRule> {
-  const files = await includedFiles(apachectl);
-  if (files === undefined) return 'unknown';
-  const ruled = files.filter((file) =>
-    ruledDirectories(readOrEmpty(file)).some((path) => followLinks(path) === bandir),
-  );
+  const included = await inclusions(apachectl);
+  if (included === undefined) return { state: 'unknown', paths: [] };
+  const ruled = included.flatMap((files) => {
+    const paths = ruledDirectories(readOrEmpty(files.at(-1) ?? '')).filter((path) =>
+      isSamePlace(path, bandir),
+    );
+    return paths.length === 0 ? [] : [{ files, paths }];
+  });
   const loaded = statFile(pidFile)?.modified ?? Number.POSITIVE_INFINITY;
-  if (ruled.some((file) => (statFile(file)?.modified ?? 0) <= loaded)) return 'loaded';
-  return ruled.length > 0 ? 'not-loaded' : 'absent';
+  const isLoaded = ruled.some(({ files }) => files.every((file) => putThere(file) < loaded));
+  return {
+    state: isLoaded ? 'loaded' : ruled.length > 0 ? 'not-loaded' : 'absent',
+    paths: ruled.flatMap(({ paths }) => paths),
+  };
 }
 
 /** The directories in which `Require expr "! -e 'DIR/%{REMOTE_ADDR}'"` looks the visitor up (mod_authz_core, ap_expr). */

@@ -46,6 +46,13 @@ export function followLinks(path: string): string {
   throw new BanctlError(EXIT.notUnderstood, `${path} is a loop of symbolic links; remove it`);
 }
 
+/** True if two paths lead to the same place, whatever links they take. */
+export function isSamePlace(one: string, other: string): boolean {
+  if (followLinks(one) === followLinks(other)) return true;
+  const [first, second] = [one, other].map((path) => statSync(path, { bigint: true, throwIfNoEntry: false }));
+  return first !== undefined && first.dev === second?.dev && first.ino === second.ino;
+}
+
 function lstat(path: string) {
   try {
     return lstatSync(path, { throwIfNoEntry: false });
@@ -89,6 +96,15 @@ export function statFile(path: string): { version: FileVersion; modified: number
   } catch {
     return undefined;
   }
+}
+
+/**
+ * When a file, or the link to it, was last changed or put in its place; milliseconds since the epoch. A file that is
+ * moved or copied there can keep an older time of its last change.
+ */
+export function putThere(path: string): number {
+  const times = [lstatSync, statSync].map((stat) => stat(path, { throwIfNoEntry: false })?.ctimeMs ?? 0);
+  return Math.max(...times);
 }
 
 /**

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { isSingle, parseAddress } from './address.ts';
-import { type ApacheUser, canSearch, directoryRule, includedFiles, testConfig } from './apache.ts';
+import { canSearch, directoryRule, includedFiles, testConfig } from './apache.ts';
 import { bansInDirectory, changeBanFile, makeDirectory, putOnDisk } from './bandir.ts';
 import type { Change } from './banlist/change.ts';
 import { type Ban, bansOf, denyLines } from './banlist/text.ts';
@@ -56,7 +56,9 @@ export async function migrateToDirectory(options: MigrateOptions): Promise<Migra
   }
   progress?.stop();
   if (moved.size > 0) await putOnDisk(bandir);
-  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () => [...moved.values()].map(ceded));
+  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () =>
+    [...moved.values()].map(ceded),
+  );
   return { moved: [...moved.keys()], left: readList(banlist).others, reload };
 }
 
@@ -73,7 +75,10 @@ function readList(banlist: string): ListRead {
   const singles = new Map<string, Ban>();
   for (const ban of bans) {
     const earlier = singles.get(ban.address);
-    singles.set(ban.address, earlier === undefined ? ban : { ...ban, holds: [...earlier.holds, ...ban.holds] });
+    singles.set(
+      ban.address,
+      earlier === undefined ? ban : { ...ban, holds: [...earlier.holds, ...ban.holds] },
+    );
   }
   return { singles: [...singles.values()], others: lines.length - bans.length };
 }
@@ -113,18 +118,16 @@ async function refuseUnlessEnforced({ apachectl, bandir, dryRun }: MigrateOption
   const refuse = (message: string) => new BanctlError(EXIT.notUnderstood, `${message}; nothing was moved`);
   const test = await testConfig(apachectl);
   if (test.result !== 'passed') throw refuse(test.message);
-  const rule = await directoryRule(apachectl, bandir, test.pidFile);
-  if (rule === 'not-loaded')
+  const { state, paths } = await directoryRule(apachectl, bandir, test.pidFile);
+  if (state === 'not-loaded')
     throw refuse(`apache has not read the rule for ${bandir} yet; banctl reload --force`);
-  if (rule !== 'loaded') throw refuse(`apache has no rule that looks into ${bandir}`);
+  if (state !== 'loaded') throw refuse(`apache has no rule that looks into ${bandir}`);
   if (!dryRun) makeDirectory(bandir);
   const { user } = test;
-  if (user !== undefined && existsSync(bandir) && (await canSearch(bandir, user)) === false)
-    throw refuse(unsearchable(user, bandir));
-}
-
-function unsearchable(user: ApacheUser, bandir: string): string {
-  return `${user.name}, whom apache runs as, cannot search ${bandir}`;
+  if (user === undefined || !existsSync(bandir)) return;
+  for (const path of new Set([...paths, bandir]))
+    if ((await canSearch(path, user)) === false)
+      throw refuse(`${user.name}, whom apache runs as, cannot search ${path}`);
 }
 
 async function refuseUnlessListed(

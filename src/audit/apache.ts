@@ -63,25 +63,31 @@ async function directoryFindings(
   bandir: string,
   { pidFile, user }: Passed,
 ): Promise<Finding[]> {
-  const rule = await directoryRule(apachectl, bandir, pidFile);
+  const { state, paths } = await directoryRule(apachectl, bandir, pidFile);
   const expected = `Require expr "! -e '${bandir}/%{REMOTE_ADDR}'"`;
   const message = {
     loaded: undefined,
     unknown: undefined,
     'not-loaded': `apache has not read the rule for ${bandir} yet; banctl reload --force`,
     absent: `apache does not look into ${bandir}; put ${expected} into the site's configuration`,
-  }[rule];
+  }[state];
   return [
     ...(message === undefined ? [] : [{ code: 'not-included', message } as const]),
-    ...(await searchFindings(bandir, user)),
+    ...(await searchFindings(bandir, paths, user)),
   ];
 }
 
 /** Also the directories above count; the first that is closed is named. */
-async function searchFindings(bandir: string, user: ApacheUser | undefined): Promise<Finding[]> {
+async function searchFindings(
+  bandir: string,
+  paths: readonly string[],
+  user: ApacheUser | undefined,
+): Promise<Finding[]> {
   if (user === undefined || !existsSync(bandir)) return [];
-  const above = bandir.split('/').map((_part, index, parts) => parts.slice(0, index + 1).join('/') || '/');
-  for (const directory of above) {
+  const above = [...paths, bandir].flatMap((path) =>
+    path.split('/').map((_part, index, parts) => parts.slice(0, index + 1).join('/') || '/'),
+  );
+  for (const directory of new Set(above)) {
     if ((await canSearch(directory, user)) !== false) continue;
     const message = `${user.name}, whom apache runs as, cannot search ${directory}, so no ban in ${bandir} counts; chmod a+x ${directory}`;
     return [{ code: 'bandir-unsearchable', message }];
