@@ -5,21 +5,22 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, suite, test } from 'node:test';
-import { type Apache, type ApacheOptions, kit, startApache } from './support/apache.ts';
+import { type Apache, type ApacheOptions, installedBanlist, startApache } from './support/apache.ts';
 import { banctl, executable } from './support/banctl.ts';
 import { type Listed, writeScript } from './support/site.ts';
-import { type Finished, until } from './support/wait.ts';
+import type { Finished } from './support/wait.ts';
 
 /** Tests of a suite share its Apache. */
 const inOrder = { concurrency: 1 };
@@ -318,5 +319,181 @@ suite('migrate', { concurrency: 2 }, () => {
         200,
       );
     });
+  });
+
+  suite('refuses', inOrder, () => {
+    const ruleOf = (dir: string) => `Require expr "! -e '${dir}/bans/%{REMOTE_ADDR}'"\n`;
+    const siteWith = (rule: string, more = `IncludeOptional ${installedBanlist}\n`) =>
+      `<If "true">\nAuthMerging And\n<RequireAll>\nRequire all granted\n${more}${rule}</RequireAll>\n</If>\n`;
+
+    async function refusesToMove(apache: Apache, says: RegExp) {
+      const text = textOf(apache);
+      const reloads = apache.reloads();
+      const { exitCode, stdout, stderr } = await run(apache, 'migrate', '--to=bandir');
+      assert.deepEqual([exitCode, stdout], [78, ''], stderr);
+      assert.match(stderr, says);
+      assert.match(stderr, /^banctl: [^\n]*; nothing was moved\n$/);
+      assert.deepEqual([textOf(apache), namesIn(apache), apache.reloads()], [text, [], reloads]);
+      await answer(apache, visitors, 403);
+    }
+
+    test('a directory for which there is no rule', async () => {
+      for (const rule of [
+        '',
+        `# ${ruleOf('/etc/apache2/djangoapp')}`,
+        ruleOf('/etc/apache2/djangoapp/other'),
+        ruleOf('/etc/apache2/djangoapp').replace('REMOTE_ADDR', 'REMOTE_HOST'),
+        ruleOf('/etc/apache2/djangoapp').replace('bans/', 'bans'),
+      ]) {
+        await using apache = await start({ list, site: siteWith(rule) });
+        await refusesToMove(apache, /apache has no rule that looks into \S+\/bans;/);
+        assert.equal(existsSync(apache.bandir), false);
+      }
+    });
+
+    suite('a rule that Apache has not loaded, until it has', inOrder, () => {
+      const old = new Date('2020-01-01');
+      const ways: [way: string, site: (dir: string) => string, write: (apache: Apache) => void][] = [
+        [
+          'written into a file that is read already',
+          (dir) => siteWith(`Include ${dir}/rule.conf\n`),
+          ({ dir }) => writeFileSync(join(dir, 'rule.conf'), ruleOf(dir)),
+        ],
+        [
+          'in an old file that was moved there',
+          (dir) => siteWith(`IncludeOptional ${dir}/enabled/*.conf\n`),
+          ({ dir }) => renameSync(join(dir, 'old.conf'), join(dir, 'enabled', 'rule.conf')),
+        ],
+        [
+          'in an old file that was enabled by a link',
+          (dir) => siteWith(`IncludeOptional ${dir}/enabled/*.conf\n`),
+          ({ dir }) => symlinkSync(join(dir, 'old.conf'), join(dir, 'enabled', 'rule.conf')),
+        ],
+        [
+          'in an old file that another includes now',
+          (dir) => siteWith(`Include ${dir}/rule.conf\n`),
+          ({ dir }) => writeFileSync(join(dir, 'rule.conf'), `Include ${dir}/old.conf\n`),
+        ],
+        [
+          'copied there with its old time',
+          (dir) => siteWith(`Include ${dir}/rule.conf\n`),
+          ({ dir }) => {
+            writeFileSync(join(dir, 'rule.conf'), ruleOf(dir));
+            utimesSync(join(dir, 'rule.conf'), old, old);
+          },
+        ],
+      ];
+      for (const [way, site, write] of ways)
+        test(way, async () => {
+          const dir = mkdtempSync(join(tmpdir(), 'banctl-migrate-'));
+          mkdirSync(join(dir, 'enabled'));
+          writeFileSync(join(dir, 'rule.conf'), '');
+          writeFileSync(join(dir, 'old.conf'), ruleOf(dir));
+          utimesSync(join(dir, 'old.conf'), old, old);
+          try {
+            await using apache = await start({ dir, list, site: site(dir) });
+            await refusesToMove(apache, /apache has no rule/);
+            write(apache);
+            await refusesToMove(
+              apache,
+              /apache has not read the rule for \S+\/bans yet; banctl reload --force;/,
+            );
+            await done(apache, 'reload', '--force');
+            assert.match(await done(apache, 'migrate', '--to=bandir'), /^3 bans moved/);
+            await answer(apache, visitors, 403);
+          } finally {
+            rmSync(dir, { recursive: true });
+          }
+        });
+    });
+
+    test('a directory that Apache cannot search, or one below such', async () => {
+      const site = (dir: string) => siteWith(ruleOf(`${dir}/above`));
+      await using apache = await start({ list, site });
+      const bandir = join(apache.dir, 'above', 'bans');
+      mkdirSync(bandir, { recursive: true });
+      for (const closed of [bandir, join(apache.dir, 'above')]) {
+        chmodSync(closed, 0o700);
+        const { exitCode, stdout, stderr } = await run(
+          apache,
+          'migrate',
+          '--to=bandir',
+          `--bandir=${bandir}`,
+        );
+        assert.deepEqual([exitCode, stdout], [78, '']);
+        assert.equal(
+          stderr,
+          `banctl: www-data, whom apache runs as, cannot search ${bandir}; nothing was moved\n`,
+        );
+        assert.deepEqual([textOf(apache), readdirSync(bandir)], [list, []]);
+        chmodSync(closed, 0o755);
+      }
+      assert.match(await done(apache, 'migrate', '--to=bandir', `--bandir=${bandir}`), /^3 bans moved/);
+      await answer(apache, visitors, 403);
+    });
+
+    test('either way while the configuration is broken; what is banned stays so', async () => {
+      await using apache = await start({ list });
+      const text = readFileSync(apache.config, 'utf8');
+      writeFileSync(apache.config, `${text}Rubbish\n`);
+      await refusesToMove(apache, /Rubbish/);
+      writeFileSync(apache.config, text);
+      await done(apache, 'reload', '--force');
+      await done(apache, 'migrate', '--to=bandir');
+      writeFileSync(apache.config, `${text}Rubbish\n`);
+      const stop = visits(apache, visitors);
+      const { exitCode, stdout, stderr } = await run(apache, 'migrate', '--to=banlist');
+      assert.deepEqual([exitCode, stdout], [69, '']);
+      assert.match(stderr, /^banctl: [^\n]*Rubbish[^\n]*; the bans stay in \S+\/bans too\n$/);
+      assert.deepEqual(namesIn(apache), [...visitors].sort());
+      assert.deepEqual(await stop(), [403]);
+      writeFileSync(apache.config, text);
+      assert.match(await done(apache, 'migrate', '--to=banlist'), /^3 bans moved/);
+      assert.deepEqual(namesIn(apache), []);
+      await answer(apache, visitors, 403);
+    });
+
+    test('to take bans out of the directory when Apache does not read the list', async () => {
+      await using apache = await start({ site: siteWith(ruleOf('/etc/apache2/djangoapp'), '') });
+      await done(apache, 'ban', ...both);
+      const { exitCode, stderr } = await run(apache, 'migrate', '--to=banlist');
+      assert.equal(exitCode, 69);
+      assert.match(stderr, /apache does not read \S+\/banlist\.conf; the bans stay in \S+\/bans too\n$/);
+      assert.deepEqual(namesIn(apache), [...both].sort());
+      await answer(apache, both, 403);
+    });
+
+    test('what it cannot do: 64', async () => {
+      const place = [`--banlist=/nonexistent/list`, '--bandir=/nonexistent/bans'];
+      const cases: [args: string[], says: RegExp][] = [
+        [place, /migrate needs --to bandir or --to banlist/],
+        [[...place, '--to=elsewhere'], /no such place: "elsewhere"; give bandir or banlist/],
+        [['--to=bandir'], /migrate needs --bandir DIR/],
+        [['--to=banlist', '--bandir='], /migrate needs --bandir DIR/],
+        [[...place, '--to=banlist', '--no-reload'], /migrate cannot leave the reload to somebody else/],
+        [[...place, '--to=banlist', ipv4], /migrate takes no addresses: "203\.0\.113\.5"/],
+        [[...place, '--to=banlist', '--jail=web'], /--jail is not an option of migrate/],
+      ];
+      for (const [args, says] of cases) {
+        const { exitCode, stdout, stderr } = await banctl(['migrate', ...args]);
+        assert.deepEqual([exitCode, stdout], [64, ''], args.join(' '));
+        assert.match(stderr, says);
+        assert.equal(stderr.split('\n').length, 2);
+      }
+      assert.equal(existsSync('/nonexistent'), false);
+    });
+  });
+
+  test('with a stopped Apache bans move; it finds them when it starts', async () => {
+    await using apache = await start({ list });
+    await apache.stop();
+    await done(apache, 'migrate', '--to=bandir');
+    await apache.start();
+    await answer(apache, visitors, 403);
+    await apache.stop();
+    await done(apache, 'migrate', '--to=banlist');
+    assert.deepEqual(namesIn(apache), []);
+    await apache.start();
+    await answer(apache, visitors, 403);
   });
 });
