@@ -1,5 +1,7 @@
 // Bans moved between the list and the directory, while visitors come: nobody who is banned may get in on the way.
 import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import {
   appendFileSync,
   chmodSync,
@@ -20,7 +22,7 @@ import { after, before, beforeEach, suite, test } from 'node:test';
 import { type Apache, type ApacheOptions, installedBanlist, startApache } from './support/apache.ts';
 import { banctl, executable } from './support/banctl.ts';
 import { type Listed, writeScript } from './support/site.ts';
-import type { Finished } from './support/wait.ts';
+import { type Finished, until } from './support/wait.ts';
 
 /** Tests of a suite share its Apache. */
 const inOrder = { concurrency: 1 };
@@ -292,6 +294,26 @@ suite('migrate', { concurrency: 2 }, () => {
       await answer(apache, [ipv4, '203.0.113.9'], 403);
       const [ban] = (await bansOf(apache)).filter(({ address }) => address === ipv4);
       assert.deepEqual(ban?.holds.map(({ holder }) => holder).sort(), ['manual', 'ssh', 'web']);
+    });
+
+    test('to the directory: what moves there while it is unbanned is unbanned', async () => {
+      mkdirSync(apache.bandir);
+      const file = join(apache.bandir, ipv6);
+      writeFileSync(file, written(ipv6, held('ssh', ipv6)));
+      const lock = fork(join(import.meta.dirname, 'support', 'holder.ts'), [apache.banlist]);
+      await once(lock, 'message');
+      const unbanned = run(apache, 'unban', ipv6, '--no-fail2ban', '--reload-interval=0');
+      // By now it has looked at the directory, and waits for the list.
+      await until('the file to go', () => !existsSync(file));
+      writeFileSync(file, singles[1] ?? '');
+      writeFileSync(apache.banlist, list.replace(singles[1] ?? '', ''));
+      lock.send('release');
+      await once(lock, 'message');
+      lock.disconnect();
+      const { stdout } = await unbanned;
+      assert.match(stdout, /^2001:db8::5 unbanned\n/);
+      assert.equal(existsSync(file), false);
+      await answer(apache, [ipv6], 200);
     });
 
     test('calls that ban and unban all the while lose nothing', async () => {
