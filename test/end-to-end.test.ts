@@ -6,6 +6,7 @@ import {
   existsSync,
   lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   statSync,
   symlinkSync,
@@ -27,8 +28,12 @@ interface Way {
   options(apache: Apache): string[];
   /** The same for the action, as in a jail. */
   parameters(apache: Apache): string;
+  /** The same as banctl's environment, for a jail that does not say it. */
+  environment(apache: Apache): string;
   /** What is kept of a ban; empty if there is none. */
   record(apache: Apache, address: string): string;
+  /** A change of a single address is a reload. Ranges are in the list, and reloaded, in any way. */
+  readonly reloads: boolean;
 }
 
 const ways: readonly Way[] = [
@@ -37,16 +42,28 @@ const ways: readonly Way[] = [
     site: kit('djangoapp-banlist.conf'),
     options: ({ banlist, ctl }) => [`--banlist=${banlist}`, `--apachectl=${ctl}`],
     parameters: ({ banlist, ctl }) => `banlist="${banlist}", apachectl="${ctl}"`,
-    record: (apache, address) => {
-      const lines = listOf(apache).split('\n');
-      const at = lines.indexOf(`Require not ip ${address}`);
-      return at === -1 ? '' : (lines[at - 1] ?? '');
-    },
+    environment: () => '',
+    record: (apache, address) => recordIn(listOf(apache), address),
+    reloads: true,
+  },
+  {
+    name: 'the ban directory',
+    site: kit('djangoapp-banlist.conf'),
+    options: ({ banlist, bandir, ctl }) => [
+      `--banlist=${banlist}`,
+      `--bandir=${bandir}`,
+      `--apachectl=${ctl}`,
+    ],
+    parameters: ({ banlist, bandir, ctl }) => `banlist="${banlist}", bandir="${bandir}", apachectl="${ctl}"`,
+    environment: ({ bandir }) => `BANCTL_BANDIR="${bandir}"`,
+    record: ({ bandir }, address) => recordIn(read(join(bandir, address)), address),
+    reloads: false,
   },
 ];
+const [banlistWay] = ways;
 
-/** Suites run side by side, for much of the time is fail2ban's sleep; the tests in one have one Apache. */
-const sideBySide = { concurrency: 3 };
+/** Ways and suites run side by side, for much of the time is fail2ban's sleep; the tests in one suite have one Apache. */
+const sideBySide = { concurrency: 2 };
 const inOrder = { concurrency: 1 };
 
 /** With one or two children a request after a reload often waits for a new one: Apache looks once a second. */
@@ -58,7 +75,34 @@ const ipv6 = '2001:db8::5';
 const both = [ipv4, ipv6];
 const neighbours = ['203.0.113.6', '2001:db8::6'];
 
-const listOf = ({ banlist }: Apache) => (existsSync(banlist) ? readFileSync(banlist, 'utf8') : '');
+/** The text of a file, which may go at any time; empty if there is none. */
+function read(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+const listOf = ({ banlist }: Apache) => read(banlist);
+
+/** The names in the ban directory, but for locks and temporary files. */
+const filesOf = ({ bandir }: Apache) =>
+  existsSync(bandir) ? readdirSync(bandir).filter((name) => !/\.lock$|\.banctl-/.test(name)) : [];
+
+/** The comment above the line that bans the address. */
+function recordIn(list: string, address: string): string {
+  const lines = list.split('\n');
+  const at = lines.indexOf(`Require not ip ${address}`);
+  return at === -1 ? '' : (lines[at - 1] ?? '');
+}
+
+/** Fails the test unless what was done to single addresses since then was as many reloads as this way needs: none, or some. */
+function assertReloads(way: Way, apache: Apache, since = 0) {
+  const reloads = apache.reloads() - since;
+  if (way.reloads) assert.ok(reloads > 0, 'no reload');
+  else assert.equal(reloads, 0, `${reloads} reloads`);
+}
 
 /** What a visitor from there gets; ::1 and 127.0.0.0/8 are real, others come through a proxy. */
 function get(apache: Apache, from: string): Promise<number> {
@@ -240,6 +284,10 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
       }
     });
 
+    test(way.reloads ? 'all this was told to Apache by reloads' : 'nothing of all this was a reload', () =>
+      assertReloads(way, apache),
+    );
+
     test('fail2ban had nothing to complain of', () => {
       const complaints = fail2ban.log().match(/^.* (?:ERROR|WARNING|CRITICAL) .*$/gm);
       assert.deepEqual(
@@ -279,6 +327,8 @@ function jails(way: Way) {
       await seen(apache, both, 403);
       await unbans(fail2ban, 'two', ...both);
       await seen(apache, both, 200, fail2ban);
+      assertReloads(way, apache);
+      assert.deepEqual(filesOf(apache), []);
     });
 
     test('unban --all lifts the bans of both families, each time', async () => {
@@ -292,11 +342,13 @@ function jails(way: Way) {
     });
 
     test('a stop lifts the bans of both families, a start brings them back, each time', async () => {
+      const reloads = apache.reloads();
       await bans(fail2ban, 'one', ...both);
       for (let time = 0; time < 2; time += 1) {
         await seen(apache, both, 403, fail2ban);
         await fail2ban.stop();
         assert.deepEqual(await answers(apache, both), all(both, 200));
+        assert.deepEqual([listOf(apache), filesOf(apache)], ['', []]);
         await restarts(fail2ban, 'one', (address) => way.record(apache, address) !== '');
       }
       await seen(apache, both, 403, fail2ban);
@@ -305,6 +357,7 @@ function jails(way: Way) {
         await unbans(fail2ban, 'one', address);
       }
       await seen(apache, both, 200, fail2ban);
+      assertReloads(way, apache, reloads);
     });
 
     test('a restored ban keeps its beginning and its end', async () => {
@@ -326,7 +379,8 @@ function jails(way: Way) {
       await seen(apache, [ipv4], 200, fail2ban);
     });
 
-    test('a range is banned and unbanned as a range', async () => {
+    test('a range is banned and unbanned as a range, by reloads', async () => {
+      const reloads = apache.reloads();
       const inside = ['198.51.100.128', '198.51.100.255', '2001:db8:7::', '2001:db8:7:0:ffff:ffff:ffff:ffff'];
       const outside = [
         '198.51.100.127',
@@ -336,6 +390,7 @@ function jails(way: Way) {
       ];
       await bans(fail2ban, 'one', '198.51.100.128/25', '2001:db8:7::/64');
       await seen(apache, inside, 403, fail2ban);
+      assert.ok(apache.reloads() > reloads);
       assert.deepEqual(await answers(apache, outside), all(outside, 200));
       await unbans(fail2ban, 'one', '198.51.100.128/25', '2001:db8:7::/64');
       await seen(apache, inside, 200, fail2ban);
@@ -434,7 +489,8 @@ function jails(way: Way) {
     assert.deepEqual(await answers(apache, ['127.0.0.1', '::1']), all(['127.0.0.1', '::1'], 200));
   });
 
-  test('a burst of bans costs few reloads, and leaves nobody out (each ban had its own)', async () => {
+  const few = way.reloads ? 'few reloads' : 'no reload';
+  test(`a burst of bans costs ${few}, and leaves nobody out (each ban had its own)`, async () => {
     await using apache = await startApache({ mpm, remoteip: true, site: way.site });
     await using fail2ban = await startFail2ban({
       jails: jail('one', action(way, apache).replace('reload_interval=0', 'reload_interval=1')),
@@ -443,10 +499,11 @@ function jails(way: Way) {
     await bans(fail2ban, 'one', ...burst);
     await seen(apache, burst, 403, fail2ban);
     const reloads = apache.reloads();
-    assert.ok(reloads <= 5, `${reloads} reloads`);
+    assert.ok(reloads <= (way.reloads ? burst.length / 2 : 0), `${reloads} reloads`);
     await fail2ban.stop();
     await seen(apache, burst, 200);
-    assert.ok(apache.reloads() <= reloads + 2, `${apache.reloads() - reloads} reloads for one stop`);
+    const forStop = apache.reloads() - reloads;
+    assert.ok(forStop <= (way.reloads ? 2 : 0), `${forStop} reloads for one stop`);
   });
 }
 
@@ -462,7 +519,7 @@ function shellDays(way: Way) {
       await using apache = await startApache({ mpm, remoteip: true, site: way.site });
       const dir = join(apache.dir, 'fail2ban');
       mkdirSync(dir);
-      const settings = `BANCTL_RELOAD_INTERVAL=0 BANCTL_FAIL2BAN_DB=${dir}/fail2ban.sqlite3`;
+      const settings = `BANCTL_RELOAD_INTERVAL=0 BANCTL_FAIL2BAN_DB=${dir}/fail2ban.sqlite3 ${way.environment(apache)}`;
       const programs = {
         banctl: `${settings} exec "${executable}" "$@"`,
         apache2ctl: `exec ${apache.ctl} "$@"`,
@@ -473,11 +530,13 @@ function shellDays(way: Way) {
       );
       await bans(fail2ban, 'django', ...both);
       await seen(apache, both, 403, fail2ban);
+      for (const address of both) assert.match(way.record(apache, address), /\| djangoapp /);
       assert.deepEqual(await answers(apache, neighbours), all(neighbours, 200));
       await unbans(fail2ban, 'django', ...both);
       await seen(apache, both, 200, fail2ban);
+      assertReloads(way, apache);
       assert.doesNotMatch(fail2ban.log(), / ERROR /);
-      assert.equal(existsSync(join(apache.dir, 'called-now')), what.includes('reload'));
+      assert.equal(existsSync(join(apache.dir, 'called-now')), way.reloads && what.includes('reload'));
     });
   }
 }
@@ -506,6 +565,36 @@ function brokenConfiguration(way: Way) {
       const file = join(apache.dir, 'syslog');
       return existsSync(file) ? readFileSync(file, 'utf8') : '';
     };
+
+    if (!way.reloads) {
+      test('bans and unbans count at once, and nobody is told anything', async () => {
+        await bans(fail2ban, 'one', ...both);
+        await seen(apache, both, 403, fail2ban);
+        await unbans(fail2ban, 'one', ...both);
+        await seen(apache, both, 200, fail2ban);
+        assert.doesNotMatch(fail2ban.log(), / ERROR /);
+        assert.equal(syslog(), '');
+      });
+
+      test('a range, which is in the list, counts as a ban for fail2ban, and syslog is told why', async () => {
+        await bans(fail2ban, 'one', '198.51.100.0/24');
+        await until('a complaint', () => syslog().includes('-t banctl'));
+        assert.match(syslog(), /^-t banctl -p daemon\.err -- .*apache was not reloaded: .*Nonsense/ms);
+        await bans(fail2ban, 'one', ...both);
+        await seen(apache, both, 403, fail2ban);
+        assert.equal(await get(apache, '198.51.100.1'), 200);
+        assert.doesNotMatch(fail2ban.log(), / ERROR /);
+      });
+
+      test('once it is mended, the next call makes up for it', async () => {
+        writeFileSync(apache.config, config);
+        await bans(fail2ban, 'one', later);
+        await seen(apache, ['198.51.100.1', later, ...both], 403, fail2ban);
+        await unbans(fail2ban, 'one', later, '198.51.100.0/24', ...both);
+        await seen(apache, ['198.51.100.1', later, ...both], 200, fail2ban);
+      });
+      return;
+    }
 
     test('a ban counts as one for fail2ban, syslog is told why, and Apache serves on', async () => {
       await bans(fail2ban, 'one', ...both);
@@ -686,7 +775,7 @@ function addresses(way: Way) {
       await byHand(way, apache, 'unban', ...spellings.map(([given]) => given));
       const visitors = spellings.flatMap(([, , banned]) => banned);
       assert.deepEqual(await answers(apache, visitors), all(visitors, 200));
-      assert.equal(listOf(apache), '');
+      assert.deepEqual([listOf(apache), filesOf(apache)], ['', []]);
     });
   });
 }
@@ -703,8 +792,8 @@ banlist = /etc/apache2/djangoapp/banlist.conf
 apache_reload_cmd = apachectl graceful
 `;
 
-/** What concerns the file that Apache includes. */
-function theList(way: Way) {
+/** A server of the shell days that gets the kit's action. */
+function takenOver(way: Way) {
   test('a list that the shell wrote is taken over as it is, with the bans that fail2ban restores', async () => {
     const stale = ['203.0.113.77', '2001:db8::77'];
     const list = `# by hand\nRequire not ip ${stale[0]}\n`;
@@ -734,7 +823,10 @@ function theList(way: Way) {
     assert.deepEqual(await answers(apache, stale), all(stale, 200));
     assert.equal(listOf(apache), '# by hand\n');
   });
+}
 
+/** What concerns the file that Apache includes. */
+function theList(way: Way) {
   test('a list made under fail2ban is 0644, whatever the umask; an older one keeps its mode (it was 0600)', async () => {
     await using apache = await startApache({ mpm, remoteip: true, site: way.site });
     await using fail2ban = await startFail2ban({ jails: jail('one', action(way, apache)) });
@@ -766,13 +858,58 @@ function theList(way: Way) {
   });
 }
 
-for (const way of ways) {
-  suite(`bans by ${way.name}`, sideBySide, () => {
-    for (const place of places) failedLogins(way, place);
-    jails(way);
-    shellDays(way);
-    brokenConfiguration(way);
-    addresses(way);
-    theList(way);
+/** What concerns the directory that Apache looks into. */
+function theDirectory(way: Way) {
+  test('a directory made under fail2ban lets Apache search it, whatever the umask', async () => {
+    await using apache = await startApache({ mpm, remoteip: true, site: way.site });
+    await using fail2ban = await startFail2ban({ jails: jail('one', action(way, apache)) });
+    assert.match(read(`/proc/${fail2ban.pid()}/status`), /^Umask:\s+0077$/m);
+    await bans(fail2ban, 'one', ...both);
+    await seen(apache, both, 403, fail2ban);
+    const mode = (path: string) => statSync(path).mode & 0o777;
+    assert.equal(mode(apache.bandir), 0o755);
+    for (const address of both) assert.equal(mode(join(apache.bandir, address)), 0o644);
+  });
+
+  test('a directory that is a symbolic link stays one', async () => {
+    await using apache = await startApache({ mpm, remoteip: true, site: way.site });
+    symlinkSync('target', apache.bandir); // which is not there yet
+    await using fail2ban = await startFail2ban({ jails: jail('one', action(way, apache)) });
+    await bans(fail2ban, 'one', ...both);
+    await seen(apache, both, 403, fail2ban);
+    assert.deepEqual(readdirSync(join(apache.dir, 'target')).sort(), both.toSorted());
+    await unbans(fail2ban, 'one', ...both);
+    await seen(apache, both, 200, fail2ban);
+    assert.ok(lstatSync(apache.bandir).isSymbolicLink());
+  });
+
+  test('a path that Apache could not look up is refused by each action, and nothing is made there', async () => {
+    await using apache = await startApache({ mpm, remoteip: true, site: way.site });
+    const unusable = join(apache.dir, 'two words');
+    const line = action(way, apache).replace(`bandir="${apache.bandir}"`, `bandir="${unusable}"`);
+    await using fail2ban = await startFail2ban({ jails: jail('one', line) });
+    await fail2ban.awaitLog(/ERROR .*banctl: not a path for --bandir: .*two words/);
+    const from = fail2ban.log().length;
+    await bans(fail2ban, 'one', ipv4);
+    await fail2ban.awaitLog(/Failed to execute ban .*203\.0\.113\.5/, from);
+    assert.match(fail2ban.log().slice(from), /banctl: not a path for --bandir: .*blanks, quotes/);
+    assert.equal(await get(apache, ipv4), 200);
+    assert.ok(!existsSync(unusable));
+    assert.equal(listOf(apache), '');
   });
 }
+
+suite('from the log to the ban and back', { concurrency: ways.length }, () => {
+  for (const way of ways) {
+    suite(`bans by ${way.name}`, sideBySide, () => {
+      for (const place of places) failedLogins(way, place);
+      jails(way);
+      shellDays(way);
+      brokenConfiguration(way);
+      addresses(way);
+      takenOver(way);
+      if (way === banlistWay) theList(way);
+      else theDirectory(way);
+    });
+  }
+});
