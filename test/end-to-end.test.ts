@@ -17,6 +17,7 @@ import { after, before, suite, test } from 'node:test';
 import { type Apache, type ApacheOptions, kit, startApache } from './support/apache.ts';
 import { banctl, executable } from './support/banctl.ts';
 import { type Fail2ban, type Fail2banOptions, startFail2ban } from './support/fail2ban.ts';
+import { read } from './support/site.ts';
 import { until } from './support/wait.ts';
 
 /** A way in which bans are enforced. */
@@ -74,15 +75,6 @@ const ipv4 = '203.0.113.5';
 const ipv6 = '2001:db8::5';
 const both = [ipv4, ipv6];
 const neighbours = ['203.0.113.6', '2001:db8::6'];
-
-/** The text of a file, which may go at any time; empty if there is none. */
-function read(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return '';
-  }
-}
 
 const listOf = ({ banlist }: Apache) => read(banlist);
 

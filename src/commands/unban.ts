@@ -27,6 +27,8 @@ export async function releaseByHand(
   addresses: readonly Address[],
 ): Promise<ExitCode> {
   const seen = findHolds(settings, addresses);
+  const inList =
+    settings.bandir === undefined ? seen : findHolds({ ...settings, bandir: undefined }, addresses);
   if (settings.asksFail2ban && !settings.dryRun) {
     const { releaseInFail2ban } = await import('../release.ts');
     const holds = seen.map((bans) => bans ?? []);
@@ -41,18 +43,24 @@ export async function releaseByHand(
     })),
   );
   const wasBanned = (index: number) => seen[index] !== undefined;
-  return showChange(withCallbacks(report, wasBanned), settings);
+  const wasListed = (index: number) => inList[index] !== undefined;
+  return showChange(withCallbacks(report, wasBanned, wasListed), settings);
 }
 
-/** What fail2ban has released by calling back is part of what this call did. */
-function withCallbacks(report: ChangeReport, wasBanned: (index: number) => boolean): ChangeReport {
+/** What fail2ban has released by calling back is part of what this call did; in the list, it was reloaded too. */
+function withCallbacks(
+  report: ChangeReport,
+  wasBanned: (index: number) => boolean,
+  wasListed: (index: number) => boolean,
+): ChangeReport {
   const isCallback = ({ status }: Outcome, index: number) => status === 'not-banned' && wasBanned(index);
   if (!report.outcomes.some(isCallback)) return report;
+  const isReloaded = report.outcomes.some((outcome, index) => isCallback(outcome, index) && wasListed(index));
   return {
     isChanged: true,
     outcomes: report.outcomes.map((outcome, index) =>
       isCallback(outcome, index) ? { ...outcome, status: 'unbanned' } : outcome,
     ),
-    reload: report.reload.result === 'not-needed' ? { result: 'done' } : report.reload,
+    reload: isReloaded && report.reload.result === 'not-needed' ? { result: 'done' } : report.reload,
   };
 }

@@ -1,11 +1,11 @@
 // A real Apache and a real fail2ban whose jails ban in it by the kit's action, for the tests of how the two and the
-// list are kept together.
+// list, or the ban directory, are kept together.
 //
 //   await using site = await startSite({ jails: { one: '', two: 'bantime = 1h' } });
 //   await site.bans('one', '203.0.113.5');
 //   await site.answer(['203.0.113.5'], 403);
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Apache, type ApacheOptions, startApache } from './apache.ts';
 import { banctl, executable } from './banctl.ts';
@@ -36,6 +36,8 @@ export type SiteOptions = {
   jails?: Record<string, string>;
   /** More parameters of the action, as in `, ipv6_prefix=64`. DIR is fail2ban's directory. */
   parameters?: string;
+  /** Single addresses are banned in the directory. */
+  bandir?: boolean;
   apache?: ApacheOptions;
 };
 
@@ -48,7 +50,10 @@ export type Site = AsyncDisposable & {
   run(command: string, ...args: string[]): Promise<Finished>;
   /** The same; another exit code than 0 fails the test. Gives what it said on standard output. */
   done(command: string, ...args: string[]): Promise<string>;
+  /** What is kept of the bans: the list, and after it each file of the directory. */
   list(): string;
+  /** Loses every ban, behind everybody's back; Apache knows it. */
+  clear(): Promise<void>;
   /** What `list --json` tells. */
   listed(): Promise<Listed>;
   /** Who holds the address, sorted; empty if it is not banned. */
@@ -71,7 +76,7 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
 enabled = true
 filter = djangoapp-admin-login
 logpath = DIR/access.log
-action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"${parameters}]
+action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"${options.bandir ? `, bandir="${apache.bandir}"` : ''}${parameters}]
 ${more}
 `;
   const jails: Site['jails'] = (sections, parameters) =>
@@ -86,12 +91,16 @@ ${more}
     throw error;
   }
 
-  const place = [`--banlist=${apache.banlist}`];
+  const place = [`--banlist=${apache.banlist}`, ...(options.bandir ? [`--bandir=${apache.bandir}`] : [])];
   const reloading = [...place, `--apachectl=${apache.ctl}`, '--reload-interval=0'];
   const asking = [...reloading, `--fail2ban-client=${fail2ban.clientCommand}`];
   /** What every call of a command by hand is given. */
   const given: Record<string, string[]> = { list: place, explain: place, ban: reloading, reload: reloading };
-  const list = () => (existsSync(apache.banlist) ? readFileSync(apache.banlist, 'utf8') : '');
+  const list = () => {
+    const files = existsSync(apache.bandir) ? readdirSync(apache.bandir).sort() : [];
+    const bans = files.filter((name) => !/\.lock$|\.banctl-/.test(name));
+    return [apache.banlist, ...bans.map((name) => join(apache.bandir, name))].map(read).join('');
+  };
   const detail = () => `${list()}\n${tail(fail2ban.log(), 20)}`;
   const run = (command: string, ...args: string[]) =>
     banctl([
@@ -121,6 +130,11 @@ ${more}
     done,
     list,
     listed,
+    async clear() {
+      writeFileSync(apache.banlist, '');
+      rmSync(apache.bandir, { recursive: true, force: true });
+      await done('reload');
+    },
     async holders(address) {
       const bans = (await listed()).bans.filter((ban) => ban.address === address);
       return bans.flatMap((ban) => ban.holds.map((hold) => hold.holder)).sort();
@@ -156,6 +170,15 @@ ${more}
       await apache[Symbol.asyncDispose]();
     },
   };
+}
+
+/** The text of a file, which may go at any time; empty if there is none. */
+export function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** An executable script for sh; gives its path. */
