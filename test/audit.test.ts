@@ -540,207 +540,255 @@ suite('audit', { concurrency: 3 }, () => {
     });
   });
 
-  suite('beside the running fail2ban', inOrder, () => {
-    let site: Site;
-    before(async () => {
-      site = await startSite();
-    });
-    after(() => site[Symbol.asyncDispose]());
-    beforeEach(async () => {
-      if (!site.fail2ban.running()) await site.fail2ban.start();
-      await site.tells('unban', '--all');
-      await until('no bans', async () => (await site.fail2ban.banned('web')).length === 0);
-      writeFileSync(site.apache.banlist, '');
-      await site.done('reload');
-    });
-
-    /** Expects that --fix finds these, repairs them all by one reload, and that none is left. */
-    async function repairs(expected: string[], reloads = 1) {
-      const before = site.apache.reloads();
-      const fixed = await site.run('audit', '--fix');
-      const told = expected.filter((line) => !line.startsWith('expired')).map((line) => `${line} (repaired)`);
-      assert.deepEqual([fixed.exitCode, fixed.stdout.split('\n').filter(Boolean).sort()], [0, told.sort()]);
-      assert.equal(site.apache.reloads() - before, reloads);
-      assert.deepEqual(await site.run('audit'), silent);
-    }
-    const missing = (address: string) =>
-      `missing: ${address}: jail web of fail2ban holds it, the list does not`;
-    const stale = (address: string) => `stale: ${address}: held by web, but not by that jail of fail2ban`;
-
-    test('missing: what a jail holds and the list does not is banned, as long as fail2ban holds it', async () => {
-      await site.bans('web', ...both);
-      const times = (await site.listed()).bans.map((ban) => ban.holds[0]?.until);
-      writeFileSync(site.apache.banlist, '# mine\n');
-      await site.done('reload');
-      await site.answer(both, 200);
-      await repairs(both.map(missing));
-      await site.answer(both, 403);
-      assert.ok(site.list().startsWith('# mine\n'));
-      const { bans } = await site.listed();
-      bans.forEach((ban, index) => {
-        // fail2ban rounds the time of a ban here and cuts it there.
-        const apart = Date.parse(ban.holds[0]?.until ?? '') - Date.parse(times[index] ?? '');
-        assert.ok(Math.abs(apart) <= 1000, `${apart} ms`);
+  for (const [place, bandir] of [
+    ['the list', false],
+    ['the ban directory', true],
+  ] as const) {
+    suite(`beside the running fail2ban, with ${place}`, inOrder, () => {
+      let site: Site;
+      before(async () => {
+        site = await startSite({ bandir });
       });
-    });
+      after(() => site[Symbol.asyncDispose]());
+      beforeEach(async () => {
+        if (!site.fail2ban.running()) await site.fail2ban.start();
+        await site.tells('unban', '--all');
+        await until('no bans', async () => (await site.fail2ban.banned('web')).length === 0);
+        await site.clear();
+      });
 
-    test('missing: the hold of another does not count, and costs no reload', async () => {
-      await site.bans('web', ipv4);
-      await site.done('ban', ipv4);
-      await site.done('unban', ipv4, '--jail=web');
-      await repairs([missing(ipv4)], 0);
-      assert.deepEqual(await site.holders(ipv4), ['manual', 'web']);
-    });
-
-    test('stale: what the list holds for a jail and the jail does not is released', async () => {
-      await site.done('ban', ...both, '--jail=web');
-      await site.answer(both, 403);
-      await repairs(both.map(stale));
-      await site.answer(both, 200);
-    });
-
-    test('both directions and an ended hold are repaired by one reload', async () => {
-      await site.bans('web', ipv4);
-      await site.done('unban', ipv4, '--jail=web');
-      await site.done('ban', ipv6, '--jail=web');
-      await site.done('ban', '203.0.113.9', '--since=2026-01-01', '--for=1h');
-      await repairs([missing(ipv4), stale(ipv6), 'expired: line 4: 203.0.113.9: the hold of manual is over']);
-      await site.answer([ipv4], 403);
-      await site.answer([ipv6, '203.0.113.9'], 200);
-    });
-
-    test('bans and unbans that are on their way are no findings', async () => {
-      const burst = Array.from({ length: 5 }, (_, index) => `203.0.113.${50 + index}`);
-      await site.tells('set', 'web', 'banip', ...burst);
-      assert.deepEqual(await site.run('audit'), silent);
-      await until('the bans', () => burst.every((address) => site.list().includes(` ${address}\n`)));
-      await site.tells('set', 'web', 'unbanip', ...burst);
-      assert.deepEqual(await site.run('audit', '--fix'), silent);
-    });
-
-    test('unknown-jail: a holder that is no jail is told, and keeps its ban', async () => {
-      await site.done('ban', ...both, '--jail=console');
-      const { exitCode, stdout } = await site.run('audit', '--fix');
-      assert.deepEqual(
-        [exitCode, stdout],
-        [1, 'unknown-jail: console holds bans, but fail2ban has no such jail\n'],
-      );
-      await site.answer(both, 403);
-      await site.done('unban', ...both);
-      assert.deepEqual(await site.run('audit'), silent);
-    });
-
-    test('other-list: a jail with another prefix than the configuration', async () => {
-      const prefix = (value: string) =>
-        site.tells('set', 'web', 'action', 'apache-banlist', 'ipv6_prefix', value);
-      await prefix('64');
-      const { exitCode, stdout } = await site.run('audit', '--fix');
-      assert.equal(exitCode, 1);
-      assert.match(stdout, /^other-list: jail web bans with .*ipv6_prefix 64; [^\n]*\n$/);
-      assert.deepEqual(await site.run('audit', '--ipv6-prefix=64', noFail2ban), silent);
-      await prefix('');
-      assert.deepEqual(await site.run('audit'), silent);
-    });
-
-    test('other-list: a jail with another list than the configuration, whose bans are not missing', async () => {
-      await site.bans('web', ipv4);
-      const { exitCode, stdout } = await site.run('audit', `--banlist=${site.apache.dir}/another.conf`);
-      assert.equal(exitCode, 1);
-      assert.equal(
-        stdout,
-        `other-list: jail web bans with banlist ${site.apache.banlist}; set it in /etc/banctl.json alone\n`,
-      );
-    });
-
-    test('a hold that is over stays while its jail still has the ban', async () => {
-      await site.tells('set', 'web', 'bantime', '2');
-      await site.tells('set', 'web', 'banip', ipv4);
-      await site.tells('set', 'web', 'bantime', '1h');
-      await until('the hold', () => site.list().includes(`| web ${ipv4} `));
-      const { bans } = await site.listed();
-      const end = Date.parse(bans[0]?.holds[0]?.until ?? '');
-      await until('its end', () => Date.now() > end + 1000 || end - Date.now() > 60_000);
-      assert.deepEqual(await site.run('audit', '--fix'), silent);
-      await site.answer([ipv4], 403);
-    });
-
-    test('a fail2ban that does not answer for a jail makes nothing stale', async () => {
-      await site.bans('web', ...both);
-      const { clientCommand } = site.fail2ban;
-      const refused = ['banip', 'ignoreip'];
-      for (const question of refused) {
-        const client = writeScript(
-          site.fail2ban.dir,
-          'silent-client',
-          `case "$*" in *"get web ${question}"*) exit 255;; esac; exec ${clientCommand} "$@"`,
-        );
-        assert.deepEqual(await site.run('audit', '--fix', `--fail2ban-client=${client}`), silent);
-        assert.deepEqual(await site.run('audit', '--fix'), silent);
-      }
-      await site.answer(both, 403);
-    });
-
-    test('a killed fail2ban holds nothing against the list, but what is over goes in silence', async () => {
-      await site.bans('web', ipv4);
-      await site.done('ban', ipv6, '--jail=web', '--since=2026-01-01', '--for=1h');
-      await site.fail2ban.kill();
-      await site.answer(both, 403);
-      assert.deepEqual(await site.run('audit', '--fix'), silent);
-      await site.answer([ipv4], 403);
-      await site.answer([ipv6], 200);
-      assert.deepEqual(await site.holders(ipv4), ['web']);
-    });
-  });
-
-  suite('after an action that failed', inOrder, () => {
-    const dir = mkdtempSync(join(tmpdir(), 'banctl-disk-'));
-    const trouble = join(dir, 'trouble');
-    let site: Site;
-    before(async () => {
-      // While `trouble` is there, the action finds the list's directory as `trouble` makes it, in a mount namespace of its own.
-      const program = writeScript(
-        dir,
-        'banctl',
-        `[ -e ${trouble} ] || exec ${executable} "$@"
-        exec unshare --mount sh -e -c '. ${trouble}; exec ${executable} "$@"' sh "$@"`,
-      );
-      site = await startSite({ parameters: `, banctl="${program}"` });
-    });
-    after(async () => {
-      await site[Symbol.asyncDispose]();
-      rmSync(dir, { recursive: true });
-    });
-
-    const troubles = {
-      'a full disk': () =>
-        `mount -t tmpfs -o size=4k none ${site.apache.dir}\nhead -c 4096 /dev/zero > ${site.apache.dir}/full`,
-      'a read-only file system': () =>
-        `mount --bind ${site.apache.dir} ${site.apache.dir}\nmount -o remount,bind,ro ${site.apache.dir}`,
-    };
-    for (const [what, script] of Object.entries(troubles)) {
-      test(`on ${what}, audit reports what is missing, and --fix bans`, async () => {
-        writeFileSync(trouble, script());
-        const from = site.fail2ban.log().length;
-        await site.tells('set', 'web', 'banip', ...both);
-        for (const address of both)
-          await site.fail2ban.awaitLog(new RegExp(`ERROR .*Failed to execute ban .*${address}`), from);
-        rmSync(trouble);
-        assert.match(site.fail2ban.log().slice(from), /banctl: cannot (?:write|lock) /);
-        assert.deepEqual(await site.fail2ban.banned('web'), both.toSorted());
-        await site.answer(both, 200);
-        const { exitCode, stdout } = await site.run('audit');
-        assert.equal(exitCode, 1);
-        assert.deepEqual(
-          [...stdout.matchAll(/^missing: (\S+): /gm)].map(([, address]) => address).sort(),
-          both.toSorted(),
-        );
-        assert.equal((await site.run('audit', '--fix')).exitCode, 0);
-        await site.answer(both, 403);
+      /** Expects that --fix finds these, repairs them all by one reload (none with the directory), and that none is left. */
+      async function repairs(expected: string[], reloads = 1) {
+        const before = site.apache.reloads();
+        const fixed = await site.run('audit', '--fix');
+        const told = expected
+          .filter((line) => !line.startsWith('expired'))
+          .map((line) => `${line} (repaired)`);
+        assert.deepEqual([fixed.exitCode, fixed.stdout.split('\n').filter(Boolean).sort()], [0, told.sort()]);
+        assert.equal(site.apache.reloads() - before, bandir ? 0 : reloads);
         assert.deepEqual(await site.run('audit'), silent);
-        await site.done('unban', ...both);
+      }
+      const missing = (address: string) =>
+        `missing: ${address}: jail web of fail2ban holds it, the list does not`;
+      const stale = (address: string) => `stale: ${address}: held by web, but not by that jail of fail2ban`;
+
+      test('missing: what a jail holds and the list does not is banned, as long as fail2ban holds it', async () => {
+        await site.bans('web', ...both);
+        const ends = async () =>
+          new Map((await site.listed()).bans.map((ban) => [ban.address, ban.holds[0]?.until ?? '']));
+        const before = await ends();
+        await site.clear();
+        writeFileSync(site.apache.banlist, '# mine\n');
+        await site.done('reload');
+        await site.answer(both, 200);
+        await repairs(both.map(missing));
+        await site.answer(both, 403);
+        assert.ok(site.list().startsWith('# mine\n'));
+        const repaired = await ends();
+        for (const address of both) {
+          // fail2ban rounds the time of a ban here and cuts it there.
+          const apart = Date.parse(repaired.get(address) ?? '') - Date.parse(before.get(address) ?? '');
+          assert.ok(Math.abs(apart) <= 1000, `${apart} ms`);
+        }
       });
-    }
-  });
+
+      test('missing: the hold of another does not count, and costs no reload', async () => {
+        await site.bans('web', ipv4);
+        await site.done('ban', ipv4);
+        await site.done('unban', ipv4, '--jail=web');
+        await repairs([missing(ipv4)], 0);
+        assert.deepEqual(await site.holders(ipv4), ['manual', 'web']);
+      });
+
+      test('stale: what the list holds for a jail and the jail does not is released', async () => {
+        await site.done('ban', ...both, '--jail=web');
+        await site.answer(both, 403);
+        await repairs(both.map(stale));
+        await site.answer(both, 200);
+      });
+
+      test(`both directions and an ended hold are repaired by ${bandir ? 'no' : 'one'} reload`, async () => {
+        await site.bans('web', ipv4);
+        await site.done('unban', ipv4, '--jail=web');
+        await site.done('ban', ipv6, '--jail=web');
+        await site.done('ban', '203.0.113.9', '--since=2026-01-01', '--for=1h');
+        await repairs([
+          missing(ipv4),
+          stale(ipv6),
+          'expired: line 4: 203.0.113.9: the hold of manual is over',
+        ]);
+        await site.answer([ipv4], 403);
+        await site.answer([ipv6, '203.0.113.9'], 200);
+      });
+
+      test('bans and unbans that are on their way are no findings', async () => {
+        const burst = Array.from({ length: 5 }, (_, index) => `203.0.113.${50 + index}`);
+        await site.tells('set', 'web', 'banip', ...burst);
+        assert.deepEqual(await site.run('audit'), silent);
+        await until('the bans', () => burst.every((address) => site.list().includes(` ${address}\n`)));
+        await site.tells('set', 'web', 'unbanip', ...burst);
+        assert.deepEqual(await site.run('audit', '--fix'), silent);
+      });
+
+      test('unknown-jail: a holder that is no jail is told, and keeps its ban', async () => {
+        await site.done('ban', ...both, '--jail=console');
+        const { exitCode, stdout } = await site.run('audit', '--fix');
+        assert.deepEqual(
+          [exitCode, stdout],
+          [1, 'unknown-jail: console holds bans, but fail2ban has no such jail\n'],
+        );
+        await site.answer(both, 403);
+        await site.done('unban', ...both);
+        assert.deepEqual(await site.run('audit'), silent);
+      });
+
+      test('other-list: a jail with another prefix than the configuration', async () => {
+        const prefix = (value: string) =>
+          site.tells('set', 'web', 'action', 'apache-banlist', 'ipv6_prefix', value);
+        await prefix('64');
+        const { exitCode, stdout } = await site.run('audit', '--fix');
+        assert.equal(exitCode, 1);
+        assert.match(stdout, /^other-list: jail web bans with .*ipv6_prefix 64; [^\n]*\n$/);
+        assert.deepEqual(await site.run('audit', '--ipv6-prefix=64', noFail2ban), silent);
+        await prefix('');
+        assert.deepEqual(await site.run('audit'), silent);
+      });
+
+      test('other-list: a jail with another list than the configuration, whose bans are not missing', async () => {
+        await site.bans('web', ipv4);
+        const directory = bandir ? `, bandir ${site.apache.bandir}` : '';
+        const { exitCode, stdout } = await site.run('audit', `--banlist=${site.apache.dir}/another.conf`);
+        assert.equal(exitCode, 1);
+        assert.equal(
+          stdout,
+          `other-list: jail web bans with banlist ${site.apache.banlist}${directory}; set it in /etc/banctl.json alone\n`,
+        );
+      });
+
+      if (bandir) {
+        const others = {
+          'another directory than the configuration': () => [`--bandir=${site.apache.dir}/another`],
+          'a directory, and the configuration names none': () => {
+            const config = join(site.apache.dir, 'without.json');
+            writeFileSync(config, '{}');
+            return [`--config=${config}`];
+          },
+        };
+        for (const [what, args] of Object.entries(others)) {
+          test(`other-list: a jail with ${what}, whose bans are not missing`, async () => {
+            await site.bans('web', ...both);
+            const { stdout } = await site.run('audit', '--fix', ...args());
+            const told = `other-list: jail web bans with banlist ${site.apache.banlist}, bandir ${site.apache.bandir}; set it in /etc/banctl.json alone`;
+            assert.deepEqual(
+              stdout.split('\n').filter((line) => /^(?:other-list|missing|stale|unknown-jail)/.test(line)),
+              [told],
+            );
+            await site.answer(both, 403);
+          });
+        }
+
+        test('a jail that leaves the directory to the configuration is no other-list', async () => {
+          await site.tells('set', 'web', 'action', 'apache-banlist', 'bandir', '');
+          await site.done('ban', ipv4, '--jail=web');
+          assert.match((await site.run('audit')).stdout, /^stale: 203\.0\.113\.5: [^\n]*\n$/);
+          await site.tells('set', 'web', 'action', 'apache-banlist', 'bandir', site.apache.bandir);
+          await site.done('unban', ipv4);
+        });
+      }
+
+      test('a hold that is over stays while its jail still has the ban', async () => {
+        await site.tells('set', 'web', 'bantime', '2');
+        await site.tells('set', 'web', 'banip', ipv4);
+        await site.tells('set', 'web', 'bantime', '1h');
+        await until('the hold', () => site.list().includes(`| web ${ipv4} `));
+        const { bans } = await site.listed();
+        const end = Date.parse(bans[0]?.holds[0]?.until ?? '');
+        await until('its end', () => Date.now() > end + 1000 || end - Date.now() > 60_000);
+        assert.deepEqual(await site.run('audit', '--fix'), silent);
+        await site.answer([ipv4], 403);
+      });
+
+      test('a fail2ban that does not answer for a jail makes nothing stale', async () => {
+        await site.bans('web', ...both);
+        const { clientCommand } = site.fail2ban;
+        const refused = ['banip', 'ignoreip'];
+        for (const question of refused) {
+          const client = writeScript(
+            site.fail2ban.dir,
+            'silent-client',
+            `case "$*" in *"get web ${question}"*) exit 255;; esac; exec ${clientCommand} "$@"`,
+          );
+          assert.deepEqual(await site.run('audit', '--fix', `--fail2ban-client=${client}`), silent);
+          assert.deepEqual(await site.run('audit', '--fix'), silent);
+        }
+        await site.answer(both, 403);
+      });
+
+      test('a killed fail2ban holds nothing against the list, but what is over goes in silence', async () => {
+        await site.bans('web', ipv4);
+        await site.done('ban', ipv6, '--jail=web', '--since=2026-01-01', '--for=1h');
+        await site.fail2ban.kill();
+        await site.answer(both, 403);
+        assert.deepEqual(await site.run('audit', '--fix'), silent);
+        await site.answer([ipv4], 403);
+        await site.answer([ipv6], 200);
+        assert.deepEqual(await site.holders(ipv4), ['web']);
+      });
+    });
+
+    suite(`after an action that failed, with ${place}`, inOrder, () => {
+      const dir = mkdtempSync(join(tmpdir(), 'banctl-disk-'));
+      const trouble = join(dir, 'trouble');
+      let site: Site;
+      before(async () => {
+        // While `trouble` is there, the action finds the list's directory as `trouble` makes it, in a mount namespace of its own.
+        const program = writeScript(
+          dir,
+          'banctl',
+          `[ -e ${trouble} ] || exec ${executable} "$@"
+        exec unshare --mount sh -e -c '. ${trouble}; exec ${executable} "$@"' sh "$@"`,
+        );
+        site = await startSite({ bandir, parameters: `, banctl="${program}"` });
+        // By then fail2ban is done with the start of the jail, which would ban what is in its database meanwhile.
+        await site.bans('web', '203.0.113.9');
+        await site.done('unban', '203.0.113.9');
+      });
+      after(async () => {
+        await site[Symbol.asyncDispose]();
+        rmSync(dir, { recursive: true });
+      });
+
+      const troubles = {
+        'a full disk': () =>
+          `mount -t tmpfs -o size=4k none ${site.apache.dir}\nhead -c 4096 /dev/zero > ${site.apache.dir}/full`,
+        'a read-only file system': () =>
+          `mount --bind ${site.apache.dir} ${site.apache.dir}\nmount -o remount,bind,ro ${site.apache.dir}`,
+      };
+      for (const [what, script] of Object.entries(troubles)) {
+        test(`on ${what}, audit reports what is missing, and --fix bans`, async () => {
+          writeFileSync(trouble, script());
+          const from = site.fail2ban.log().length;
+          await site.tells('set', 'web', 'banip', ...both);
+          for (const address of both)
+            await site.fail2ban.awaitLog(new RegExp(`ERROR .*Failed to execute ban .*${address}`), from);
+          rmSync(trouble);
+          assert.match(site.fail2ban.log().slice(from), /banctl: cannot (?:write|lock|make) /);
+          assert.deepEqual(await site.fail2ban.banned('web'), both.toSorted());
+          await site.answer(both, 200);
+          const { exitCode, stdout } = await site.run('audit');
+          assert.equal(exitCode, 1);
+          assert.deepEqual(
+            [...stdout.matchAll(/^missing: (\S+): /gm)].map(([, address]) => address).sort(),
+            both.toSorted(),
+          );
+          assert.equal((await site.run('audit', '--fix')).exitCode, 0);
+          await site.answer(both, 403);
+          assert.deepEqual(await site.run('audit'), silent);
+          await site.done('unban', ...both);
+        });
+      }
+    });
+  }
 
   suite('at regular times', inOrder, () => {
     const cron = readFileSync(join(repository, 'cron.d', 'banctl'), 'utf8');

@@ -341,57 +341,59 @@ function bansIn(bandir: boolean) {
     });
   });
 
-  suite('a ban that fail2ban restores', inOrder, () => {
-    const { dir, remove } = temporary();
-    const calls = join(dir, 'calls');
-    const [kept, missing, another, torn] = ['203.0.113.31', '203.0.113.32', '203.0.113.33', '203.0.113.34'];
-    let site: Site;
-    before(async () => {
-      // Without sync at its start, so that each restored ban meets the list as the test made it.
-      const program = writeScript(
-        dir,
-        'banctl',
-        `[ "$1" != sync ] || exit 0; echo "$*" >> ${calls}; exec ${executable} "$@"`,
-      );
-      site = await startSite({
-        bandir,
-        jails: { web: '', 'web-2': '' },
-        parameters: `, banctl="${program}"`,
+  const configured = [', where the configuration alone names the directory', 'configured'] as const;
+  for (const [by, where] of [['', bandir] as const, ...(bandir ? [configured] : [])])
+    suite(`a ban that fail2ban restores${by}`, inOrder, () => {
+      const { dir, remove } = temporary();
+      const calls = join(dir, 'calls');
+      const [kept, missing, another, torn] = ['203.0.113.31', '203.0.113.32', '203.0.113.33', '203.0.113.34'];
+      let site: Site;
+      before(async () => {
+        // Without sync at its start, so that each restored ban meets the list as the test made it.
+        const program = writeScript(
+          dir,
+          'banctl',
+          `[ "$1" != sync ] || exit 0; echo "$*" >> ${calls}; exec ${executable} "$@"`,
+        );
+        site = await startSite({
+          bandir: where,
+          jails: { web: '', 'web-2': '' },
+          parameters: `, banctl="${program}"`,
+        });
+        await site.bans('web', kept, missing, another, torn, '2001:db8::31');
+        await site.bans('web-2', kept);
+        await site.fail2ban.kill();
       });
-      await site.bans('web', kept, missing, another, torn, '2001:db8::31');
-      await site.bans('web-2', kept);
-      await site.fail2ban.kill();
-    });
-    after(async () => {
-      await site[Symbol.asyncDispose]();
-      remove();
-    });
+      after(async () => {
+        await site[Symbol.asyncDispose]();
+        remove();
+      });
 
-    test('starts no program if its hold is there, and is put in if it is not', async () => {
-      await site.done('unban', missing, another, '--no-fail2ban');
-      await site.done('ban', another, '--jail=web-2');
-      const tornFrom = bandir ? join(site.apache.bandir, torn) : site.apache.banlist;
-      writeFileSync(tornFrom, read(tornFrom).replace(`\nRequire not ip ${torn}\n`, '\n'));
-      await site.done('reload');
-      await site.answer([missing], 200);
-      await site.answer([torn], bandir ? 403 : 200); // Apache looks at the name of the file alone
-      writeFileSync(calls, '');
-      await site.fail2ban.start();
-      await site.seen([kept, missing, another, torn, '2001:db8::31'], 403);
-      await site.bans('web', others[0] ?? '');
-      const wanted = [missing, another, torn, others[0]].map((address) => `web ${address}`).sort();
-      const called = () => {
-        const banned = [...read(calls).matchAll(/^ban .*--jail=(\S+) .*-- (\S+)$/gm)];
-        return banned.map(([, jail, address]) => `${jail} ${address}`).sort();
-      };
-      await until('the program to be called', () => called().length >= wanted.length, {
-        detail: () => read(calls),
+      test('starts no program if its hold is there, and is put in if it is not', async () => {
+        await site.done('unban', missing, another, '--no-fail2ban');
+        await site.done('ban', another, '--jail=web-2');
+        const tornFrom = bandir ? join(site.apache.bandir, torn) : site.apache.banlist;
+        writeFileSync(tornFrom, read(tornFrom).replace(`\nRequire not ip ${torn}\n`, '\n'));
+        await site.done('reload');
+        await site.answer([missing], 200);
+        await site.answer([torn], bandir ? 403 : 200); // Apache looks at the name of the file alone
+        writeFileSync(calls, '');
+        await site.fail2ban.start();
+        await site.seen([kept, missing, another, torn, '2001:db8::31'], 403);
+        await site.bans('web', others[0] ?? '');
+        const wanted = [missing, another, torn, others[0]].map((address) => `web ${address}`).sort();
+        const called = () => {
+          const banned = [...read(calls).matchAll(/^ban .*--jail=(\S+) .*-- (\S+)$/gm)];
+          return banned.map(([, jail, address]) => `${jail} ${address}`).sort();
+        };
+        await until('the program to be called', () => called().length >= wanted.length, {
+          detail: () => read(calls),
+        });
+        assert.deepEqual(called(), wanted);
+        assert.deepEqual(await site.holders(another), ['web', 'web-2']);
+        assert.deepEqual(await site.holders(kept), ['web', 'web-2']);
       });
-      assert.deepEqual(called(), wanted);
-      assert.deepEqual(await site.holders(another), ['web', 'web-2']);
-      assert.deepEqual(await site.holders(kept), ['web', 'web-2']);
     });
-  });
 
   suite('what fail2ban holds and nobody should ban', inOrder, () => {
     const good = '203.0.113.20';

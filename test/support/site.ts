@@ -7,13 +7,15 @@
 import assert from 'node:assert/strict';
 import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Apache, type ApacheOptions, startApache } from './apache.ts';
+import { type Apache, type ApacheOptions, installedBandir, startApache } from './apache.ts';
 import { banctl, executable } from './banctl.ts';
 import { type Fail2ban, startFail2ban } from './fail2ban.ts';
 import { type Finished, tail, until } from './wait.ts';
 
 /** A site with too few children makes requests after a reload wait for Apache's next look at them. */
 const mpm = 'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
+
+const kitAction = read(join(import.meta.dirname, '..', '..', 'action.d', 'apache-banlist.conf'));
 
 /** Visitors, as many as Apache has threads for. */
 const AT_ONCE = 20;
@@ -36,8 +38,8 @@ export type SiteOptions = {
   jails?: Record<string, string>;
   /** More parameters of the action, as in `, ipv6_prefix=64`. DIR is fail2ban's directory. */
   parameters?: string;
-  /** Single addresses are banned in the directory. */
-  bandir?: boolean;
+  /** Single addresses are banned in the directory, as the action's parameter says, or the configuration file alone. */
+  bandir?: boolean | 'configured';
   apache?: ApacheOptions;
 };
 
@@ -76,22 +78,37 @@ export async function startSite(options: SiteOptions = {}): Promise<Site> {
 enabled = true
 filter = djangoapp-admin-login
 logpath = DIR/access.log
-action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"${options.bandir ? `, bandir="${apache.bandir}"` : ''}${parameters}]
+action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"${options.bandir === true ? `, bandir="${apache.bandir}"` : ''}${parameters}]
 ${more}
 `;
   const jails: Site['jails'] = (sections, parameters) =>
     Object.entries(sections)
       .map(([name, more]) => section(name, more, parameters))
       .join('\n');
+  const config = join(apache.dir, 'banctl.json');
+  writeFileSync(config, options.bandir ? JSON.stringify({ bandir: apache.bandir }) : '{}');
+  /** The directory is where the kit has it, so that the action finds it without a parameter. */
+  const configured = {
+    env: { BANCTL_CONFIG: config },
+    actionFiles: [
+      ['apache-banlist.conf', kitAction.replaceAll(installedBandir, apache.bandir)] satisfies [
+        string,
+        string,
+      ],
+    ],
+  };
   let fail2ban: Fail2ban;
   try {
-    fail2ban = await startFail2ban({ jails: jails(options.jails ?? { web: '' }, options.parameters) });
+    fail2ban = await startFail2ban({
+      jails: jails(options.jails ?? { web: '' }, options.parameters),
+      ...(options.bandir === 'configured' ? configured : {}),
+    });
   } catch (error) {
     await apache[Symbol.asyncDispose]();
     throw error;
   }
 
-  const place = [`--banlist=${apache.banlist}`, ...(options.bandir ? [`--bandir=${apache.bandir}`] : [])];
+  const place = [`--banlist=${apache.banlist}`, ...(options.bandir ? [`--config=${config}`] : [])];
   const reloading = [...place, `--apachectl=${apache.ctl}`, '--reload-interval=0'];
   const asking = [...reloading, `--fail2ban-client=${fail2ban.clientCommand}`];
   /** What every call of a command by hand is given. */
