@@ -1,9 +1,16 @@
 // apache2/*.conf in a real Apache: what they refuse, what they leave alone, wherever they are put.
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { type Apache, installedBanlist, kit, type RequestOptions, startApache } from './support/apache.ts';
+import {
+  type Apache,
+  installedBandir,
+  installedBanlist,
+  kit,
+  type RequestOptions,
+  startApache,
+} from './support/apache.ts';
 import { until } from './support/wait.ts';
 
 const directory = join(import.meta.dirname, '..', 'apache2');
@@ -86,6 +93,19 @@ async function both(apache: Apache, path: string, addresses: string[], how: Requ
   return answers[0];
 }
 
+/** Puts the bans where one of the two lines of a snippet finds them, and nobody else. */
+const rules: Record<string, (apache: Apache, addresses: readonly string[]) => Promise<void>> = {
+  'the list': async (apache, addresses) => {
+    writeFileSync(apache.banlist, addresses.map((address) => `Require not ip ${address}\n`).join(''));
+    await apache.graceful();
+  },
+  'the directory': async (apache, addresses) => {
+    rmSync(apache.bandir, { recursive: true, force: true });
+    mkdirSync(apache.bandir);
+    for (const address of addresses) writeFileSync(join(apache.bandir, address), '');
+  },
+};
+
 type Rows = [path: string, anybody: number, withPassword: number][];
 const openOrClosed: Rows = [
   ['/', 200, 200],
@@ -120,7 +140,7 @@ for (const [where, options] of places)
     });
     after(() => apache[Symbol.asyncDispose]());
 
-    test('without a list everything is as it was', async () => {
+    test('without a list and a directory everything is as it was', async () => {
       for (const [path, anybody, withPassword] of openOrClosed) {
         assert.equal(await both(apache, path, banned), anybody, path);
         assert.equal(
@@ -131,40 +151,39 @@ for (const [where, options] of places)
       }
     });
 
-    test('an empty list is fine', async () => {
-      writeFileSync(apache.banlist, '');
-      await apache.graceful();
-      assert.equal(await both(apache, '/', banned), 200);
-    });
+    for (const [rule, ban] of Object.entries(rules)) {
+      test(`${rule}: an empty one is fine`, async () => {
+        await ban(apache, []);
+        assert.equal(await both(apache, '/', banned), 200);
+      });
 
-    test('the banned get 403 everywhere', async () => {
-      appendFileSync(apache.banlist, list);
-      await apache.graceful();
-      for (const [path] of openOrClosed) {
-        assert.equal(await both(apache, path, banned), 403, path);
-        assert.equal(await both(apache, path, banned, { headers: password }), 403, `${path} with password`);
-      }
-      for (const answer of [200, 302, 401] as const)
-        assert.equal(await apache.login(answer, { from: banned[0] ?? '' }), 403);
-    });
+      test(`${rule}: the banned get 403 everywhere`, async () => {
+        await ban(apache, banned);
+        for (const [path] of openOrClosed) {
+          assert.equal(await both(apache, path, banned), 403, path);
+          assert.equal(await both(apache, path, banned, { headers: password }), 403, `${path} with password`);
+        }
+        for (const answer of [200, 302, 401] as const)
+          assert.equal(await apache.login(answer, { from: banned[0] ?? '' }), 403);
+      });
 
-    test('everybody else gets what they got', async () => {
-      for (const [path, anybody, withPassword] of openOrClosed) {
-        assert.equal(await both(apache, path, neighbours), anybody, path);
-        assert.equal(
-          await both(apache, path, neighbours, { headers: password }),
-          withPassword,
-          `${path} with password`,
-        );
-      }
-    });
+      test(`${rule}: everybody else gets what they got`, async () => {
+        for (const [path, anybody, withPassword] of openOrClosed) {
+          assert.equal(await both(apache, path, neighbours), anybody, path);
+          assert.equal(
+            await both(apache, path, neighbours, { headers: password }),
+            withPassword,
+            `${path} with password`,
+          );
+        }
+      });
 
-    test('with the line gone they are let in again', async () => {
-      writeFileSync(apache.banlist, '');
-      await apache.graceful();
-      for (const [path, anybody] of openOrClosed)
-        assert.equal(await both(apache, path, banned), anybody, path);
-    });
+      test(`${rule}: when the ban is gone they are let in again`, async () => {
+        await ban(apache, []);
+        for (const [path, anybody] of openOrClosed)
+          assert.equal(await both(apache, path, banned), anybody, path);
+      });
+    }
   });
 
 test('Basic authentication at server level stays on', async () => {
@@ -179,22 +198,31 @@ test('Basic authentication at server level stays on', async () => {
       site: (dir: string) => `<Directory ${dir}/www>\n${basic(dir)}Require valid-user\n</Directory>`,
     },
   ]) {
-    await using apache = await startApache({ ...options, list, remoteip: true });
+    await using apache = await startApache({ ...options, remoteip: true });
     prepare(apache);
-    assert.equal(await both(apache, '/x/', neighbours), 401);
-    assert.equal(await both(apache, '/x/', neighbours, { headers: password }), 200);
-    assert.equal(await both(apache, '/x/', banned), 403);
-    assert.equal(await both(apache, '/x/', banned, { headers: password }), 403);
+    for (const ban of Object.values(rules)) {
+      await ban(apache, banned);
+      assert.equal(await both(apache, '/x/', neighbours), 401);
+      assert.equal(await both(apache, '/x/', neighbours, { headers: password }), 200);
+      assert.equal(await both(apache, '/x/', banned), 403);
+      assert.equal(await both(apache, '/x/', banned, { headers: password }), 403);
+      await ban(apache, []);
+      assert.equal(await both(apache, '/x/', banned), 401);
+    }
   }
 });
 
 test('an ErrorDocument is shown to the banned', async () => {
   const site = `${wholeSite}ErrorDocument 403 /sorry/index.html`;
-  await using apache = await startApache({ list, remoteip: true, site });
+  await using apache = await startApache({ remoteip: true, site });
   prepare(apache);
-  const { status, body } = await apache.request('/', { from: banned[0] ?? '' });
-  assert.deepEqual({ status, body }, { status: 403, body: 'sorry' });
-  assert.equal(await both(apache, '/sorry/', banned), 403);
+  for (const ban of Object.values(rules)) {
+    await ban(apache, banned);
+    const { status, body } = await apache.request('/', { from: banned[0] ?? '' });
+    assert.deepEqual({ status, body }, { status: 403, body: 'sorry' });
+    assert.equal(await both(apache, '/sorry/', banned), 403);
+    await ban(apache, []);
+  }
 });
 
 test('what the comments name as the way around: another <If> with its own Require lines needs AuthMerging And', async () => {
@@ -203,18 +231,22 @@ test('what the comments name as the way around: another <If> with its own Requir
     ['', 200],
     ['AuthMerging And', 403],
   ] as const) {
-    await using apache = await startApache({ list, remoteip: true, site: other(merging) });
-    assert.equal(await both(apache, '/', banned), status, merging);
+    await using apache = await startApache({ remoteip: true, site: other(merging) });
+    for (const ban of Object.values(rules)) {
+      await ban(apache, banned);
+      assert.equal(await both(apache, '/', banned), status, merging);
+      await ban(apache, []);
+    }
   }
 });
 
-suite('the ban for /admin/ alone', () => {
-  let apache: Apache;
-  before(async () => {
-    apache = await startApache({
-      list,
-      remoteip: true,
-      site: (dir) => `
+for (const [rule, ban] of Object.entries(rules))
+  suite(`the ban for /admin/ alone, by ${rule}`, () => {
+    let apache: Apache;
+    before(async () => {
+      apache = await startApache({
+        remoteip: true,
+        site: (dir) => `
 RewriteEngine On
 RewriteRule ^/backoffice/(.*) /admin/$1 [PT]
 <Directory ${dir}/www/x>
@@ -233,54 +265,55 @@ ${adminAlone}
   Require all granted
 </Directory>
 ${others(dir)}`,
+      });
+      prepare(apache);
+      mkdirSync(join(apache.documentRoot, 'admin', 'reports'));
+      writeFileSync(join(apache.documentRoot, 'admin', 'reports', 'index.html'), 'reports');
+      await ban(apache, banned);
     });
-    prepare(apache);
-    mkdirSync(join(apache.documentRoot, 'admin', 'reports'));
-    writeFileSync(join(apache.documentRoot, 'admin', 'reports', 'index.html'), 'reports');
-  });
-  after(() => apache[Symbol.asyncDispose]());
+    after(() => apache[Symbol.asyncDispose]());
 
-  const refused: [spelling: string, path: string, others: number][] = [
-    ['/admin/', '/admin/', 200],
-    ['below it', '/admin/login/?next=/admin/', 200],
-    ['where there is nothing', '/admin/nothing', 404],
-    ['without the slash', '/admin', 301],
-    ['without the slash, with a query string', '/admin?x', 301],
-    ['two slashes', '//admin/', 200],
-    ['slashes at the end', '/admin///login//', 200],
-    ['a dot', '/./admin/', 200],
-    ['an encoded dot', '/%2e/admin/', 200],
-    ['up and down', '/static/../admin/', 200],
-    ['encoded letters', '/%61dm%69n/', 200],
-    ['an encoded slash', '/admin%2flogin/', 404],
-    ['another case', '/ADMIN/', 404],
-    ['a whole URL', 'http://localhost/admin/', 200],
-    ['a path that is rewritten to it', '/backoffice/login/', 200],
-    ['a path that a directory rewrites to it', '/x/go/login/', 200],
-    ['a place with a password', '/admin/reports/', 401],
-  ];
-  for (const [spelling, path, status] of refused)
-    test(`${spelling}: refused to the banned alone`, async () => {
-      // Apache itself answers an encoded slash with 404, to anybody.
-      assert.equal(await both(apache, path, banned), path.includes('%2f') ? 404 : 403);
-      assert.equal(await both(apache, path, neighbours), status);
+    const refused: [spelling: string, path: string, others: number][] = [
+      ['/admin/', '/admin/', 200],
+      ['below it', '/admin/login/?next=/admin/', 200],
+      ['where there is nothing', '/admin/nothing', 404],
+      ['without the slash', '/admin', 301],
+      ['without the slash, with a query string', '/admin?x', 301],
+      ['two slashes', '//admin/', 200],
+      ['slashes at the end', '/admin///login//', 200],
+      ['a dot', '/./admin/', 200],
+      ['an encoded dot', '/%2e/admin/', 200],
+      ['up and down', '/static/../admin/', 200],
+      ['encoded letters', '/%61dm%69n/', 200],
+      ['an encoded slash', '/admin%2flogin/', 404],
+      ['another case', '/ADMIN/', 404],
+      ['a whole URL', 'http://localhost/admin/', 200],
+      ['a path that is rewritten to it', '/backoffice/login/', 200],
+      ['a path that a directory rewrites to it', '/x/go/login/', 200],
+      ['a place with a password', '/admin/reports/', 401],
+    ];
+    for (const [spelling, path, status] of refused)
+      test(`${spelling}: refused to the banned alone`, async () => {
+        // Apache itself answers an encoded slash with 404, to anybody.
+        assert.equal(await both(apache, path, banned), path.includes('%2f') ? 404 : 403);
+        assert.equal(await both(apache, path, neighbours), status);
+      });
+
+    test('the rest is as it was, for the banned as well', async () => {
+      for (const [path, anybody, withPassword] of openOrClosed) {
+        assert.equal(await both(apache, path, banned), anybody, path);
+        assert.equal(
+          await both(apache, path, banned, { headers: password }),
+          withPassword,
+          `${path} with password`,
+        );
+      }
+      for (const path of ['/admin-like/', '/app/admin/', '/?/admin/']) {
+        assert.equal(await both(apache, path, banned), 200, path);
+        assert.equal(await both(apache, path, neighbours), 200, path);
+      }
     });
-
-  test('the rest is as it was, for the banned as well', async () => {
-    for (const [path, anybody, withPassword] of openOrClosed) {
-      assert.equal(await both(apache, path, banned), anybody, path);
-      assert.equal(
-        await both(apache, path, banned, { headers: password }),
-        withPassword,
-        `${path} with password`,
-      );
-    }
-    for (const path of ['/admin-like/', '/app/admin/', '/?/admin/']) {
-      assert.equal(await both(apache, path, banned), 200, path);
-      assert.equal(await both(apache, path, neighbours), 200, path);
-    }
   });
-});
 
 suite('each file as it stands', () => {
   for (const file of readdirSync(directory).filter((name) => name.endsWith('.conf'))) {
@@ -307,9 +340,13 @@ suite('each file as it stands', () => {
     }
   });
 
-  test('every path to the list is the one that banctl writes by default', () => {
-    for (const text of [wholeSite, adminAlone])
+  test('every path to the list is the one that banctl writes by default, the directory lies beside it', () => {
+    for (const text of [wholeSite, adminAlone]) {
       assert.deepEqual(text.match(/^\s*Include\w* .*/gm), [`    IncludeOptional ${installedBanlist}`]);
+      assert.deepEqual(text.match(/^\s*Require expr .*/gm), [
+        `    Require expr "! -e '${installedBandir}/%{REMOTE_ADDR}'"`,
+      ]);
+    }
   });
 });
 
@@ -390,6 +427,17 @@ for (const [file, setUp] of proxies)
       assert.deepEqual(await request('around', '203.0.113.9', '127.0.0.2'), ['127.0.0.2', '127.0.0.2']);
     });
   });
+
+test('behind a proxy the directory is asked for the client, not for the proxy', async () => {
+  await using apache = await startApache({ remoteip: true, site: wholeSite });
+  const via = (forwarded: string) => apache.get('/', { headers: { 'X-Forwarded-For': forwarded } });
+  await rules['the directory']?.(apache, [...banned, '127.0.0.1']);
+  assert.equal(await via('203.0.113.5'), 403);
+  assert.equal(await via('2001:DB8:0:0::5'), 403, 'as Apache prints it, not as the proxy says it');
+  assert.equal(await via('203.0.113.6, 203.0.113.5'), 403, 'the banned client makes one up');
+  assert.equal(await via('203.0.113.5, 203.0.113.6'), 200, 'the banned address is made up');
+  assert.equal(await via('../bans/203.0.113.5'), 403, 'no address: it counts as the proxy');
+});
 
 test('before they are filled in, the proxy files believe nobody, not even with an empty list', async () => {
   for (const [file] of proxies) {
