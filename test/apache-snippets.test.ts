@@ -11,6 +11,7 @@ import {
   type RequestOptions,
   startApache,
 } from './support/apache.ts';
+import { read } from './support/site.ts';
 import { until } from './support/wait.ts';
 
 const directory = join(import.meta.dirname, '..', 'apache2');
@@ -93,11 +94,20 @@ async function both(apache: Apache, path: string, addresses: string[], how: Requ
   return answers[0];
 }
 
+function childrenOf(apache: Apache): string[] {
+  return read(`/proc/${apache.pid()}/task/${apache.pid()}/children`).split(' ').filter(Boolean);
+}
+
 /** Puts the bans where one of the two lines of a snippet finds them, and nobody else. */
 const rules: Record<string, (apache: Apache, addresses: readonly string[]) => Promise<void>> = {
   'the list': async (apache, addresses) => {
     writeFileSync(apache.banlist, addresses.map((address) => `Require not ip ${address}\n`).join(''));
+    // A child of before may still take a request, under load, until it has heard that it is to end.
+    const before = childrenOf(apache);
     await apache.graceful();
+    await until('the children of before to end', () =>
+      childrenOf(apache).every((pid) => !before.includes(pid)),
+    );
   },
   'the directory': async (apache, addresses) => {
     rmSync(apache.bandir, { recursive: true, force: true });
