@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { isSingle, readAddress } from './address.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
@@ -39,13 +39,17 @@ export function banFile(bandir: string, address: string): string {
 export function readBanFile(bandir: string, address: string): Buffer {
   const { text, version } = readText(banFile(bandir, address));
   if (version === undefined || isBannedBy(text, address)) return text;
-  // Above what stands there, whose last line may be continued.
+  // Above what stands there, of which it could become a part below.
   return Buffer.concat([Buffer.from(formatBan(address, [])), text]);
 }
 
-/** True if there is a file for the address, whatever is in it: that is what Apache asks. */
+/**
+ * True if there is a file for the address, whatever is in it: that is what Apache asks.
+ *
+ * @throws BanctlError notUnderstood if it cannot be seen
+ */
 export function isInDirectory(bandir: string, address: string): boolean {
-  return existsSync(banFile(bandir, address));
+  return look(banFile(bandir, address)) !== undefined;
 }
 
 /**
@@ -67,12 +71,14 @@ export function changeBanFile(
   if (dryRun) return apply(readBanFile(bandir, address));
   const path = banFile(bandir, address);
   if (changes.some(({ verb }) => verb === 'add' || verb === 'adopt')) makeDirectory(bandir);
-  else if (!existsSync(path)) return apply(Buffer.alloc(0));
+  else if (!isInDirectory(bandir, address)) return apply(Buffer.alloc(0));
   return withLock(path, { timeout: lockTimeout }, (lock) => {
     const { outcomes, isChanged, pieces } = apply(readBanFile(bandir, address));
     if (!isChanged) return { outcomes, isChanged };
-    if (isBannedBy(Buffer.concat(pieces), address)) replaceFile(path, pieces, { lock, durable });
-    else removeFile(path, { lock, durable });
+    if (isBannedBy(Buffer.concat(pieces), address)) {
+      refuseLink(path);
+      replaceFile(path, pieces, { lock, durable });
+    } else removeFile(path, { lock, durable });
     return { outcomes, isChanged };
   });
 }
@@ -115,7 +121,7 @@ export function namesIn(bandir: string): string[] {
     return readdirSync(bandir);
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return [];
-    throw new BanctlError(EXIT.notUnderstood, `cannot read ${bandir}: ${systemCode(error) ?? String(error)}`);
+    throw cannotRead(bandir, error);
   }
 }
 
@@ -124,15 +130,59 @@ export function namesIn(bandir: string): string[] {
  * a call that is killed in between must not leave a directory in which no ban counts.
  */
 export function makeDirectory(bandir: string): void {
-  if (existsSync(bandir)) return;
+  if (checkDirectory(bandir)) return;
   const umask = process.umask(0o022);
   try {
     mkdirSync(bandir, { recursive: true, mode: 0o755 });
   } catch (error) {
-    throw new BanctlError(EXIT.cannotWrite, `cannot make ${bandir}: ${systemCode(error) ?? String(error)}`);
+    throw new BanctlError(EXIT.cannotWrite, `cannot make ${bandir}: ${reasonOf(error)}`);
   } finally {
     process.umask(umask);
   }
+}
+
+/** True if it is there, false if nothing is. @throws BanctlError cannotWrite if something else is */
+export function checkDirectory(bandir: string): boolean {
+  const stat = look(bandir);
+  if (stat !== undefined && !stat.isDirectory())
+    throw new BanctlError(
+      EXIT.cannotWrite,
+      `${bandir} is not a directory; move it away, or give another --bandir`,
+    );
+  return stat !== undefined;
+}
+
+/** Undefined if there is nothing. @throws BanctlError notUnderstood if it cannot be seen */
+function look(path: string) {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw cannotRead(path, error);
+  }
+}
+
+function cannotRead(path: string, error: unknown): BanctlError {
+  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reasonOf(error)}`);
+}
+
+function reasonOf(error: unknown): string {
+  const code = systemCode(error) ?? String(error);
+  const remedies: Record<string, string> = {
+    EACCES: 'permission denied; run banctl as root',
+    ENOTDIR: 'something else is in its place; move it away',
+    EROFS: 'the file system is read-only',
+    ENOSPC: 'no space is left on the device; free some',
+  };
+  return remedies[code] ?? code;
+}
+
+/** A link would be followed, to a file that other links may name too, and away from what the lock protects. */
+function refuseLink(path: string): void {
+  if (look(path) !== undefined && lstatSync(path).isSymbolicLink())
+    throw new BanctlError(
+      EXIT.notUnderstood,
+      `${path} is a symbolic link; nothing was changed, make it a file`,
+    );
 }
 
 function isBannedBy(text: Buffer, address: string): boolean {

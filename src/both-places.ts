@@ -1,8 +1,9 @@
 import { isSingle, readAddress } from './address.ts';
-import { bansInDirectory, changeBanFile, isInDirectory, putOnDisk } from './bandir.ts';
+import { bansInDirectory, changeBanFile, checkDirectory, isInDirectory, putOnDisk } from './bandir.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { type BanFinder, bansOf, denyLines, findBans } from './banlist/text.ts';
 import type { Changes } from './bans.ts';
+import { BanctlError, EXIT } from './errors.ts';
 import { readText } from './file.ts';
 import { now } from './hold.ts';
 import { type ChangeOptions, type ChangeReport, changeBanlist, DRY_RUN } from './list-change.ts';
@@ -30,6 +31,7 @@ export async function changeBoth(
 ): Promise<ChangeReport> {
   const { banlist, dryRun } = options;
   const at = now();
+  checkDirectory(bandir);
   const list = readText(banlist);
   const changes = changesFor(() => [...bansOf(denyLines(list.text)), ...bansInDirectory(bandir)]);
   const { files, listed } = divide(changes, findBans(list.text, changes.length), bandir);
@@ -46,14 +48,23 @@ export async function changeBoth(
 
   const fileOptions = { ...options, durable: files.size <= MOST_SYNCED_ALONE };
   let isChanged = false;
+  let done = 0;
   const progress = options.progress?.(files.size);
-  for (const [address, parts] of files) {
-    const changed = changeBanFile(bandir, address, changesOf(parts), at, fileOptions);
-    isChanged ||= changed.isChanged;
-    tell(parts, changed.outcomes);
-    progress?.step();
+  try {
+    for (const [address, parts] of files) {
+      const changed = changeBanFile(bandir, address, changesOf(parts), at, fileOptions);
+      isChanged ||= changed.isChanged;
+      tell(parts, changed.outcomes);
+      done += 1;
+      progress?.step();
+    }
+  } catch (error) {
+    throw isChanged && error instanceof BanctlError
+      ? new BanctlError(error.exitCode, `${done} of ${files.size} addresses are done; then: ${error.message}`)
+      : error;
+  } finally {
+    progress?.stop();
   }
-  progress?.stop();
   if (isChanged && !fileOptions.durable && !dryRun) await putOnDisk(bandir);
 
   const report = await changeListed(options, changesOf(listed), at);
@@ -100,7 +111,10 @@ function withdrawal({ hold }: Addition): Change {
   return { verb: 'release', address: hold.address, holder: hold.holder };
 }
 
-/** The list is locked and written only if it is concerned, or if Apache has not loaded it as it is. */
+/**
+ * The list is locked and written only if it is concerned, or if Apache has not loaded it as it is: whoever holds the
+ * lock then sees to that too, so that nothing waits for it in vain.
+ */
 async function changeListed(
   options: ChangeOptions,
   changes: readonly Change[],
@@ -108,9 +122,17 @@ async function changeListed(
 ): Promise<ChangeReport> {
   const list = readText(options.banlist);
   const { edits, outcomes } = changeList(list.text, changes, at);
-  if (edits.length > 0 || (!options.dryRun && isPending(readState(options.banlist, list))))
-    return changeBanlist(options, () => changes);
-  return { isChanged: false, outcomes, reload: options.dryRun ? DRY_RUN : { result: 'not-needed' } };
+  if (edits.length > 0) return changeBanlist(options, () => changes);
+  if (options.dryRun) return { isChanged: false, outcomes, reload: DRY_RUN };
+  if (!isPending(readState(options.banlist, list)))
+    return { isChanged: false, outcomes, reload: { result: 'not-needed' } };
+  try {
+    return await changeBanlist(options, () => changes);
+  } catch (error) {
+    if (!(error instanceof BanctlError && error.exitCode === EXIT.lockBusy)) throw error;
+    const message = 'apache has not loaded the list, which another banctl is changing';
+    return { isChanged: false, outcomes, reload: { result: 'deferred', message } };
+  }
 }
 
 /** What a migration has taken out of the list, after the directory was looked at and before the list was. */

@@ -3,20 +3,19 @@ import {
   constants,
   fstatSync,
   fsyncSync,
-  linkSync,
   lstatSync,
+  mkdirSync,
   openSync,
   readlinkSync,
   readSync,
   renameSync,
   statSync,
-  unlinkSync,
   writeSync,
 } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { BanctlError, EXIT, systemCode } from './errors.ts';
-import { type Lock, LockLost } from './lock.ts';
+import { discard, type Lock, LockLost, REMOVED } from './lock.ts';
 
 /** A version of a file: inode, size and time of change. Each replacement gives another one. */
 export type FileVersion = string;
@@ -31,6 +30,8 @@ export interface FileContent {
 }
 
 const MOST_LINKS = 40;
+/** A text that banctl is to hold in memory. Bytes. */
+const LONGEST_TEXT = 2 ** 30;
 
 /**
  * Where a path leads, through symbolic links, also if the last of them points to a file that is not there yet:
@@ -75,6 +76,8 @@ export function readText(path: string): FileContent {
     const stat = fstatSync(descriptor, { bigint: true });
     if (!stat.isFile())
       throw new BanctlError(EXIT.notUnderstood, `${path} is not a regular file; nothing was changed`);
+    if (stat.size > LONGEST_TEXT)
+      throw new BanctlError(EXIT.notUnderstood, `${path} is larger than 1 GiB; nothing was changed`);
     const text = readWhole(descriptor, Number(stat.size));
     if (text.includes(0)) {
       throw new BanctlError(
@@ -143,26 +146,22 @@ export function replaceFile(
 
 /**
  * Removes a file. A call that was stopped meanwhile, and has lost the lock, must not remove what others have written
- * since: so the file gets a temporary name first, and its own again if the lock is not held any more.
+ * since: so the file is moved into a temporary directory, which who takes the lock over removes first.
  *
- * @throws LockLost if the lock was taken over meanwhile; BanctlError cannotWrite
+ * @throws LockLost if the lock was taken over meanwhile, or the file has gone; BanctlError cannotWrite
  */
 export function removeFile(path: string, { lock, durable = true }: { lock: Lock; durable?: boolean }): void {
   const temporary = `${path}.banctl-${process.pid}`;
-  lock.registerTemporary(temporary);
   try {
-    renameSync(path, temporary);
-    if (!lock.isHeld()) {
-      linkSync(temporary, path);
-      unlinkSync(temporary);
-      throw new LockLost();
-    }
-    unlinkSync(temporary);
+    mkdirSync(temporary, { recursive: true });
+    lock.registerTemporary(temporary);
+    renameSync(path, join(temporary, REMOVED));
+    discard(temporary);
     if (durable) syncDirectory(dirname(path));
   } catch (error) {
-    if (error instanceof LockLost || !lock.isHeld()) throw new LockLost();
-    // Somebody else has removed it.
-    if (systemCode(error) !== 'ENOENT') throw cannotWrite(path, error);
+    discard(temporary);
+    if (error instanceof LockLost || systemCode(error) === 'ENOENT') throw new LockLost();
+    throw cannotWrite(path, error);
   }
 }
 

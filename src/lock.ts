@@ -10,19 +10,20 @@ import { isRunning, type ProcessId, processId } from './process.ts';
  * the holder puts an entry into the directory:
  *
  *     PID-START              holds the lock
- *     PID-START@TEMPORARY    and is writing this temporary file, which is to replace a file beside the directory
+ *     PID-START@TEMPORARY    and is writing this temporary file, which is to replace a file beside the directory,
+ *                            or moves that file into this temporary directory, to remove it
  *
  * Only an empty directory can be removed, so it is the removal of the entry, in which one process succeeds and
  * no other, that decides who takes over. A holder that was stopped rather than killed may go on at any time. Its
- * temporary file is removed before its entry, and without its entry it cannot register another. Thus the rename
- * with which it would undo what others did meanwhile fails.
+ * temporary file or directory is removed before its entry, and without its entry it cannot register another. Thus
+ * the rename with which it would undo what others did meanwhile fails.
  */
 
 /** A lock as its holder sees it. */
 export interface Lock {
   /** False once another process has taken over. */
   isHeld(): boolean;
-  /** Names the temporary file that is about to replace a file. @throws LockLost */
+  /** Names the temporary file that is about to replace a file, or the directory to take it away. @throws LockLost */
   registerTemporary(path: string): void;
   release(): void;
 }
@@ -42,6 +43,11 @@ const STALE = 10;
 const NAMELESS = 0.5;
 /** Between two looks at the lock. Milliseconds. */
 const LONGEST_PAUSE = 250;
+/** An empty directory that is older than this was left, however slow a process may be. Milliseconds. */
+const ABANDONED = 60_000;
+
+/** The name of a removed file in its temporary directory. */
+export const REMOVED = 'removed';
 
 /**
  * Runs `work` while holding the lock on `path`, again if the lock was lost meanwhile. `path` need not exist.
@@ -156,22 +162,31 @@ function watchHolder(directory: string, stale: number): () => boolean {
 
 function evict(directory: string, entry: string): boolean {
   const [, temporary] = /@(.+)/.exec(entry) ?? [];
-  if (temporary !== undefined) quietly(() => unlinkSync(join(dirname(directory), temporary)));
+  if (temporary !== undefined) discard(join(dirname(directory), temporary));
   removeUnregistered(directory);
   return quietly(() => unlinkSync(join(directory, entry))) && quietly(() => rmdirSync(directory));
 }
 
-/** Temporary files of a holder that was killed between making one and registering it: they are empty. */
+/** Removes a temporary file, or a temporary directory with the file in it. */
+export function discard(temporary: string): void {
+  if (quietly(() => unlinkSync(temporary))) return;
+  const isGone = () => {
+    quietly(() => unlinkSync(join(temporary, REMOVED)));
+    return quietly(() => rmdirSync(temporary));
+  };
+  // Its holder may go on at this moment and move the file into it: once, it has no other.
+  if (!isGone()) isGone();
+}
+
+/** What a holder that was killed between making something temporary and registering it has left: it is empty. */
 function removeUnregistered(directory: string): void {
   const beside = dirname(directory);
   for (const name of readdirSync(beside)) {
     const path = join(beside, name);
-    if (
-      isTemporaryOf(basename(directory, '.lock'), name) &&
-      statSync(path, { throwIfNoEntry: false })?.size === 0
-    ) {
-      quietly(() => unlinkSync(path));
-    }
+    if (!isTemporaryOf(basename(directory, '.lock'), name)) continue;
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat?.isDirectory()) quietly(() => rmdirSync(path));
+    else if (stat?.size === 0) quietly(() => unlinkSync(path));
   }
 }
 
@@ -187,8 +202,13 @@ export function isLockOrTemporary(name: string): boolean {
 
 /** True if nobody holds the lock on `path` any more, who has left it behind. */
 export function isAbandoned(path: string): boolean {
-  const [entry] = entriesOf(`${path}.lock`) ?? [];
-  return entry !== undefined && !isRunning(ownerOf(entry));
+  const directory = `${path}.lock`;
+  const stat = statSync(directory, { throwIfNoEntry: false });
+  if (!stat?.isDirectory()) return false;
+  const entries = entriesOf(directory);
+  const [entry] = entries ?? [];
+  if (entry === undefined) return entries !== undefined && Date.now() - stat.mtimeMs > ABANDONED;
+  return !isRunning(ownerOf(entry));
 }
 
 function ownerOf(entry: string): ProcessId {

@@ -1,6 +1,7 @@
-import { chmodSync, existsSync, readdirSync, rmSync, statSync, unlinkSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, statSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { isAbandoned, isTemporaryOf, withLock } from '../lock.ts';
+import { isBanName } from '../bandir.ts';
+import { discard, isAbandoned, isTemporaryOf, withLock } from '../lock.ts';
 import { statePath } from '../reload-state.ts';
 import type { Settings } from '../settings.ts';
 import type { Finding } from './finding.ts';
@@ -34,14 +35,12 @@ function isOld(path: string): boolean {
  * same address would go on.
  */
 function abandonedLocks(bandir: string): string[] {
-  const locks = entriesOf(bandir)
+  return entriesOf(bandir)
     .filter((name) => name.endsWith('.lock'))
+    .map((name) => name.slice(0, -'.lock'.length))
+    .filter(isBanName)
     .map((name) => join(bandir, name))
-    .filter((lock) => statSync(lock, { throwIfNoEntry: false })?.isDirectory());
-  const isEmpty = (lock: string) => entriesOf(lock).length === 0 && isOld(lock);
-  return locks
-    .map((lock) => lock.slice(0, -'.lock'.length))
-    .filter((path) => isAbandoned(path) || isEmpty(`${path}.lock`));
+    .filter(isAbandoned);
 }
 
 export function fileFindings({ banlist, bandir, config }: Settings): Finding[] {
@@ -83,7 +82,7 @@ export function repairFiles({ banlist, bandir, lockTimeout }: Settings): void {
   });
   if (bandir === undefined || !existsSync(bandir)) return;
   for (const path of abandonedLocks(bandir)) withLock(path, { timeout: lockTimeout }, () => {});
-  for (const path of leftoversIn(bandir)) rmSync(path, { force: true });
+  for (const path of leftoversIn(bandir)) discard(path);
 }
 
 function permissionFindings(path: string): Finding[] {
