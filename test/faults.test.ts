@@ -18,8 +18,10 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { acquireLock } from '../src/lock.ts';
 import { banctl, executable } from './support/banctl.ts';
-import { ban } from './support/call.ts';
-import { execute, until } from './support/wait.ts';
+import { addition, ban } from './support/call.ts';
+import type { Order } from './support/interrupted.ts';
+import { forEachCall, interruptible } from './support/interruptible.ts';
+import { execute } from './support/wait.ts';
 
 const A = '203.0.113.5';
 const B = '203.0.113.6';
@@ -188,49 +190,43 @@ test('a dangling link is filled, and stays a link', async () => {
 });
 
 suite('a process that ends or stops in the middle', () => {
-  const script = join(import.meta.dirname, 'support', 'interrupted.ts');
-  const interrupted = (banlist: string, signal = '', call = 0) =>
-    spawn(process.execPath, [script, banlist, A, signal, String(call)], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
+  const banOfA = (directory: string): Order => ({ directory, changes: [addition(A, 'web')] });
 
   /** How many file system calls a ban makes. */
   async function countCalls(): Promise<number> {
     using temporary = temporaryDirectory();
     writeFileSync(temporary.banlist, TEXT);
-    const { stdout } = await execute(process.execPath, [script, temporary.banlist, A]);
-    assert.ok(Number(stdout) > 20, stdout);
-    return Number(stdout);
+    using process = await interruptible();
+    const calls = await process.count(banOfA(temporary.directory));
+    assert.ok(calls > 20, String(calls));
+    return calls;
   }
 
   test('killed at any file system call: the old list or the new one, and nothing stays behind', async () => {
     const calls = await countCalls();
-    for (let call = 1; call <= calls; call += 1) {
+    await forEachCall(calls, async (call) => {
       using temporary = temporaryDirectory();
       writeFileSync(temporary.banlist, TEXT);
-      const [, signal] = await once(interrupted(temporary.banlist, 'SIGKILL', call), 'exit');
-      assert.equal(signal, 'SIGKILL');
+      using process = await interruptible();
+      await process.killed({ ...banOfA(temporary.directory), before: [call] });
       const after = temporary.banned();
       assert.ok(after.join() === '192.0.2.1' || after.join() === `192.0.2.1,${A}`, `call ${call}: ${after}`);
       await ban(temporary.banlist, B);
       assert.deepEqual(temporary.banned(), [...after, B], `call ${call}`);
       assert.deepEqual(temporary.files(), ['banlist.conf', 'banlist.conf.state'], `call ${call}`);
-    }
+    });
   });
 
   test('stopped at any file system call and replaced: it goes on without undoing what others did', async () => {
+    using process = await interruptible();
     const calls = await countCalls();
     for (let call = 1; call <= calls; call += 1) {
       using temporary = temporaryDirectory();
       writeFileSync(temporary.banlist, TEXT);
-      const child = interrupted(temporary.banlist, 'SIGSTOP', call);
-      const ended = once(child, 'exit', { signal: AbortSignal.timeout(20_000) });
-      const state = () => readFileSync(`/proc/${child.pid}/stat`, 'latin1').replace(/.*\) /s, '').charAt(0);
-      await until(`the stop at call ${call}`, () => state() === 'T');
+      assert.equal(await process.stopped({ ...banOfA(temporary.directory), before: [call] }), undefined);
       acquireLock(temporary.banlist, { timeout: 10, stale: 0.05 }).release();
       await ban(temporary.banlist, B);
-      child.kill('SIGCONT');
-      assert.deepEqual(await ended, [0, null], `call ${call}`);
+      assert.notEqual(await process.goesOn(), undefined, `call ${call}`);
       assert.deepEqual(temporary.banned().sort(), ['192.0.2.1', A, B], `call ${call}`);
       assert.deepEqual(temporary.files(), ['banlist.conf', 'banlist.conf.state'], `call ${call}`);
     }

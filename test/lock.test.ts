@@ -17,6 +17,7 @@ import { BanctlError, EXIT } from '../src/errors.ts';
 import { replaceFile } from '../src/file.ts';
 import { acquireLock, isTemporaryOf, type LockOptions, withLock } from '../src/lock.ts';
 import { banctl } from './support/banctl.ts';
+import { stateOf } from './support/processes.ts';
 import { until } from './support/wait.ts';
 
 const A = '203.0.113.5';
@@ -64,10 +65,6 @@ function temporaryList() {
       rmSync(directory, { recursive: true });
     },
   };
-}
-
-function stateOf({ pid }: ChildProcess): string {
-  return readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/.*\) /s, '').charAt(0);
 }
 
 function isFree(path: string, options: LockOptions = { timeout: 0 }): boolean {

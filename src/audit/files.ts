@@ -71,7 +71,11 @@ export function openDirectory(bandir: string): void {
 }
 
 /** Removes what is left over, and takes write permission on banctl's own files from all but their owner. */
-export function repairFiles({ banlist, bandir, lockTimeout }: Settings): void {
+export function repairFiles({
+  banlist,
+  bandir,
+  lockTimeout,
+}: Pick<Settings, 'banlist' | 'bandir' | 'lockTimeout'>): void {
   withLock(banlist, { timeout: lockTimeout }, () => {
     for (const path of leftovers(banlist)) unlinkSync(path);
     for (const path of [banlist, statePath(banlist), ...(bandir === undefined ? [] : [bandir])]) {

@@ -2,10 +2,10 @@
 import type { Change } from '../../src/banlist/change.ts';
 import { changeBans } from '../../src/bans.ts';
 
-export async function change(banlist: string, changes: readonly Change[]): Promise<void> {
+export async function change(banlist: string, changes: readonly Change[], bandir?: string): Promise<void> {
   const options = {
     banlist,
-    bandir: undefined,
+    bandir,
     apachectl: undefined,
     reloadCommand: undefined,
     reloads: false,
@@ -18,6 +18,14 @@ export async function change(banlist: string, changes: readonly Change[]): Promi
 }
 
 export function ban(banlist: string, address: string): Promise<void> {
-  const hold = { holder: 'web', address, since: undefined, duration: null, reason: null };
-  return change(banlist, [{ verb: 'add', target: address, hold }]);
+  return change(banlist, [addition(address, 'web')]);
+}
+
+export function addition(address: string, holder: string, target = address): Change {
+  return { verb: 'add', target, hold: { holder, address, since: undefined, duration: null, reason: null } };
+}
+
+/** By a jail; without a holder by hand. */
+export function release(address: string, holder: string | null = null): Change {
+  return { verb: 'release', address, holder };
 }

@@ -1,3 +1,4 @@
+import type { ChildProcess } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 
 /**
@@ -18,4 +19,9 @@ function read(pid: string, what: 'cmdline' | 'environ'): string {
   } catch {
     return '';
   }
+}
+
+/** The letter of proc_pid_stat(5): T is stopped. */
+export function stateOf({ pid }: ChildProcess): string {
+  return readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/.*\) /s, '').charAt(0);
 }
