@@ -4,7 +4,7 @@ import { isSingle, readAddress } from './address.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from './banlist/text.ts';
 import { BanctlError, EXIT, systemCode } from './errors.ts';
-import { readText, removeFile, replaceFile } from './file.ts';
+import { cannotRead, readText, removeFile, replaceFile } from './file.ts';
 import { withLock } from './lock.ts';
 import { run } from './program.ts';
 
@@ -161,10 +161,6 @@ function look(path: string) {
   }
 }
 
-function cannotRead(path: string, error: unknown): BanctlError {
-  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reasonOf(error)}`);
-}
-
 function reasonOf(error: unknown): string {
   const code = systemCode(error) ?? String(error);
   const remedies: Record<string, string> = {
@@ -178,7 +174,7 @@ function reasonOf(error: unknown): string {
 
 /** A link would be followed, to a file that other links may name too, and away from what the lock protects. */
 function refuseLink(path: string): void {
-  if (look(path) !== undefined && lstatSync(path).isSymbolicLink())
+  if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() && look(path) !== undefined)
     throw new BanctlError(
       EXIT.notUnderstood,
       `${path} is a symbolic link; nothing was changed, make it a file`,

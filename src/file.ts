@@ -209,10 +209,14 @@ function isGone(error: unknown, temporary: string | undefined): boolean {
   return systemCode(error) === 'ENOENT' && temporary !== undefined && path === temporary;
 }
 
-function cannotRead(path: string, error: unknown): BanctlError {
+export function cannotRead(path: string, error: unknown): BanctlError {
   if (systemCode(error) === undefined) throw error;
-  const reason = systemCode(error) === 'EACCES' ? 'permission denied; run banctl as root' : String(error);
-  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reason}`);
+  const reason = {
+    EACCES: 'permission denied; run banctl as root',
+    ELOOP: 'it is a loop of symbolic links; remove it',
+    ENOTDIR: 'what stands above it is not a directory',
+  }[systemCode(error) ?? ''];
+  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reason ?? String(error)}`);
 }
 
 function cannotWrite(path: string, error: unknown): BanctlError {

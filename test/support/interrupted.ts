@@ -13,11 +13,15 @@ export interface Order {
   readonly signal?: NodeJS.Signals;
   /** Numbers of the calls, from 1. */
   readonly before?: readonly number[];
+  /** Calls that change nothing do not count: it is the same to be killed before such a one or the next. */
+  readonly skipsReads?: boolean;
   /** Files whose lock it takes first, from a holder that is stopped or killed. */
   readonly takesOver?: readonly string[];
   /** It repairs as `audit --fix` does. */
   readonly fixes?: boolean;
 }
+
+const READS = /^(?:exists|[fl]?stat|read|readdir|readlink|realpath|access|close)Sync$/;
 
 let order: Order | undefined;
 let calls = 0;
@@ -33,7 +37,12 @@ for (const [name, original] of Object.entries(functions)) {
   if (!/^[a-z]+Sync$/.test(name) || typeof original !== 'function') continue;
   functions[name] = (...args: unknown[]) => {
     const [subject] = args;
-    if (order !== undefined && (typeof subject === 'number' || String(subject).startsWith(order.directory))) {
+    const isSkipped = order?.skipsReads && READS.test(name);
+    if (
+      order !== undefined &&
+      !isSkipped &&
+      (typeof subject === 'number' || String(subject).startsWith(order.directory))
+    ) {
       calls += 1;
       if (order.signal !== undefined && order.before?.includes(calls)) interrupt(order.signal);
     }

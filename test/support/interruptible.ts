@@ -69,12 +69,19 @@ export async function interruptible(): Promise<Interruptible> {
   };
 }
 
-/** Does `work` for each number from 1 to `calls`, some at once: most of the time is the start of a process. */
+/**
+ * Does `work` for each number from 1 to `calls`, some at once: most of the time is the start of a process. After a
+ * failure those that are under way are awaited.
+ */
 export async function forEachCall(calls: number, work: (call: number) => Promise<void>): Promise<void> {
   const numbers = Array.from({ length: calls }, (_, index) => index + 1).values();
-  await Promise.all(
-    Array.from({ length: 4 }, async () => {
-      for (const call of numbers) await work(call);
-    }),
-  );
+  const failures: unknown[] = [];
+  const lane = async () => {
+    for (const call of numbers) {
+      await work(call).catch((error: unknown) => failures.push(error));
+      if (failures.length > 0) return;
+    }
+  };
+  await Promise.all(Array.from({ length: 4 }, lane));
+  if (failures.length > 0) throw failures[0];
 }
