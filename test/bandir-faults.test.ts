@@ -99,11 +99,6 @@ const STORIES: Record<string, Story> = {
     changes: [release(B, 'web'), release(RANGE, 'web')],
     banned: { [B]: ['ssh,web', 'ssh'], [RANGE]: ['list:web', NOBODY] },
   },
-  'a ban that moves from the list': {
-    listed: [addition(A, 'web')],
-    changes: [addition(A, 'web')],
-    banned: { [A]: ['list:web', 'web,list:web', 'web'] },
-  },
 };
 
 async function prepare(places: Places, { listed = [], first = [] }: Story): Promise<void> {
@@ -202,11 +197,6 @@ suite('a call about the ban directory that ends or stops in the middle', () => {
       { first: [addition(A, 'ssh')], changes: [addition(A, 'web')], banned: {} },
       { others: [release(A, 'ssh')], end: 'web' },
     ],
-    [
-      'a ban that moves from the list, while another bans in the list',
-      { listed: [addition(A, 'web')], changes: [addition(A, 'web')], banned: {} },
-      { others: [addition(RANGE, 'ssh')], end: 'web', always: /web/ },
-    ],
   ];
   for (const [what, story, { others: changes, end, always }] of MEANWHILE) {
     test(`stopped at any file system call of ${what}, and replaced: it undoes nothing`, async () => {
@@ -233,7 +223,6 @@ suite('a call about the ban directory that ends or stops in the middle', () => {
         victims.push(one);
 
         assert.equal(places.holders(A), end, `call ${call}`);
-        if (what.includes('in the list')) assert.equal(places.holders(RANGE), 'list:ssh', `call ${call}`);
         assert.deepEqual([places.files(), places.beside()], [end === NOBODY ? [] : [A], []], `call ${call}`);
       });
     });
@@ -470,7 +459,6 @@ suite('what stands in place of a file of the ban directory', () => {
         ['ban', A],
         ['unban', A, '--jail', 'web'],
         ['unban', A, '--no-fail2ban'],
-        ['flush', '--jail', 'web'],
       ]) {
         const { exitCode, stdout, stderr } = await places.call(...call);
         assert.deepEqual([exitCode, stdout], [78, ''], call.join(' '));
@@ -481,6 +469,14 @@ suite('what stands in place of a file of the ban directory', () => {
       const { exitCode, stderr } = await places.call('ban', B);
       assert.deepEqual([exitCode, stderr], [0, '']);
       assert.deepEqual(places.files(), [B, A].sort());
+      // Apache refuses both, whatever is in the file, and one must not hide the other.
+      const listed = await banctl(['list', '--banlist', places.banlist, '--bandir', places.bandir]);
+      assert.equal(listed.exitCode, 0, listed.stderr);
+      assert.match(listed.stdout, new RegExp(`^${A.replaceAll('.', '\\.')} +\\?`, 'm'));
+      assert.match(listed.stdout, new RegExp(`^${B.replaceAll('.', '\\.')} +manual`, 'm'));
+      const audited = await places.call('audit', '--no-fail2ban', '--json');
+      const { findings } = JSON.parse(audited.stdout) as { findings: { code: string; message: string }[] };
+      assert.ok(findings.some(({ code, message: told }) => code === 'bad-line' && message.test(told)));
     });
   }
 

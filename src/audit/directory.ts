@@ -1,7 +1,8 @@
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Address, parseAddress, readAddress } from '../address.ts';
-import { bansInDirectory, isBanName, namesIn } from '../bandir.ts';
+import { addressesIn, bansInDirectory, isBanName, namesIn, readBanFile } from '../bandir.ts';
+import { BanctlError } from '../errors.ts';
 import { isOver } from '../hold.ts';
 import { isLockOrTemporary } from '../lock.ts';
 import { findProtected } from '../protection.ts';
@@ -9,7 +10,7 @@ import type { Finding } from './finding.ts';
 
 /** What is wrong with the ban directory itself. Times are seconds since the epoch. */
 export function directoryFaults(bandir: string, protectedRanges: readonly Address[], now: number): Finding[] {
-  return [...wrongNames(bandir), ...wrongBans(bandir, protectedRanges, now)];
+  return [...wrongNames(bandir), ...unreadable(bandir), ...wrongBans(bandir, protectedRanges, now)];
 }
 
 /** Apache looks up the visitor's address as it prints it: another name bans nobody. */
@@ -30,6 +31,19 @@ function isOfCall(bandir: string, name: string): boolean {
   if (!isLockOrTemporary(name)) return false;
   const isLock = name.endsWith('.lock');
   return !isLock || statSync(join(bandir, name), { throwIfNoEntry: false })?.isDirectory() !== false;
+}
+
+/** They ban by their names, but nobody can lift that with banctl. */
+function unreadable(bandir: string): Finding[] {
+  return addressesIn(bandir).flatMap((address): Finding[] => {
+    try {
+      readBanFile(bandir, address);
+      return [];
+    } catch (error) {
+      if (!(error instanceof BanctlError)) throw error;
+      return [{ code: 'bad-line', address, message: error.message }];
+    }
+  });
 }
 
 function wrongBans(bandir: string, ranges: readonly Address[], now: number): Finding[] {
