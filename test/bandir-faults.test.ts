@@ -272,6 +272,24 @@ suite('a call about the ban directory that ends or stops in the middle', () => {
   });
 });
 
+test('an address that is widened to a range keeps its file until apache has loaded the range', async () => {
+  using places = temporaryPlaces();
+  await places.change(addition(B, 'web'));
+  const widen = (...options: string[]) =>
+    banctl(['ban', B, '--jail=web', '--ipv6-prefix=64', ...places.options.slice(0, 4), ...options]);
+  const now = ['--apachectl=/nonexistent', '--reload-interval=0'];
+  for (const [exitCode, options] of [
+    [0, ['--no-reload']],
+    [69, [...now, '--reload-command=false']],
+  ] as const) {
+    assert.equal((await widen(...options)).exitCode, exitCode);
+    assert.equal(places.holders(B), 'web');
+  }
+  const { exitCode, stderr } = await widen(...now, '--reload-command=true');
+  assert.deepEqual([exitCode, stderr, places.files()], [0, '', []]);
+  assert.match(readFileSync(places.banlist, 'utf8'), /^Require not ip 2001:db8::\/64$/m);
+});
+
 suite('what cannot be written in the ban directory is exit 73, and what was there is there', () => {
   /** Bans and releases in a file system of its own, whose directory has a ban already; `prepare` happens there. */
   async function inOwnFileSystem(options: string, prepare: string): Promise<string[]> {
@@ -569,7 +587,7 @@ suite('what stands in place of a file of the ban directory', () => {
 });
 
 suite('thousands of addresses on standard input', () => {
-  const MANY = Array.from({ length: 3000 }, (_, index) => `10.9.${index >> 8}.${index & 255}`);
+  const MANY = Array.from({ length: 2000 }, (_, index) => `10.9.${index >> 8}.${index & 255}`);
 
   test('killed midway: each file is whole, nothing was told, and the same call again does the rest', async () => {
     using places = temporaryPlaces();
@@ -582,7 +600,7 @@ suite('thousands of addresses on standard input', () => {
     });
     const ended = once(child, 'close');
     child.stdin.end(MANY.join('\n'));
-    await until('some bans', () => places.files().length > 300);
+    await until('some bans', () => places.files().length > 100);
     child.kill('SIGKILL');
     await ended;
     assert.equal(said, '');
