@@ -87,6 +87,7 @@ function write(descriptor: number, text: string): void {
 }
 
 function describeOutcome({ address, status, heldBy }: Outcome, dryRun: boolean): string {
+  const isChange = status === 'banned' || status === 'unbanned';
   const holders = heldBy.length === 0 ? '' : ` by ${heldBy.join(', ')}`;
-  return `${address} ${dryRun && status.endsWith('banned') ? 'would be ' : ''}${WORDS[status]}${holders}`;
+  return `${address} ${isChange && dryRun ? 'would be ' : ''}${WORDS[status]}${holders}`;
 }

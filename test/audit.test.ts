@@ -569,7 +569,7 @@ suite('audit', { concurrency: 3 }, () => {
         assert.deepEqual(await site.run('audit'), silent);
       }
       const missing = (address: string) =>
-        `missing: ${address}: jail web of fail2ban holds it, the list does not`;
+        `missing: ${address}: jail web of fail2ban holds it, banctl does not`;
       const stale = (address: string) => `stale: ${address}: held by web, but not by that jail of fail2ban`;
 
       test('missing: what a jail holds and the list does not is banned, as long as fail2ban holds it', async () => {

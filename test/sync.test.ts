@@ -428,7 +428,7 @@ function bansIn(bandir: boolean) {
     test('is never missing, and never banned by audit --fix', async () => {
       await site.clear();
       const { exitCode, stdout } = await site.run('audit', '--fix', protect);
-      assert.equal(stdout, `missing: ${good}: jail web of fail2ban holds it, the list does not (repaired)\n`);
+      assert.equal(stdout, `missing: ${good}: jail web of fail2ban holds it, banctl does not (repaired)\n`);
       assert.equal(exitCode, 0);
       assert.deepEqual(addressesIn(site.list()), [good]);
       await site.answer([good], 403);

@@ -77,7 +77,7 @@ export async function compareWithFail2ban(settings: Settings, bans: readonly Ban
 export function comparisonFindings({ missing, stale, unknownHolders, otherLists }: Comparison): Finding[] {
   return [
     ...missing.map(({ holder, ban }): Finding => {
-      const message = `jail ${holder} of fail2ban holds it, the list does not`;
+      const message = `jail ${holder} of fail2ban holds it, banctl does not`;
       return { code: 'missing', address: ban.address.text, holder, message };
     }),
     ...stale.map(({ holder, address }): Finding => {
