@@ -1,7 +1,14 @@
 import { existsSync } from 'node:fs';
 import { isSingle, parseAddress } from './address.ts';
 import { canSearch, directoryRule, includedFiles, testConfig } from './apache.ts';
-import { bansInDirectory, changeBanFile, makeDirectory, putOnDisk } from './bandir.ts';
+import {
+  addressesIn,
+  bansInDirectory,
+  changeBanFile,
+  makeDirectory,
+  putOnDisk,
+  readBanFile,
+} from './bandir.ts';
 import type { Change } from './banlist/change.ts';
 import { type Ban, bansOf, denyLines } from './banlist/text.ts';
 import { BanctlError, EXIT } from './errors.ts';
@@ -87,9 +94,13 @@ function addressesOf(bans: readonly Ban[]): string[] {
   return bans.map(({ address }) => address);
 }
 
-/** @throws BanctlError reloadRefused if Apache does not enforce the list: then every ban is still in the directory */
+/**
+ * @throws BanctlError reloadRefused if Apache does not enforce the list: then every ban is still in the directory;
+ *   notUnderstood if a file cannot be read: then nothing has changed
+ */
 export async function migrateToBanlist(options: MigrateOptions): Promise<Migration> {
   const { bandir, dryRun } = options;
+  for (const address of addressesIn(bandir)) readBanFile(bandir, address);
   let bans = bansInDirectory(bandir);
   if (dryRun) return { moved: addressesOf(bans), left: 0, reload: DRY_RUN };
   const { reload } = await changeBanlist({ ...options, isUrgent: true }, () => {

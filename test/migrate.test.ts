@@ -485,6 +485,19 @@ suite('migrate', { concurrency: 2 }, () => {
       await answer(apache, both, 403);
     });
 
+    test('to take bans out of a directory with something in it that cannot be read: 78, before anything has moved', async () => {
+      await using apache = await start({ list: '' });
+      await done(apache, 'ban', ...both);
+      mkdirSync(join(apache.bandir, '203.0.113.200'));
+      const [names, reloads] = [namesIn(apache), apache.reloads()];
+      for (const more of [[], ['--dry-run']]) {
+        const { exitCode, stdout, stderr } = await run(apache, 'migrate', '--to=banlist', ...more);
+        assert.deepEqual([exitCode, stdout], [78, '']);
+        assert.match(stderr, /203\.0\.113\.200 is not a regular file; nothing was changed\n$/);
+        assert.deepEqual([textOf(apache), namesIn(apache), apache.reloads()], ['', names, reloads]);
+      }
+    });
+
     test('what it cannot do: 64', async () => {
       const place = [`--banlist=/nonexistent/list`, '--bandir=/nonexistent/bans'];
       const cases: [args: string[], says: RegExp][] = [
