@@ -1,5 +1,12 @@
 import { isSingle, readAddress } from './address.ts';
-import { bansInDirectory, changeBanFile, checkDirectory, isInDirectory, putOnDisk } from './bandir.ts';
+import {
+  bansInDirectory,
+  changeBanFile,
+  checkDirectory,
+  type FileOptions,
+  isInDirectory,
+  putOnDisk,
+} from './bandir.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { type BanFinder, bansOf, denyLines, findBans } from './banlist/text.ts';
 import type { Changes } from './bans.ts';
@@ -158,12 +165,7 @@ function isEnforced({ reload }: ChangeReport): boolean {
 }
 
 /** What was widened to a range, and is enforced as one, needs no file of its own. */
-function leaveFiles(
-  bandir: string,
-  changes: readonly Change[],
-  at: number,
-  options: Parameters<typeof changeBanFile>[4],
-): void {
+function leaveFiles(bandir: string, changes: readonly Change[], at: number, options: FileOptions): void {
   for (const change of changes) {
     if (change.verb !== 'add' || !isRange(change.target) || !isInDirectory(bandir, change.hold.address))
       continue;

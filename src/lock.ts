@@ -43,8 +43,8 @@ const STALE = 10;
 const NAMELESS = 0.5;
 /** Between two looks at the lock. Milliseconds. */
 const LONGEST_PAUSE = 250;
-/** An empty directory that is older than this was left, however slow a process may be. Milliseconds. */
-const ABANDONED = 60_000;
+/** What is older than this, and temporary, was left, however slow a process may be. Milliseconds. */
+export const ABANDONED = 60_000;
 
 /** The name of a removed file in its temporary directory. */
 export const REMOVED = 'removed';

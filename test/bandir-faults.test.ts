@@ -80,8 +80,7 @@ function holdersIn(ban: string, address: string): string[] {
 
 /** Whoever bans at first, what is asked for, and who may ban each address meanwhile and must in the end. */
 interface Story {
-  /** Bans of the list, and of the directory. */
-  readonly listed?: readonly Change[];
+  /** Bans of the directory. */
   readonly first?: readonly Change[];
   readonly changes: readonly Change[];
   readonly banned: Readonly<Record<string, readonly string[]>>;
@@ -101,8 +100,7 @@ const STORIES: Record<string, Story> = {
   },
 };
 
-async function prepare(places: Places, { listed = [], first = [] }: Story): Promise<void> {
-  if (listed.length > 0) await change(places.banlist, listed);
+async function prepare(places: Places, { first = [] }: Story): Promise<void> {
   if (first.length > 0) await places.change(...first);
 }
 

@@ -1,13 +1,11 @@
 import { chmodSync, existsSync, readdirSync, statSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { isBanName } from '../bandir.ts';
-import { discard, isAbandoned, isTemporaryOf, withLock } from '../lock.ts';
+import { ABANDONED, discard, isAbandoned, isTemporaryOf, withLock } from '../lock.ts';
 import { statePath } from '../reload-state.ts';
 import type { Settings } from '../settings.ts';
 import type { Finding } from './finding.ts';
 
-/** A temporary file that is older than this belongs to no call that still runs. Milliseconds. */
-const ABANDONED = 60_000;
 const WRITABLE_BY_OTHERS = 0o022;
 const SEARCHABLE = 0o055;
 

@@ -4,7 +4,6 @@ import { changeBans } from '../bans.ts';
 import type { ExitCode } from '../errors.ts';
 import type { ChangeOptions, ChangeReport } from '../list-change.ts';
 import { showChange, warn } from '../output.ts';
-import { findHolds } from '../report.ts';
 import type { Settings } from '../settings.ts';
 import { progressOf, readAddresses } from './operands.ts';
 
@@ -26,6 +25,8 @@ export async function releaseByHand(
   settings: Settings & Pick<ChangeOptions, 'isUrgent' | 'progress'>,
   addresses: readonly Address[],
 ): Promise<ExitCode> {
+  // Most unbans are a jail's, which do not look.
+  const { findHolds } = await import('../report.ts');
   const seen = findHolds(settings, addresses);
   const inList =
     settings.bandir === undefined ? seen : findHolds({ ...settings, bandir: undefined }, addresses);
