@@ -1,7 +1,8 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type FileVersion, isSamePlace, putThere, statFile } from './file.ts';
-import { childrenOf, nameOf, startOf } from './process.ts';
+import { childrenOf, nameOf, outlives, startOf } from './process.ts';
 import { type Outcome, run } from './program.ts';
 
 /** What Apache's own test says of its configuration. */
@@ -34,6 +35,7 @@ export interface ApacheCommands {
 /** How long a test or a reload may take, in seconds; fail2ban kills an action after 60. */
 const TEST_LIMIT = 25;
 const RELOAD_LIMIT = 25;
+const START_LIMIT = 10;
 const POLL_MILLISECONDS = 10;
 
 /** Debian has apache2ctl, RHEL httpd; RHEL's apachectl passes no arguments on, so it comes last. */
@@ -89,7 +91,7 @@ export async function reloadGracefully(
   apache: RunningApache,
   commands: ApacheCommands,
 ): Promise<string | undefined> {
-  const failure = await requestReload(apache, commands);
+  const failure = (await whenStarted(apache)) ?? (await requestReload(apache, commands));
   if (failure !== undefined) return failure;
   for (const deadline = performance.now() + RELOAD_LIMIT * 1000; performance.now() < deadline; ) {
     const now = runningApache(apache.pidFile);
@@ -99,6 +101,21 @@ export async function reloadGracefully(
     await sleep(POLL_MILLISECONDS);
   }
   return `apache has not read its configuration again within ${RELOAD_LIMIT} s; see its error log`;
+}
+
+/**
+ * Waits until Apache is ready for the signal of a graceful reload (AP_SIG_GRACEFUL): it writes its PidFile some
+ * milliseconds before (event_run, server/mpm/event/event.c), and would be ended by it. Undefined, or why not.
+ */
+async function whenStarted({ pid }: RunningApache): Promise<string | undefined> {
+  const deadline = performance.now() + START_LIMIT * 1000;
+  while (!outlives(pid, constants.signals.SIGUSR1)) {
+    if (!isApache(pid)) return 'apache ended while it was starting; see its error log';
+    if (performance.now() >= deadline)
+      return `apache has not started within ${START_LIMIT} s; see its error log`;
+    await sleep(POLL_MILLISECONDS);
+  }
+  return undefined;
 }
 
 /** Runs a reload command where no Apache can be seen from here. Undefined, or why it failed. */

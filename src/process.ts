@@ -42,6 +42,18 @@ export function nameOf(pid: number): string | undefined {
   return readStat(pid)?.name;
 }
 
+/** Whether the process catches or ignores the signal: one that does neither is ended by it (proc_pid_status(5)). */
+export function outlives(pid: number, signal: number): boolean {
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+    return [...status.matchAll(/^Sig(?:Ign|Cgt):\t(\w+)$/gm)].some(
+      ([, mask = '0']) => (BigInt(`0x${mask}`) >> BigInt(signal - 1)) % 2n === 1n,
+    );
+  } catch {
+    return false;
+  }
+}
+
 /** proc_pid_stat(5): the name stands in parentheses and may hold anything. A zombie counts as gone. */
 function readStat(pid: number): { name: string; fields: string[] } | undefined {
   try {

@@ -11,13 +11,15 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { request } from 'node:http';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { systemdUnit } from '../src/apache.ts';
+import { outlives } from '../src/process.ts';
 import { type Apache, type ApacheOptions, startApache } from './support/apache.ts';
 import { banctl, banctlJson, executable } from './support/banctl.ts';
 import { processesNaming } from './support/processes.ts';
-import { daemon, until } from './support/wait.ts';
+import { type Daemon, daemon, until } from './support/wait.ts';
 
 interface Report {
   readonly changed: boolean;
@@ -25,6 +27,7 @@ interface Report {
   readonly reload: string;
 }
 
+const { SIGUSR1 } = constants.signals;
 const one = '203.0.113.1';
 const two = '203.0.113.2';
 const three = '2001:db8::3';
@@ -53,6 +56,26 @@ async function answers(apache: Apache, addresses: readonly string[] = visitors):
   const statuses: number[] = [];
   for (const from of addresses) statuses.push(await apache.get('/', { from }));
   return statuses;
+}
+
+/** Starts it, and stops the process when it has written its PidFile and would be ended by the signal of a reload. */
+async function startHalf({ config, pidFile }: Apache): Promise<Daemon> {
+  for (let attempt = 1; ; attempt += 1) {
+    const starting = daemon('apache2', ['-f', config, '-DFOREGROUND']);
+    // Polled without a pause: the time between is a millisecond or two.
+    for (const end = Date.now() + 10_000; !existsSync(pidFile) && Date.now() < end; );
+    process.kill(starting.pid, 'SIGSTOP');
+    if (!outlives(starting.pid, SIGUSR1)) return starting;
+    process.kill(starting.pid, 'SIGCONT');
+    await starting.end();
+    assert.ok(attempt < 100, 'Apache was never caught while it was starting');
+  }
+}
+
+/** Whether the signal of a graceful reload was sent to a process that is stopped (proc_pid_status(5)). */
+function isPending(pid: number): boolean {
+  const [, mask = '0'] = /^ShdPnd:\t(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
+  return (BigInt(`0x${mask}`) >> BigInt(SIGUSR1 - 1)) % 2n === 1n;
 }
 
 async function refused(apache: Apache, ...addresses: string[]) {
@@ -339,6 +362,27 @@ suite('reloads', { concurrency: 3 }, () => {
     assert.deepEqual(processesNaming(apache.config), []);
     await apache.start();
     assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test('an Apache that is starting is not ended by it, and reads the list', async () => {
+    await using apache = await start();
+    await apache.stop();
+    const starting = await startHalf(apache);
+    try {
+      const ban = banctl(['ban', one, ...options(apache)]);
+      // That nothing comes cannot be awaited: the signal has a time in which it would have come.
+      const end = Date.now() + 1500;
+      await until('the signal, or none', () => isPending(starting.pid) || Date.now() > end);
+      assert.ok(!isPending(starting.pid));
+      process.kill(starting.pid, 'SIGCONT');
+      const { exitCode, stderr } = await ban;
+      assert.deepEqual([exitCode, stderr], [0, '']);
+      assert.ok(starting.running());
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+    } finally {
+      process.kill(starting.pid, 'SIGCONT');
+      await starting.end();
+    }
   });
 
   test('a stale PidFile does not get another program signalled', async () => {

@@ -18,8 +18,9 @@ import {
 } from 'node:fs';
 import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
 import { connect, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { outlives } from '../../src/process.ts';
 import { daemon, execute, type Finished, tail, until } from './wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
@@ -137,6 +138,8 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
       socket.on('connect', () => resolve(true)).on('error', () => resolve(false));
       socket.on('connect', () => socket.destroy());
     });
+  // It writes its PidFile some milliseconds before it can bear a signal.
+  const hasStarted = () => existsSync(pidFile) && outlives(server.pid, constants.signals.SIGTERM);
   const taken = () => /could not bind|no listening sockets/i.test(server.output());
 
   async function start() {
@@ -145,7 +148,7 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
       server = daemon('apache2', ['-f', config, '-DFOREGROUND']);
       await until(
         'Apache to answer',
-        async () => !server.running() || (existsSync(pidFile) && (await listening())),
+        async () => !server.running() || (hasStarted() && (await listening())),
         { detail, limit: options.startLimit ?? 20_000 },
       );
       if (server.running()) return;
