@@ -17,12 +17,13 @@ export interface HoldRequest {
 
 /** The holds of a ban after `request`: a holder has one hold for each address that it asked for, the last counts. */
 export function addHold(holds: readonly Hold[], request: HoldRequest, now: number): Hold[] {
-  const others = holds.filter((hold) => !isRequested(hold, request) && !mayDrop(hold, now));
   const earlier = holds.find((hold) => isRequested(hold, request) && !isOver(hold, now));
   const { holder, address } = request;
   const since = request.since ?? earlier?.since ?? now;
   const until = untilOf(request.since ?? now, request.duration);
-  return [...others, { holder, address, since, until, reason: request.reason ?? earlier?.reason ?? null }];
+  const added = { holder, address, since, until, reason: request.reason ?? earlier?.reason ?? null };
+  if (holds.length === 0) return [added];
+  return [...holds.filter((hold) => !isRequested(hold, request) && !mayDrop(hold, now)), added];
 }
 
 /** The holds of a ban without those that `released` names. */

@@ -62,7 +62,7 @@ const NONE: readonly never[] = [];
 interface Draft {
   readonly address: string;
   readonly lines: readonly Ban[];
-  holds: Hold[];
+  holds: readonly Hold[];
   /** A line without holds keeps the ban alive. */
   unknownHolder: boolean;
 }
@@ -189,7 +189,7 @@ function draftOf(address: string, finder: BanFinder, drafts: Map<string, Draft>)
   const draft = {
     address,
     lines,
-    holds: lines.flatMap((line) => line.holds),
+    holds: lines.length === 0 ? NONE : lines.flatMap((line) => line.holds),
     unknownHolder: lines.some((line) => line.holds.length === 0),
   };
   drafts.set(address, draft);

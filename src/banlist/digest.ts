@@ -12,13 +12,13 @@ export const EMPTY: Digest = [0, 0];
 export function digestOf(text: Buffer): Digest {
   let one = 0;
   let other = 0;
-  for (const directive of directives(text)) {
+  for (const { bytes, start, end } of directives(text)) {
     let hash = 0x811c9dc5;
     let otherHash = 0x9747b28c;
-    for (let index = 0; index < directive.length; index += 1) {
-      const unit = directive.charCodeAt(index);
-      hash = Math.imul(hash ^ unit, 0x01000193);
-      otherHash = Math.imul(otherHash ^ unit, 0x85ebca6b);
+    for (let index = start; index < end; index += 1) {
+      const byte = bytes[index] ?? 0;
+      hash = Math.imul(hash ^ byte, 0x01000193);
+      otherHash = Math.imul(otherHash ^ byte, 0x85ebca6b);
       otherHash ^= otherHash >>> 13;
     }
     one = (one + (hash >>> 0)) >>> 0;

@@ -5,9 +5,11 @@ import { type Address, readApacheArgument } from '../address.ts';
  * joins it with the next one, in comments too, and white space around a line does not count.
  */
 
+const TAB = 9;
 const NEWLINE = 10;
 const HASH = 35;
 const RETURN = 13;
+const SPACE = 32;
 const BACKSLASH = 92;
 const ANY_DENY = /^require\s+(["']?)not\1\s+(["']?)ip\2(?:\s+(.*))?$/is;
 
@@ -47,19 +49,37 @@ export function* logicalLines(text: Buffer): Generator<LogicalLine> {
   }
 }
 
-/** What the lines tell Apache, one by one: no comments, no empty lines. A comment is not even decoded. */
-export function* directives(text: Buffer): Generator<string> {
+/**
+ * What the lines tell Apache, one by one, as bytes without the blanks around them: no comments, no empty lines. Only a
+ * continued line is copied.
+ */
+export function* directives(text: Buffer): Generator<{ bytes: Buffer; start: number; end: number }> {
   for (let start = 0; start < text.length; ) {
-    const end = lineEnd(text, start);
-    if (text[start] === HASH && !isContinued(text, end)) {
-      start = end;
-      continue;
+    let next = lineEnd(text, start);
+    if (!isContinued(text, next)) {
+      const directive = { bytes: text, ...withoutBlanks(text, start, next) };
+      if (directive.start < directive.end && text[directive.start] !== HASH) yield directive;
+    } else {
+      const line = logicalLineAt(text, start, 0);
+      const bytes = Buffer.from(line?.content ?? '');
+      if (bytes.length > 0 && bytes[0] !== HASH) yield { bytes, start: 0, end: bytes.length };
+      next = line?.end ?? next;
     }
-    const line = logicalLineAt(text, start, 0);
-    if (line === undefined) return;
-    if (line.content !== '' && !line.content.startsWith('#')) yield line.content;
-    start = line.end;
+    start = next;
   }
+}
+
+function withoutBlanks(text: Buffer, from: number, to: number): { start: number; end: number } {
+  let start = from;
+  let end = to;
+  while (start < end && isBlank(text[start])) start += 1;
+  while (end > start && isBlank(text[end - 1])) end -= 1;
+  return { start, end };
+}
+
+/** isspace(3), as Apache has it. */
+function isBlank(byte: number | undefined): boolean {
+  return byte !== undefined && (byte === SPACE || (byte >= TAB && byte <= RETURN));
 }
 
 /** The arguments of a `Require not ip` line, undefined for any other line. Quotes are as in ap_getword_conf. */

@@ -15,7 +15,10 @@ export function readAddresses(operands: readonly string[]): Address[] {
   if (words.length === 0)
     throw new BanctlError(EXIT.usage, 'no address is given; name one, or - for standard input');
   const addresses = new Map<string, Address>();
-  for (const address of words.map(parseAddress)) addresses.set(address.text, address);
+  for (const word of words) {
+    const address = parseAddress(word);
+    addresses.set(address.text, address);
+  }
   return [...addresses.values()];
 }
 
