@@ -71,9 +71,9 @@ export function isOver(hold: Hold, now: number): boolean {
   return hold.until !== null && hold.until <= now;
 }
 
-/** Whole seconds since the epoch. */
+/** Whole seconds since the epoch; a clock that is set to what no hold can say counts as the nearest that one can. */
 export function now(): number {
-  return Math.floor(Date.now() / 1000);
+  return Math.min(Math.max(0, Math.floor(Date.now() / 1000)), LAST_SECOND);
 }
 
 const timeTexts = new Map<number, string>();
