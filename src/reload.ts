@@ -31,7 +31,8 @@ export async function reload(
   let lock: Lock;
   try {
     lock = acquireLock(reloadLockPath(options), { timeout: mayWait ? LONGEST_WAIT : 0, stale: STALE });
-  } catch {
+  } catch (error) {
+    if (!(error instanceof BanctlError && error.exitCode === EXIT.lockBusy)) throw error;
     if (mayWait)
       throw new BanctlError(EXIT.reloadRefused, `another reload is under way for over ${LONGEST_WAIT} s`);
     return updateState(options, (state) => {
