@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { type Digest, digestOf } from './banlist/digest.ts';
 import { BanctlError } from './errors.ts';
-import { type FileContent, type FileVersion, replaceFile, statFile } from './file.ts';
+import { type FileContent, type FileVersion, readText, replaceFile, statFile } from './file.ts';
 import type { Lock } from './lock.ts';
+import { warn } from './output.ts';
 import type { ProcessId } from './process.ts';
 
 /**
@@ -52,6 +52,8 @@ const UNKNOWN: ReloadState = {
  * than this by then has been read. Milliseconds.
  */
 const LONGEST_READING = 10_000;
+/** The last time of a Date. Milliseconds since the epoch. */
+const LAST_TIME = 8.64e15;
 
 export function statePath(banlist: string): string {
   return `${banlist}.state`;
@@ -72,8 +74,8 @@ export function withDigest(state: ReloadState, digest: Digest, since: number): R
 }
 
 /**
- * Only with the lock of the list. Neither worth a wait for the disk nor a failure: by then the list has changed, and
- * a call that failed would leave a ban that fail2ban does not lift.
+ * Only with the lock of the list. Neither worth a wait for the disk nor a failure, but a warning: by then the list has
+ * changed, and a call that failed would leave a ban that fail2ban does not lift.
  *
  * @throws LockLost
  */
@@ -82,8 +84,14 @@ export function writeState(banlist: string, state: ReloadState, lock: Lock): voi
     replaceFile(statePath(banlist), [Buffer.from(`${JSON.stringify(state)}\n`)], { lock, durable: false });
   } catch (error) {
     if (!(error instanceof BanctlError)) throw error;
+    if (!isWarned)
+      warn(`${error.message}; until it can be written, apache is reloaded more often than needed`);
+    isWarned = true;
   }
 }
+
+/** A call writes the state several times. */
+let isWarned = false;
 
 /** True if the list tells Apache something that it is not known to have loaded. */
 export function isPending(state: ReloadState): boolean {
@@ -95,17 +103,48 @@ export function isPending(state: ReloadState): boolean {
   if (loaded !== null && loaded.pidFile === (pidFileNow?.version ?? null)) return !isAsLoaded;
   if (pidFileNow === undefined) return true;
   // Apache was reloaded or started by somebody else since, and found the list as it was at the last reload.
-  if (isAsLoaded && lastReload !== null && since <= lastReload) return false;
+  // A reload in the future is from a clock that has been set back since: it says nothing about what came later.
+  if (isAsLoaded && lastReload !== null && lastReload <= Date.now() && since <= lastReload) return false;
   return pidFileNow.modified - since < LONGEST_READING;
 }
 
 function parseState(banlist: string): ReloadState {
   try {
-    const state: ReloadState = { ...UNKNOWN, ...JSON.parse(readFileSync(statePath(banlist), 'utf8')) };
-    return state.digest.length === UNKNOWN.digest.length ? state : UNKNOWN;
+    const state = { ...UNKNOWN, ...JSON.parse(readText(statePath(banlist)).text.toString()) };
+    return isState(state) ? state : UNKNOWN;
   } catch {
     return UNKNOWN;
   }
+}
+
+/** Whoever may write the file could have put anything there, and no call is to fail because of it. */
+function isState(state: Readonly<Record<keyof ReloadState, unknown>>): state is ReloadState {
+  const { loaded } = state;
+  return (
+    [state.list, state.apachectl, state.pidFile, state.error, state.waiter].every(isTextOrNull) &&
+    [state.lastReload, state.lastTry, state.generation].every((time) => time === null || isNumber(time)) &&
+    [state.since, state.spacing].every(isNumber) &&
+    isDigest(state.digest) &&
+    (loaded === null ||
+      (typeof loaded === 'object' &&
+        'digest' in loaded &&
+        isDigest(loaded.digest) &&
+        'pidFile' in loaded &&
+        isTextOrNull(loaded.pidFile)))
+  );
+}
+
+function isTextOrNull(value: unknown): value is string | null {
+  return value === null || typeof value === 'string';
+}
+
+/** One that can be a time in milliseconds. */
+function isNumber(value: unknown): value is number {
+  return typeof value === 'number' && Math.abs(value) <= LAST_TIME;
+}
+
+function isDigest(value: unknown): value is Digest {
+  return Array.isArray(value) && value.length === UNKNOWN.digest.length && value.every(isNumber);
 }
 
 function sameDigest(one: Digest, other: Digest): boolean {
