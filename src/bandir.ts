@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { isSingle, readAddress } from './address.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from './banlist/text.ts';
-import { BanctlError, EXIT, systemCode } from './errors.ts';
-import { cannotRead, readText, removeFile, replaceFile } from './file.ts';
+import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { cannotRead, type FileContent, readText, removeFile, replaceFile } from './file.ts';
 import { withLock } from './lock.ts';
 import { run } from './program.ts';
 
@@ -35,12 +35,12 @@ export function banFile(bandir: string, address: string): string {
   return join(bandir, address);
 }
 
-/** The file's text as a banlist; empty if the directory does not ban the address. */
-export function readBanFile(bandir: string, address: string): Buffer {
-  const { text, version } = readText(banFile(bandir, address));
-  if (version === undefined || isBannedBy(text, address)) return text;
+/** The file, its text as a banlist; empty if the directory does not ban the address. */
+export function readBanFile(bandir: string, address: string): FileContent {
+  const file = readText(banFile(bandir, address));
+  if (file.version === undefined || isBannedBy(file.text, address)) return file;
   // Above what stands there, of which it could become a part below.
-  return Buffer.concat([Buffer.from(formatBan(address, [])), text]);
+  return { ...file, text: Buffer.concat([Buffer.from(formatBan(address, [])), file.text]) };
 }
 
 /**
@@ -68,17 +68,18 @@ export function changeBanFile(
     const { edits, outcomes } = changeList(text, changes, now);
     return { outcomes, isChanged: edits.length > 0, pieces: applyEdits(text, edits) };
   };
-  if (dryRun) return apply(readBanFile(bandir, address));
+  if (dryRun) return apply(readBanFile(bandir, address).text);
   const path = banFile(bandir, address);
   if (changes.some(({ verb }) => verb === 'add' || verb === 'adopt')) makeDirectory(bandir);
   else if (!isInDirectory(bandir, address)) return apply(Buffer.alloc(0));
   return withLock(path, { timeout: lockTimeout }, (lock) => {
-    const { outcomes, isChanged, pieces } = apply(readBanFile(bandir, address));
+    const seen = readBanFile(bandir, address);
+    const { outcomes, isChanged, pieces } = apply(seen.text);
     if (!isChanged) return { outcomes, isChanged };
     if (isBannedBy(Buffer.concat(pieces), address)) {
       refuseLink(path);
-      replaceFile(path, pieces, { lock, durable });
-    } else removeFile(path, { lock, durable });
+      replaceFile(path, pieces, { lock, seen, durable });
+    } else removeFile(path, { lock, seen, durable });
     return { outcomes, isChanged };
   });
 }
@@ -98,7 +99,7 @@ export function bansInFile(bandir: string, address: string): Ban[] {
 /** Whatever is in a file, Apache bans by its name: one that cannot be read must not hide the others. */
 function readOrUnknown(bandir: string, address: string): Buffer {
   try {
-    return readBanFile(bandir, address);
+    return readBanFile(bandir, address).text;
   } catch (error) {
     if (!(error instanceof BanctlError)) throw error;
     return Buffer.from(formatBan(address, []));
@@ -135,7 +136,10 @@ export function makeDirectory(bandir: string): void {
   try {
     mkdirSync(bandir, { recursive: true, mode: 0o755 });
   } catch (error) {
-    throw new BanctlError(EXIT.cannotWrite, `cannot make ${bandir}: ${reasonOf(error)}`);
+    throw new BanctlError(
+      EXIT.cannotWrite,
+      `cannot make ${bandir}: ${reasonOf(error, { ENOTDIR: 'something else is in its place; move it away' })}`,
+    );
   } finally {
     process.umask(umask);
   }
@@ -159,17 +163,6 @@ function look(path: string) {
   } catch (error) {
     throw cannotRead(path, error);
   }
-}
-
-function reasonOf(error: unknown): string {
-  const code = systemCode(error) ?? String(error);
-  const remedies: Record<string, string> = {
-    EACCES: 'permission denied; run banctl as root',
-    ENOTDIR: 'something else is in its place; move it away',
-    EROFS: 'the file system is read-only',
-    ENOSPC: 'no space is left on the device; free some',
-  };
-  return remedies[code] ?? code;
 }
 
 /** A link would be followed, to a file that other links may name too, and away from what the lock protects. */

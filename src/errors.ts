@@ -24,6 +24,30 @@ export class BanctlError extends Error {
   }
 }
 
+/** What the codes of the system mean to the administrator, and what to do. */
+const REASONS: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied; run banctl as root',
+  EBUSY: 'it is a mount point, which cannot be replaced; mount its directory instead',
+  EDQUOT: 'the disk quota is used up; free some space',
+  EFBIG: 'a file may not become so large; raise the limit (ulimit -f)',
+  EIO: 'the disk fails; look into the kernel log (dmesg)',
+  ELOOP: 'it is a loop of symbolic links; remove it',
+  EMFILE: 'too many files are open; raise the limit (ulimit -n)',
+  ENAMETOOLONG: 'the path is too long; give a shorter one',
+  ENFILE: 'too many files are open; raise the limit (fs.file-max)',
+  ENOENT: 'its directory does not exist; create it, or give another path',
+  ENOSPC: 'no space is left on the device; free some',
+  ENOTDIR: 'what stands above it is not a directory',
+  EPERM: 'not permitted; is the file or its directory immutable (lsattr)?',
+  EROFS: 'the file system is read-only',
+};
+
+/** Why a call of the system failed, in one lower-case line; `special` are the codes that mean something else there. */
+export function reasonOf(error: unknown, special: Readonly<Record<string, string>> = {}): string {
+  const code = systemCode(error) ?? '';
+  return special[code] ?? REASONS[code] ?? (error instanceof Error ? error.message : String(error));
+}
+
 /** The system's code of a failed call (`ENOENT`, `ENOSPC`, …), or undefined for any other failure. */
 export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;

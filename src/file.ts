@@ -14,8 +14,8 @@ import {
 } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
-import { BanctlError, EXIT, systemCode } from './errors.ts';
-import { discard, type Lock, LockLost, REMOVED } from './lock.ts';
+import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { discard, FileChanged, type Lock, LockLost, REMOVED } from './lock.ts';
 
 /** A version of a file: inode, size and time of change. Each replacement gives another one. */
 export type FileVersion = string;
@@ -29,9 +29,12 @@ export interface FileContent {
   readonly modified: number;
 }
 
+/** A file as it was read; undefined where there was none. */
+type SeenFile = Pick<FileContent, 'version'>;
+
 const MOST_LINKS = 40;
-/** A text that banctl is to hold in memory. Bytes. */
-const LONGEST_TEXT = 2 ** 30;
+/** A text that banctl is to hold in memory, also as text of Node's and each ban of it as an object. Bytes. */
+const LONGEST_TEXT = 2 ** 26;
 
 /**
  * Where a path leads, through symbolic links, also if the last of them points to a file that is not there yet:
@@ -77,7 +80,7 @@ export function readText(path: string): FileContent {
     if (!stat.isFile())
       throw new BanctlError(EXIT.notUnderstood, `${path} is not a regular file; nothing was changed`);
     if (stat.size > LONGEST_TEXT)
-      throw new BanctlError(EXIT.notUnderstood, `${path} is larger than 1 GiB; nothing was changed`);
+      throw new BanctlError(EXIT.notUnderstood, `${path} is larger than 64 MiB; nothing was changed`);
     const text = readWhole(descriptor, Number(stat.size));
     if (text.includes(0)) {
       throw new BanctlError(
@@ -113,33 +116,46 @@ export function putThere(path: string): number {
 /**
  * Replaces a file by one that holds `pieces`, in one step: readers see the old or the new text, whole, also after
  * a crash or on a full disk. Mode and owner stay; a new file gets `mode`. With `durable`, the file and its
- * directory are on the disk when this returns. Without a lock, the last of two writers wins.
+ * directory are on the disk when this returns. `seen` is what the new text was made of: if somebody who takes no lock
+ * has changed the file since, it stays. Without a lock, the last of two writers wins.
  *
- * @throws LockLost if the lock was taken over meanwhile; BanctlError cannotWrite
+ * @throws Overtaken if the lock was taken over or the file changed meanwhile; BanctlError cannotWrite
  */
 export function replaceFile(
   path: string,
   pieces: readonly Uint8Array[],
-  { lock, durable = true, mode = 0o644 }: { lock: Lock | undefined; durable?: boolean; mode?: number },
+  {
+    lock,
+    seen,
+    durable = true,
+    mode = 0o644,
+  }: { lock: Lock | undefined; seen?: SeenFile; durable?: boolean; mode?: number },
 ): FileVersion {
-  const existing = statSync(path, { bigint: true, throwIfNoEntry: false });
   let temporary: string | undefined;
   try {
+    const existing = statSync(path, { bigint: true, throwIfNoEntry: false });
+    // A rename would put a file in the place of /dev/null too.
+    if (existing?.isFile() === false)
+      throw new BanctlError(
+        EXIT.cannotWrite,
+        `cannot write ${path}: it is not a regular file; move it away, or give another path`,
+      );
     // The library does not notice a short write, so the text is written in its hook, where each count is looked at.
     writeFileAtomic.sync(path, '', {
       mode: existing === undefined ? mode : Number(existing.mode) & 0o7777,
-      fsync: durable,
+      fsync: false,
       tmpfileCreated(created) {
         temporary = created;
         lock?.registerTemporary(created);
-        writeWhole(created, pieces);
+        writeWhole(created, pieces, durable);
+        refuseChanged(path, seen);
       },
     });
-    if (durable) syncDirectory(dirname(path));
   } catch (error) {
-    if (error instanceof LockLost || isGone(error, temporary)) throw new LockLost();
+    if (isGone(error, temporary)) throw new LockLost();
     throw cannotWrite(path, error);
   }
+  if (durable) syncDirectory(path);
   // Somebody may have removed it already: then it has no version that will be met again.
   return statFile(path)?.version ?? '';
 }
@@ -148,21 +164,25 @@ export function replaceFile(
  * Removes a file. A call that was stopped meanwhile, and has lost the lock, must not remove what others have written
  * since: so the file is moved into a temporary directory, which who takes the lock over removes first.
  *
- * @throws LockLost if the lock was taken over meanwhile, or the file has gone; BanctlError cannotWrite
+ * @throws Overtaken if the lock was taken over or the file changed meanwhile; BanctlError cannotWrite
  */
-export function removeFile(path: string, { lock, durable = true }: { lock: Lock; durable?: boolean }): void {
+export function removeFile(
+  path: string,
+  { lock, seen, durable = true }: { lock: Lock; seen: SeenFile; durable?: boolean },
+): void {
   const temporary = `${path}.banctl-${process.pid}`;
   try {
     mkdirSync(temporary, { recursive: true });
     lock.registerTemporary(temporary);
+    refuseChanged(path, seen);
     renameSync(path, join(temporary, REMOVED));
-    discard(temporary);
-    if (durable) syncDirectory(dirname(path));
   } catch (error) {
     discard(temporary);
-    if (error instanceof LockLost || systemCode(error) === 'ENOENT') throw new LockLost();
+    if (systemCode(error) === 'ENOENT') throw new LockLost();
     throw cannotWrite(path, error);
   }
+  discard(temporary);
+  if (durable) syncDirectory(path);
 }
 
 function versionOf(stat: { ino: bigint; size: bigint; mtimeNs: bigint; ctimeNs: bigint }): FileVersion {
@@ -180,7 +200,12 @@ function readWhole(descriptor: number, size: number): Buffer {
   return text.subarray(0, length);
 }
 
-function writeWhole(path: string, pieces: readonly Uint8Array[]): void {
+/** Right before the rename: what others write between the two, and only that, is lost. */
+function refuseChanged(path: string, seen: SeenFile | undefined): void {
+  if (seen !== undefined && statFile(path)?.version !== seen.version) throw new FileChanged();
+}
+
+function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolean): void {
   const descriptor = openSync(path, 'r+');
   try {
     for (const piece of pieces) {
@@ -188,18 +213,26 @@ function writeWhole(path: string, pieces: readonly Uint8Array[]): void {
         written += writeSync(descriptor, piece, written, piece.length - written);
       }
     }
+    if (durable) fsyncSync(descriptor);
   } finally {
     closeSync(descriptor);
   }
 }
 
-/** A rename is on disk once its directory is: fsync(2). */
-function syncDirectory(directory: string): void {
-  const descriptor = openSync(directory, 'r');
+/** A rename is on disk once the directory of `path` is: fsync(2). @throws BanctlError cannotWrite */
+function syncDirectory(path: string): void {
   try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
+    const descriptor = openSync(dirname(path), 'r');
+    try {
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch (error) {
+    throw new BanctlError(
+      EXIT.cannotWrite,
+      `${path} was changed, but may not be on the disk: ${reasonOf(error)}`,
+    );
   }
 }
 
@@ -211,27 +244,11 @@ function isGone(error: unknown, temporary: string | undefined): boolean {
 
 export function cannotRead(path: string, error: unknown): BanctlError {
   if (systemCode(error) === undefined) throw error;
-  const reason = {
-    EACCES: 'permission denied; run banctl as root',
-    ELOOP: 'it is a loop of symbolic links; remove it',
-    ENOTDIR: 'what stands above it is not a directory',
-  }[systemCode(error) ?? ''];
-  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reason ?? String(error)}`);
+  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reasonOf(error)}`);
 }
 
+/** What the system says, told as banctl does; anything else is thrown on. */
 function cannotWrite(path: string, error: unknown): BanctlError {
   if (systemCode(error) === undefined) throw error;
-  const remedy = {
-    ENOSPC: 'no space is left on the device; free some',
-    EDQUOT: 'the disk quota is used up; free some space',
-    EROFS: 'the file system is read-only',
-    EACCES: 'permission denied; run banctl as root',
-    EPERM: 'not permitted; is the file or its directory immutable (lsattr)?',
-    EBUSY: 'it is a mount point, which cannot be replaced; mount its directory instead',
-    EISDIR: 'it is a directory',
-  }[systemCode(error) ?? ''];
-  return new BanctlError(
-    EXIT.cannotWrite,
-    `cannot write ${path}: ${remedy ?? String(error)}; the old file is whole`,
-  );
+  return new BanctlError(EXIT.cannotWrite, `cannot write ${path}: ${reasonOf(error)}; the old file is whole`);
 }

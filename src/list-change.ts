@@ -4,7 +4,7 @@ import { applyEdits, type Edit } from './banlist/text.ts';
 import { BanctlError } from './errors.ts';
 import { type FileVersion, followLinks, readText, replaceFile } from './file.ts';
 import { now } from './hold.ts';
-import { acquireLock, LockLost, withLock } from './lock.ts';
+import { acquireLock, Overtaken, withLock } from './lock.ts';
 import type { StartProgress } from './progress.ts';
 import { type Plan, planReload, type ReloadOptions, type ReloadReport } from './reload-plan.ts';
 import { readState, withDigest, writeState } from './reload-state.ts';
@@ -99,7 +99,9 @@ function writeChanges(options: ChangeOptions, changesFor: (text: Buffer) => read
     progress?.stop();
     const before = readState(banlist, list);
     const isChanged = edits.length > 0;
-    const version = isChanged ? replaceFile(banlist, applyEdits(list.text, edits), { lock }) : undefined;
+    const version = isChanged
+      ? replaceFile(banlist, applyEdits(list.text, edits), { lock, seen: list })
+      : undefined;
     const changed =
       version === undefined
         ? before
@@ -132,13 +134,13 @@ async function takeBack(
   try {
     const current = readText(banlist);
     if (current.version !== replaced.version) return false;
-    replaceFile(banlist, [replaced.before], { lock });
+    const restored = replaceFile(banlist, [replaced.before], { lock, seen: current });
     const test = await testConfig(options.apachectl);
     if (test.result === 'passed') return true;
-    replaceFile(banlist, [current.text], { lock });
+    replaceFile(banlist, [current.text], { lock, seen: { version: restored } });
     return false;
   } catch (error) {
-    if (!(error instanceof LockLost)) throw error;
+    if (!(error instanceof Overtaken)) throw error;
   } finally {
     lock.release();
   }

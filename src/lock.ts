@@ -1,7 +1,16 @@
-import { existsSync, readdirSync, renameSync, rmdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import lockfile from 'proper-lockfile';
-import { BanctlError, EXIT, systemCode } from './errors.ts';
+import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
 import { isRunning, type ProcessId, processId } from './process.ts';
 
 /*
@@ -35,14 +44,24 @@ export interface LockOptions {
   readonly stale?: number;
 }
 
-/** The lock was taken over while its holder was stopped: nothing was written, the change is to be made again. */
-export class LockLost extends Error {}
+/** Nothing was written, because somebody else did meanwhile: the change is to be made again. */
+export class Overtaken extends Error {}
+
+/** The lock was taken over while its holder was stopped. */
+export class LockLost extends Overtaken {}
+
+/** Somebody who takes no lock, an editor or a script, has changed the file since it was read. */
+export class FileChanged extends Overtaken {}
+
+const IN_ITS_PLACE = 'something else is in its place; remove it';
 
 const STALE = 10;
 /** A directory that stays empty for this long was left by a process that died before it made its entry. Seconds. */
 const NAMELESS = 0.5;
 /** Between two looks at the lock. Milliseconds. */
 const LONGEST_PAUSE = 250;
+/** So many times a change is made again because of somebody who takes no lock. */
+const MOST_REPETITIONS = 20;
 /** What is older than this, and temporary, was left, however slow a process may be. Milliseconds. */
 export const ABANDONED = 60_000;
 
@@ -50,17 +69,23 @@ export const ABANDONED = 60_000;
 export const REMOVED = 'removed';
 
 /**
- * Runs `work` while holding the lock on `path`, again if the lock was lost meanwhile. `path` need not exist.
+ * Runs `work` while holding the lock on `path`, again if it was overtaken. `path` need not exist.
  *
  * @throws BanctlError lockBusy if the lock was not free in time; cannotWrite if it cannot be made
  */
 export function withLock<T>(path: string, options: LockOptions, work: (lock: Lock) => T): T {
-  for (;;) {
+  for (let changed = 0; ; ) {
     const lock = acquireLock(path, options);
     try {
       return work(lock);
     } catch (error) {
-      if (!(error instanceof LockLost)) throw error;
+      if (!(error instanceof Overtaken)) throw error;
+      if (error instanceof FileChanged) changed += 1;
+      if (changed > MOST_REPETITIONS)
+        throw new BanctlError(
+          EXIT.lockBusy,
+          `${path} is changed by another program all the time; nothing was changed, try again`,
+        );
     } finally {
       lock.release();
     }
@@ -149,6 +174,7 @@ function watchHolder(directory: string, stale: number): () => boolean {
   let seen = '';
   let since = now();
   return () => {
+    refuseOther(directory);
     const entries = entriesOf(directory);
     if (entries === undefined) return true;
     const state = `${statSync(directory, { throwIfNoEntry: false })?.ino} ${entries.join(' ')}`;
@@ -158,6 +184,13 @@ function watchHolder(directory: string, stale: number): () => boolean {
     if (entry === undefined) return age > NAMELESS && quietly(() => rmdirSync(directory));
     return (!isRunning(ownerOf(entry)) || age > stale) && evict(directory, entry);
   };
+}
+
+/** A link to nothing looks like no lock, and can be neither made nor removed as one: it would be tried for ever. */
+function refuseOther(directory: string): void {
+  const stat = lstatSync(directory, { throwIfNoEntry: false });
+  if (stat !== undefined && !stat.isDirectory())
+    throw new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${IN_ITS_PLACE}`);
 }
 
 function evict(directory: string, entry: string): boolean {
@@ -225,15 +258,11 @@ function entriesOf(directory: string): string[] | undefined {
 }
 
 function cannotLock(directory: string, error: unknown): BanctlError {
-  const code = systemCode(error);
-  const remedy = {
+  const reason = reasonOf(error, {
     ENOENT: 'its directory does not exist; create it, or give another --banlist',
-    ENOTDIR: 'something else is in its place; remove it',
-    EACCES: 'permission denied; run banctl as root',
-    EROFS: 'the file system is read-only',
-    ENOSPC: 'no space is left on the device; free some',
-  }[code ?? ''];
-  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${remedy ?? String(error)}`);
+    ENOTDIR: IN_ITS_PLACE,
+  });
+  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${reason}`);
 }
 
 /** True if it worked. What does not work here has been done by another process. */

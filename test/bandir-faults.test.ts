@@ -461,7 +461,7 @@ suite('what stands in place of a file of the ban directory', () => {
         writeFileSync(path, '');
         truncateSync(path, 2 ** 32);
       },
-      /is larger than 1 GiB; nothing was changed/,
+      /is larger than 64 MiB; nothing was changed/,
     ],
     ['a link to itself', (path) => symlinkSync(path, path), /it is a loop of symbolic links; remove it/],
   ];

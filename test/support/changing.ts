@@ -12,7 +12,7 @@ const options = { lockTimeout: 60, dryRun: false, durable: false };
 function change(address: string, isBan: boolean): void {
   const asked = isBan ? addition(address, holder) : release(address, holder);
   changeBanFile(bandir, address, [asked], Math.floor(Date.now() / 1000), options);
-  const text = readBanFile(bandir, address).toString();
+  const text = readBanFile(bandir, address).text.toString();
   if (text.includes(` ${holder} ${address} since `) !== isBan)
     throw new Error(`${isBan ? 'ban' : 'release'} of ${address} by ${holder} is lost: ${text}`);
   writeSync(1, `${isBan ? '+' : '-'}${address}\n`);
