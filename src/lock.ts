@@ -32,7 +32,11 @@ import { isRunning, type ProcessId, processId } from './process.ts';
 export interface Lock {
   /** False once another process has taken over. */
   isHeld(): boolean;
-  /** Names the temporary file that is about to replace a file, or the directory to take it away. @throws LockLost */
+  /**
+   * Names the temporary file that is about to replace a file, or the directory to take it away.
+   *
+   * @throws LockLost; BanctlError cannotWrite
+   */
   registerTemporary(path: string): void;
   release(): void;
 }
@@ -136,8 +140,9 @@ function tryLock(path: string): Lock | undefined {
       const registered = join(directory, `${name}@${basename(temporary)}`);
       try {
         renameSync(entry, registered);
-      } catch {
-        throw new LockLost();
+      } catch (error) {
+        if (systemCode(error) === 'ENOENT') throw new LockLost();
+        throw cannotLock(directory, error);
       }
       entry = registered;
     },
@@ -158,8 +163,8 @@ function makeDirectory(path: string): (() => void) | undefined {
       onCompromised: () => {},
     });
   } catch (error) {
-    // ENOENT where there is a place for it: it was taken for an abandoned one before the library had looked at it.
-    const isTaken = systemCode(error) === 'ENOENT' && existsSync(dirname(path));
+    // ENOENT once it was made: it was taken for an abandoned one before the library had looked at it.
+    const isTaken = systemCode(error) === 'ENOENT' && !isCall(error, 'mkdir');
     if (systemCode(error) === 'ELOCKED' || isTaken) return undefined;
     throw cannotLock(`${path}.lock`, error);
   }
@@ -263,6 +268,10 @@ function cannotLock(directory: string, error: unknown): BanctlError {
     ENOTDIR: IN_ITS_PLACE,
   });
   return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${reason}`);
+}
+
+function isCall(error: unknown, call: string): boolean {
+  return error instanceof Error && 'syscall' in error && error.syscall === call;
 }
 
 /** True if it worked. What does not work here has been done by another process. */
