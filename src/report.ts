@@ -50,19 +50,24 @@ export function findHolds(
   { banlist, bandir }: PlaceOptions,
   addresses: readonly Address[],
 ): (Hold[] | undefined)[] {
-  const lines = denyLines(readText(banlist).text);
+  const wanted = new Set(addresses.map(({ text }) => text));
+  const found = new Map<string, Hold[]>();
+  const add = (name: string, holds: readonly Hold[]) => {
+    if (!wanted.has(name)) return;
+    const known = found.get(name);
+    if (known === undefined) found.set(name, [...holds]);
+    else for (const hold of holds) known.push(hold);
+  };
+  for (const line of denyLines(readText(banlist).text)) {
+    const banned = new Set(line.arguments.flatMap(({ address }) => address?.text ?? []));
+    for (const name of banned) add(name, line.holds);
+    for (const hold of line.holds) if (!banned.has(hold.address)) add(hold.address, [hold]);
+  }
   return addresses.map((address) => {
-    const holds: Hold[] = [];
-    let isBanned = false;
-    for (const line of lines) {
-      const isNamed = line.arguments.some((argument) => argument.address?.text === address.text);
-      const named = isNamed ? line.holds : line.holds.filter((hold) => hold.address === address.text);
-      holds.push(...named);
-      isBanned ||= isNamed || named.length > 0;
-    }
+    const inList = found.get(address.text);
     const inDirectory = bandir === undefined ? [] : reportDirectory(bandir, address);
-    holds.push(...inDirectory.flatMap((ban) => ban.holds));
-    return isBanned || inDirectory.length > 0 ? holds : undefined;
+    if (inList === undefined && inDirectory.length === 0) return undefined;
+    return [...(inList ?? []), ...inDirectory.flatMap((ban) => ban.holds)];
   });
 }
 

@@ -79,13 +79,14 @@ export function changeList(
 ): { edits: Edit[]; outcomes: Outcome[] } {
   const isByHand = changes.some((change) => change.verb === 'release' && change.holder === null);
   const lines = isByHand ? denyLines(text) : [];
+  const foreign = new Set(lines.filter((line) => !isManaged(line)).flatMap(addressesOf));
   const finder = isByHand ? indexBans(lines) : findBans(text, changes.length);
   const drafts = new Map<string, Draft>();
   const told: (Outcome | (() => Outcome))[] = [];
   for (const change of changes) {
     onChange();
     if (change.verb === 'add') told.push(add(change, finder, drafts, now));
-    else if (change.verb === 'release') told.push(release(change, finder, drafts, lines, now));
+    else if (change.verb === 'release') told.push(release(change, finder, drafts, foreign, now));
     else {
       const draft = draftOf(change.address, finder, drafts);
       if (change.verb === 'adopt') adopt(change, draft);
@@ -151,12 +152,12 @@ function release(
   change: Extract<Change, { verb: 'release' }>,
   finder: BanFinder,
   drafts: Map<string, Draft>,
-  lines: readonly DenyLine[],
+  foreign: ReadonlySet<string>,
   now: number,
 ): () => Outcome {
   const { address, holder, seen } = change;
   const named = draftsNaming(address, finder, drafts).filter(isAlive);
-  const isForeign = holder === null && lines.some((line) => !isManaged(line) && names(line, address));
+  const isForeign = holder === null && foreign.has(address);
   for (const draft of named) {
     const isReleased = (hold: Hold) =>
       (hold.address === address || (holder === null && draft.address === address)) &&
@@ -217,8 +218,8 @@ function editsOf(draft: Draft): Edit[] {
   return [{ start: first.start, end: first.end, insert: formatBan(draft.address, draft.holds) }, ...removals];
 }
 
-function names(line: DenyLine, address: string): boolean {
-  return line.arguments.some((argument) => argument.address?.text === address);
+function addressesOf(line: DenyLine): string[] {
+  return line.arguments.flatMap(({ address }) => address?.text ?? []);
 }
 
 /** What releases by hand do to lines in somebody else's spelling. */
