@@ -27,6 +27,8 @@ export interface JailAction {
 
 /** fail2ban can be hanging, or busy with a slow action of another jail. Seconds. */
 const LIMIT = 10;
+/** Addresses in one call: half a megabyte, of the two that Linux allows. */
+const MOST_IN_A_LINE = 10_000;
 /** With `[name=…]` in the jail's action line, fail2ban appends that to the action's own name. */
 const ACTION = 'apache-banlist';
 
@@ -82,8 +84,14 @@ export async function tellUnbanned(
   jail: string,
   addresses: readonly string[],
 ): Promise<string | undefined> {
-  const outcome = await ask(client, ['set', jail, 'unbanip', ...addresses]);
-  if (outcome.exitCode === 0) return undefined;
+  for (const some of portions(addresses)) {
+    const outcome = await ask(client, ['set', jail, 'unbanip', ...some]);
+    if (outcome.exitCode !== 0) return whyNot(outcome, client, jail);
+  }
+  return undefined;
+}
+
+function whyNot(outcome: Outcome, client: string, jail: string): string {
   if (!outcome.isFound) return `${client} was not found`;
   if (outcome.isTimedOut) return `fail2ban has not answered within ${LIMIT} s`;
   return /does not exist/.test(outcome.stdout) ? `fail2ban has no jail ${jail}` : 'fail2ban is not running';
@@ -91,19 +99,26 @@ export async function tellUnbanned(
 
 /** The jails that hold each of the addresses; nothing if fail2ban does not answer. */
 export async function jailsHolding(client: string, addresses: readonly string[]): Promise<string[][]> {
-  const { exitCode, stdout } = await ask(client, ['banned', ...addresses]);
-  const lists =
-    exitCode === 0
-      ? [
-          ...stdout
-            .trim()
-            .slice(1, -1)
-            .matchAll(/\[([^\]]*)\]/g),
-        ]
-      : [];
-  return addresses.map((_, index) =>
-    [...(lists[index]?.[1] ?? '').matchAll(/'([^']*)'/g)].map(([, jail = '']) => jail),
-  );
+  const jails: string[][] = [];
+  for (const some of portions(addresses)) {
+    const { exitCode, stdout } = await ask(client, ['banned', ...some]);
+    if (exitCode !== 0) return [];
+    const lists = [
+      ...stdout
+        .trim()
+        .slice(1, -1)
+        .matchAll(/\[([^\]]*)\]/g),
+    ];
+    const jailsIn = (text = '') => [...text.matchAll(/'([^']*)'/g)].map(([, jail = '']) => jail);
+    jails.push(...some.map((_, index) => jailsIn(lists[index]?.[1])));
+  }
+  return jails;
+}
+
+/** As many as fit into a command line: the system refuses a longer one. */
+function* portions(addresses: readonly string[]): Generator<readonly string[]> {
+  for (let at = 0; at < addresses.length; at += MOST_IN_A_LINE)
+    yield addresses.slice(at, at + MOST_IN_A_LINE);
 }
 
 /** How a jail uses banctl's action, undefined if it does not. */
