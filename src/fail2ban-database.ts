@@ -1,7 +1,9 @@
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
-import { BanctlError, EXIT } from './errors.ts';
+import { BanctlError, EXIT, systemCode } from './errors.ts';
 import type { HeldBan } from './fail2ban.ts';
+import { LAST_SECOND } from './hold.ts';
+import { quote } from './printable.ts';
 
 /** How long to wait for fail2ban to finish what it writes. Milliseconds. */
 const BUSY = 5000;
@@ -15,7 +17,7 @@ const BUSY = 5000;
  */
 export function bansInDatabase(path: string, jail: string, now: number): HeldBan[] | undefined {
   // fail2ban can do without (dbfile = None).
-  if (!existsSync(path)) return undefined;
+  if (!isThere(path)) return undefined;
   try {
     const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY });
     try {
@@ -26,6 +28,8 @@ export function bansInDatabase(path: string, jail: string, now: number): HeldBan
       return query.all(jail, now).map((row) => {
         const since = Math.floor(Number(row.timeofban));
         const lasts = Number(row.bantime);
+        if (!(since >= 0 && since <= LAST_SECOND) || Number.isNaN(lasts))
+          throw new Error(`the ban of ${quote(String(row.ip))} has no time that can be read`);
         return { address: String(row.ip), since, until: lasts < 0 ? null : since + Math.ceil(lasts) };
       });
     } finally {
@@ -34,6 +38,18 @@ export function bansInDatabase(path: string, jail: string, now: number): HeldBan
   } catch (error) {
     throw notUnderstood(path, error instanceof Error ? error.message : String(error));
   }
+}
+
+/** SQLite would wait for ever for the writer of a named pipe. */
+function isThere(path: string): boolean {
+  try {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined || stat.isFile()) return stat !== undefined;
+  } catch (error) {
+    if (systemCode(error) === 'ENOTDIR') return false;
+    throw notUnderstood(path, systemCode(error) ?? String(error));
+  }
+  throw notUnderstood(path, 'it is not a regular file');
 }
 
 function notUnderstood(path: string, why: string): BanctlError {

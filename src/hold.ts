@@ -19,7 +19,8 @@ export const MANUAL = 'manual';
 /** How a comment line that carries holds begins. */
 export const HOLDS_PREFIX = '# banctl ';
 
-const LAST_SECOND = Date.UTC(9999, 11, 31, 23, 59, 59) / 1000;
+/** The last time that {@link formatTime} can write. Seconds since the epoch. */
+export const LAST_SECOND = Date.UTC(9999, 11, 31, 23, 59, 59) / 1000;
 const LONGEST_REASON = 500;
 const TIME = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`;
 const HOLD = new RegExp(String.raw`^(\S+) (\S+) since (${TIME}) (?:until (${TIME})|for ever)(?:: (.+))?$`);
