@@ -50,6 +50,8 @@ export function buildCli(command?: CommandName): Argv {
   const usage =
     command === undefined ? '$0 COMMAND [OPTIONS]' : `$0 ${command} [OPTIONS] ${operands}\n\n${describe}`;
   const cli = yargs([])
+    // It would read a file that the environment names (LC_ALL=/some/file) for its messages.
+    .detectLocale(false)
     .scriptName('banctl')
     .usage(usage.trim())
     .parserConfiguration(PARSER_CONFIGURATION)
