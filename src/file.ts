@@ -35,6 +35,7 @@ type SeenFile = Pick<FileContent, 'version'>;
 const MOST_LINKS = 40;
 /** A text that banctl is to hold in memory, also as text of Node's and each ban of it as an object. Bytes. */
 const LONGEST_TEXT = 2 ** 26;
+const INPUT_PIECE = 65_536;
 
 /**
  * Where a path leads, through symbolic links, also if the last of them points to a file that is not there yet:
@@ -91,6 +92,65 @@ export function readText(path: string): FileContent {
     return { text, version: versionOf(stat), modified: Number(stat.mtimeNs / 1_000_000n) };
   } finally {
     closeSync(descriptor);
+  }
+}
+
+/**
+ * Reads what a user gives to be read, a pipe too, up to its end: `banctl ban -`, `--config <(…)`.
+ *
+ * @param source a path, or the descriptor of an open file
+ * @throws Error with the system's code, EFBIG for more than `most` bytes, or ENODATA for a pipe without a writer
+ */
+export function readInput(source: string | number, most: number): string {
+  if (typeof source === 'number') return readUpTo(source, most).toString('utf8');
+  const descriptor = openSync(source, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const bytes = readUpTo(descriptor, most);
+    // To wait for who opens a named pipe may be to wait for ever; to go on without what it was to say is worse.
+    if (bytes.length === 0 && fstatSync(descriptor).isFIFO()) throw failure('ENODATA');
+    return bytes.toString('utf8');
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function readUpTo(descriptor: number, most: number): Buffer {
+  const pieces: Buffer[] = [];
+  for (let length = 0; length <= most; ) {
+    const piece = Buffer.allocUnsafe(INPUT_PIECE);
+    const count = readOrWait(descriptor, piece);
+    if (count === 0) return Buffer.concat(pieces, length);
+    pieces.push(piece.subarray(0, count));
+    length += count;
+  }
+  throw failure('EFBIG');
+}
+
+function failure(code: string): Error {
+  return Object.assign(new Error(code), { code });
+}
+
+/** What to say of an error of {@link readInput}. */
+export function reasonOfInput(error: unknown): string {
+  if (systemCode(error) === undefined) throw error;
+  return reasonOf(error, {
+    ENOENT: 'there is no such file',
+    EBADF: 'it is not open for reading',
+    EISDIR: 'it is a directory; give a file',
+    EFBIG: 'it is too long; give a shorter one',
+    ENODATA: 'nobody writes into that pipe; give a file',
+  });
+}
+
+/** Whoever writes into a pipe that was made non-blocking may be slow. */
+function readOrWait(descriptor: number, piece: Buffer): number {
+  for (;;) {
+    try {
+      return readSync(descriptor, piece);
+    } catch (error) {
+      if (systemCode(error) !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+    }
   }
 }
 

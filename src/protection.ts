@@ -1,11 +1,14 @@
-import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { type Address, isIPv4, overlaps, parseAddress, readAddress } from './address.ts';
-import { BanctlError, EXIT, systemCode } from './errors.ts';
+import { BanctlError, EXIT } from './errors.ts';
+import { readInput, reasonOfInput } from './file.ts';
 import { quote } from './printable.ts';
 
 /** The service under which AWS's ip-ranges.json lists the addresses from which CloudFront asks an origin. */
 const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
+
+/** Many times Amazon's file. Bytes. */
+const LONGEST_FILE = 2 ** 24;
 
 const LOOPBACK: readonly Address[] = [
   { text: '127.0.0.0/8', bytes: [127, 0, 0, 0], prefix: 8 },
@@ -37,11 +40,11 @@ export function findProtected(target: Address, ranges: readonly Address[]): Addr
 function readRangesFile(path: string): Address[] {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readInput(path, LONGEST_FILE);
   } catch (error) {
     throw new BanctlError(
       EXIT.notUnderstood,
-      `cannot read the protected ranges in ${path}: ${systemCode(error) ?? error}`,
+      `cannot read the protected ranges in ${path}: ${reasonOfInput(error)}`,
     );
   }
   const entries = text.trimStart().startsWith('{') ? readIpRanges(text, path) : readLines(text);

@@ -1,9 +1,11 @@
-import { readFileSync } from 'node:fs';
 import { type Address, parseAddress } from '../address.ts';
 import { BanctlError, EXIT } from '../errors.ts';
+import { readInput, reasonOfInput } from '../file.ts';
 import type { StartProgress } from '../progress.ts';
 
 const STANDARD_INPUT = 0;
+/** A million addresses. Bytes. */
+const LONGEST_INPUT = 2 ** 26;
 
 /**
  * The addresses that a command names, in order, each once; `-` stands for those on standard input, one a line.
@@ -28,6 +30,16 @@ export async function progressOf(operands: readonly string[]): Promise<StartProg
 }
 
 function readLines(): string[] {
-  const lines = readFileSync(STANDARD_INPUT, 'utf8').split('\n');
-  return lines.map((line) => line.trim()).filter((line) => line !== '');
+  return readStandardInput()
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '');
+}
+
+function readStandardInput(): string {
+  try {
+    return readInput(STANDARD_INPUT, LONGEST_INPUT);
+  } catch (error) {
+    throw new BanctlError(EXIT.usage, `cannot read standard input: ${reasonOfInput(error)}`);
+  }
 }
