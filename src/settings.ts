@@ -1,8 +1,9 @@
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { parseAddress } from './address.ts';
 import type { Given } from './arguments.ts';
-import { BanctlError, EXIT, systemCode } from './errors.ts';
-import { followLinks } from './file.ts';
+import { BanctlError, EXIT } from './errors.ts';
+import { followLinks, readInput, reasonOfInput } from './file.ts';
 import { cleanReason, isHolder, parseDuration, parseTime } from './hold.ts';
 import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
 import { printable, quote } from './printable.ts';
@@ -51,6 +52,11 @@ export interface Settings {
   readonly json: boolean;
 }
 
+/** A configuration file. Bytes. */
+const LONGEST_CONFIG = 2 ** 20;
+/** What Node makes of bytes that are not UTF-8, and what cannot be told to the system: another file would be meant. */
+const LOST = /[\0\ufffd\ud800-\udfff]/u;
+
 const YES = /^(?:1|true|yes|on)$/i;
 const NO = /^(?:|0|false|no|off)$/i;
 
@@ -61,15 +67,25 @@ const NO = /^(?:|0|false|no|off)$/i;
  * @throws BanctlError usage for a value of the line or the environment, notUnderstood for the file
  */
 export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings {
-  const options = { ...readConfig(given, env), ...readEnvironment(env), ...withoutEmpty(given) };
-  const value = (name: OptionName) => {
+  const { path } = configPath(given, env);
+  const byFile = readConfig(given, env);
+  const byCall = { ...readEnvironment(env), ...withoutEmpty(given) };
+  try {
+    return toSettings({ ...byFile, ...byCall }, path);
+  } catch (error) {
+    if (!(error instanceof BanctlError && error.exitCode === EXIT.usage)) throw error;
+    // What the call says is right by itself, or else it is what is wrong.
+    toSettings(byCall, path);
+    throw new BanctlError(EXIT.notUnderstood, `configuration ${path}: ${error.message}`);
+  }
+}
+
+function toSettings(options: Given, config: string): Settings {
+  const values = (name: OptionName): readonly string[] => {
     const option = options[name];
-    return Array.isArray(option) ? option.at(-1) : undefined;
+    return Array.isArray(option) ? option.map((text) => refuseLost(name, text)) : [];
   };
-  const values = (name: OptionName) => {
-    const option = options[name];
-    return Array.isArray(option) ? option : [];
-  };
+  const value = (name: OptionName) => values(name).at(-1);
   const flag = (name: OptionName) => options[name] === true;
   const duration = value('for');
   const since = value('since');
@@ -82,7 +98,7 @@ export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings 
     since: since === undefined ? undefined : parseTime(since),
     duration: duration === undefined ? null : parseDuration(duration),
     reason: cleanReason(value('reason') ?? ''),
-    protect: values('protect'),
+    protect: values('protect').map(readProtected),
     force: flag('force'),
     prefixes: {
       ipv4: number('ipv4-prefix', value('ipv4-prefix') ?? '32', { least: 1, most: 32, whole: true }),
@@ -100,10 +116,25 @@ export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings 
     asksFail2ban: !flag('no-fail2ban'),
     fix: flag('fix'),
     prometheus: value('prometheus'),
-    config: configPath(given, env).path,
+    config,
     dryRun: flag('dry-run'),
     json: flag('json'),
   };
+}
+
+/** A reason may be spoilt, but no other file, program or jail may be taken than the one that was named. */
+function refuseLost(name: OptionName, text: string): string {
+  if (name !== 'reason' && LOST.test(text))
+    throw new BanctlError(
+      EXIT.usage,
+      `not a value for --${name}: ${quote(text)}; it must be UTF-8 without NUL`,
+    );
+  return text;
+}
+
+function readProtected(entry: string): string {
+  if (!entry.startsWith('@')) parseAddress(entry);
+  return entry;
 }
 
 function number(
@@ -185,12 +216,12 @@ function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {
   try {
     // Most hosts have none, and an exception costs more than the question.
     if (!isNamed && statSync(path, { throwIfNoEntry: false }) === undefined) return {};
-    return withoutEmpty(parseConfig(readFileSync(path, 'utf8'), path));
+    return withoutEmpty(parseConfig(readInput(path, LONGEST_CONFIG), path));
   } catch (error) {
     if (error instanceof BanctlError) throw error;
     throw new BanctlError(
       EXIT.notUnderstood,
-      `cannot read the configuration ${path}: ${systemCode(error) ?? String(error)}`,
+      `cannot read the configuration ${path}: ${reasonOfInput(error)}`,
     );
   }
 }
