@@ -18,20 +18,19 @@ import { isRunning, type ProcessId, processId } from './process.ts';
  * age of that directory, and its takeover is a race between those who wait. So its takeover is switched off, and
  * the holder puts an entry into the directory:
  *
- *     PID-START              holds the lock
- *     PID-START@TEMPORARY    and is writing this temporary file, which is to replace a file beside the directory,
- *                            or moves that file into this temporary directory, to remove it
+ *     PID-START.TURN              holds the lock, for the TURNth time that this process holds one
+ *     PID-START.TURN@TEMPORARY    and is writing this temporary file, which is to replace a file beside the directory,
+ *                                 or moves that file into this temporary directory, to remove it
  *
  * Only an empty directory can be removed, so it is the removal of the entry, in which one process succeeds and
  * no other, that decides who takes over. A holder that was stopped rather than killed may go on at any time. Its
  * temporary file or directory is removed before its entry, and without its entry it cannot register another. Thus
- * the rename with which it would undo what others did meanwhile fails.
+ * the rename with which it would undo what others did meanwhile fails. And who was about to remove an entry, and is
+ * late, cannot remove that of a later turn.
  */
 
 /** A lock as its holder sees it. */
 export interface Lock {
-  /** False once another process has taken over. */
-  isHeld(): boolean;
   /**
    * Names the temporary file that is about to replace a file, or the directory to take it away.
    *
@@ -68,6 +67,9 @@ const LONGEST_PAUSE = 250;
 const MOST_REPETITIONS = 20;
 /** What is older than this, and temporary, was left, however slow a process may be. Milliseconds. */
 export const ABANDONED = 60_000;
+
+/** How many times this process has tried to enter. */
+let turns = 0;
 
 /** The name of a removed file in its temporary directory. */
 export const REMOVED = 'removed';
@@ -120,12 +122,14 @@ function tryLock(path: string): Lock | undefined {
   const directory = `${path}.lock`;
   const unlock = makeDirectory(path);
   if (unlock === undefined) return undefined;
-  const name = processId();
+  turns += 1;
+  const name = `${processId()}.${turns}`;
   let entry = join(directory, name);
   try {
     writeFileSync(entry, '', { flag: 'wx' });
-    // Two can have made an entry if the directory was taken for an abandoned one: then neither holds the lock.
-    if (readdirSync(directory).length > 1) {
+    // Two can have made an entry if the directory was taken for an abandoned one: then neither holds the lock. And a
+    // process that was stopped here can find its successor's entry in place of its own.
+    if (readdirSync(directory).some((other) => other !== name)) {
       unlinkSync(entry);
       return undefined;
     }
@@ -135,7 +139,6 @@ function tryLock(path: string): Lock | undefined {
     throw cannotLock(directory, error);
   }
   return {
-    isHeld: () => existsSync(entry),
     registerTemporary(temporary) {
       const registered = join(directory, `${name}@${basename(temporary)}`);
       try {
@@ -147,8 +150,8 @@ function tryLock(path: string): Lock | undefined {
       entry = registered;
     },
     release() {
-      quietly(() => unlinkSync(entry));
-      quietly(unlock);
+      // Who has lost its entry would remove its successor's directory.
+      if (quietly(() => unlinkSync(entry))) quietly(unlock);
     },
   };
 }
@@ -250,7 +253,7 @@ export function isAbandoned(path: string): boolean {
 }
 
 function ownerOf(entry: string): ProcessId {
-  return entry.replace(/@.*/s, '');
+  return entry.replace(/[.@].*/s, '');
 }
 
 function entriesOf(directory: string): string[] | undefined {

@@ -16,6 +16,7 @@ import { suite, test } from 'node:test';
 import { BanctlError, EXIT } from '../src/errors.ts';
 import { replaceFile } from '../src/file.ts';
 import { acquireLock, isTemporaryOf, type LockOptions, withLock } from '../src/lock.ts';
+import { processId } from '../src/process.ts';
 import { banctl } from './support/banctl.ts';
 import { stateOf } from './support/processes.ts';
 import { until } from './support/wait.ts';
@@ -122,6 +123,18 @@ suite('a lock', () => {
     const { exitCode, stderr } = await list.ban('--banlist', join(list.directory, 'none', 'banlist.conf'));
     assert.equal(exitCode, EXIT.cannotWrite, stderr);
     assert.match(stderr, /its directory does not exist; create it/);
+    assert.deepEqual(list.files(), ['banlist.conf']);
+  });
+
+  test('whose temporary file cannot be named is exit 73, and is not tried for ever', async () => {
+    using list = temporaryList();
+    const long = join(list.directory, 'b'.repeat(235));
+    const { exitCode, stderr } = await list.ban('--banlist', long);
+    assert.equal(exitCode, EXIT.cannotWrite, stderr);
+    assert.match(
+      stderr,
+      /^banctl: cannot write b*\S+: its name is too long; give it a shorter one; the old file is whole\n$/,
+    );
     assert.deepEqual(list.files(), ['banlist.conf']);
   });
 
@@ -235,11 +248,31 @@ suite('a stopped holder', () => {
     await holder.signal('SIGCONT');
     assert.equal(await holder.tell('write'), 'lost');
     assert.equal(await holder.tell('release'), 'released');
-    assert.ok(lock.isHeld());
     assert.equal(isFree(list.banlist), false, "the successor's lock is not released by it");
     lock.release();
     assert.equal(list.text(), 'written by another\n');
     assert.deepEqual(list.files(), ['banlist.conf']);
+  });
+
+  test('cannot release what its successor is about to take', async () => {
+    using list = temporaryList();
+    const holder = await list.held();
+    await holder.signal('SIGSTOP');
+    acquireLock(list.banlist, stale).release();
+    // Another has made the directory, and not its entry yet.
+    mkdirSync(list.lock);
+    await holder.signal('SIGCONT');
+    await holder.tell('release');
+    assert.deepEqual(list.files(), ['banlist.conf', 'banlist.conf.lock']);
+  });
+
+  test('has another entry in its next turn, which who replaced it too late cannot remove', () => {
+    using list = temporaryList();
+    const turns = [1, 2].map(() => withLock(list.banlist, { timeout: 1 }, () => readdirSync(list.lock)));
+    const [[first = ''] = [], [second = ''] = []] = turns;
+    const [owner, turn] = first.split('.');
+    assert.equal(owner, processId());
+    assert.equal(second, `${owner}.${Number(turn) + 1}`);
   });
 
   test('makes its change again once it goes on', () => {
