@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, readdirSync, statSync, unlinkSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { isBanName } from '../bandir.ts';
 import { ABANDONED, discard, isAbandoned, isTemporaryOf, withLock } from '../lock.ts';
@@ -75,7 +75,7 @@ export function repairFiles({
   lockTimeout,
 }: Pick<Settings, 'banlist' | 'bandir' | 'lockTimeout'>): void {
   withLock(banlist, { timeout: lockTimeout }, () => {
-    for (const path of leftovers(banlist)) unlinkSync(path);
+    for (const path of leftovers(banlist)) discard(path);
     for (const path of [banlist, statePath(banlist), ...(bandir === undefined ? [] : [bandir])]) {
       const mode = modeOf(path)?.mode;
       if (mode !== undefined && (mode & WRITABLE_BY_OTHERS) !== 0)
