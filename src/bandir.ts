@@ -1,11 +1,11 @@
 import { lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isSingle, readAddress } from './address.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from './banlist/text.ts';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
 import { cannotRead, type FileContent, readText, removeFile, replaceFile } from './file.ts';
-import { withLock } from './lock.ts';
+import { syncDirectory, withLock } from './lock.ts';
 import { run } from './program.ts';
 
 /** Seconds. */
@@ -134,7 +134,10 @@ export function makeDirectory(bandir: string): void {
   if (checkDirectory(bandir)) return;
   const umask = process.umask(0o022);
   try {
-    mkdirSync(bandir, { recursive: true, mode: 0o755 });
+    const first = mkdirSync(bandir, { recursive: true, mode: 0o755 });
+    // A ban in a directory that a power cut takes away would be lost, however durable its file is.
+    for (let made = bandir; first !== undefined && made.length >= first.length; made = dirname(made))
+      syncDirectory(dirname(made));
   } catch (error) {
     throw new BanctlError(
       EXIT.cannotWrite,

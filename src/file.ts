@@ -15,7 +15,7 @@ import {
 import { dirname, join, resolve } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
-import { discard, FileChanged, type Lock, LockLost, REMOVED } from './lock.ts';
+import { discard, FileChanged, type Lock, LockLost, REMOVED, syncDirectory } from './lock.ts';
 
 /** A version of a file: inode, size and time of change. Each replacement gives another one. */
 export type FileVersion = string;
@@ -215,7 +215,7 @@ export function replaceFile(
     if (isGone(error, temporary)) throw new LockLost();
     throw cannotWrite(path, error);
   }
-  if (durable) syncDirectory(path);
+  if (durable) syncDirectoryOf(path);
   // Somebody may have removed it already: then it has no version that will be met again.
   return statFile(path)?.version ?? '';
 }
@@ -242,7 +242,7 @@ export function removeFile(
     throw cannotWrite(path, error);
   }
   discard(temporary);
-  if (durable) syncDirectory(path);
+  if (durable) syncDirectoryOf(path);
 }
 
 function versionOf(stat: { ino: bigint; size: bigint; mtimeNs: bigint; ctimeNs: bigint }): FileVersion {
@@ -279,15 +279,10 @@ function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolea
   }
 }
 
-/** A rename is on disk once the directory of `path` is: fsync(2). @throws BanctlError cannotWrite */
-function syncDirectory(path: string): void {
+/** @throws BanctlError cannotWrite: the change is made, but a power cut may undo it */
+function syncDirectoryOf(path: string): void {
   try {
-    const descriptor = openSync(dirname(path), 'r');
-    try {
-      fsyncSync(descriptor);
-    } finally {
-      closeSync(descriptor);
-    }
+    syncDirectory(dirname(path));
   } catch (error) {
     throw new BanctlError(
       EXIT.cannotWrite,

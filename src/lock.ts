@@ -1,6 +1,8 @@
 import {
-  existsSync,
+  closeSync,
+  fsyncSync,
   lstatSync,
+  openSync,
   readdirSync,
   renameSync,
   rmdirSync,
@@ -205,6 +207,8 @@ function evict(directory: string, entry: string): boolean {
   const [, temporary] = /@(.+)/.exec(entry) ?? [];
   if (temporary !== undefined) discard(join(dirname(directory), temporary));
   removeUnregistered(directory);
+  // It may have done its work and not lived to see it on the disk, where the next will take it to be.
+  quietly(() => syncDirectory(dirname(directory)));
   return quietly(() => unlinkSync(join(directory, entry))) && quietly(() => rmdirSync(directory));
 }
 
@@ -217,6 +221,16 @@ export function discard(temporary: string): void {
   };
   // Its holder may go on at this moment and move the file into it: once, it has no other.
   if (!isGone()) isGone();
+}
+
+/** A rename, or a new directory, is on disk once the directory that names it is: fsync(2). */
+export function syncDirectory(directory: string): void {
+  const descriptor = openSync(directory, 'r');
+  try {
+    fsyncSync(descriptor);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** What a holder that was killed between making something temporary and registering it has left: it is empty. */

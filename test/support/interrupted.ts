@@ -1,9 +1,9 @@
 // A process that changes bans as banctl does, and stops or kills itself right before some of its file system calls:
 // it does the orders that come as messages, and answers each with how many calls it has made in the directory.
-import fs from 'node:fs';
-import { flushCompileCache, syncBuiltinESMExports } from 'node:module';
+import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { Change } from '../../src/banlist/change.ts';
+import { watchFileCalls } from './file-calls.ts';
 
 export interface Order {
   readonly directory: string;
@@ -21,7 +21,7 @@ export interface Order {
   readonly fixes?: boolean;
 }
 
-const READS = /^(?:exists|[fl]?stat|read|readdir|readlink|realpath|access|close)Sync$/;
+const READS = /^(?:exists|[fl]?stat|read|readFile|readdir|readlink|realpath|access|close)Sync$/;
 
 let order: Order | undefined;
 let calls = 0;
@@ -32,24 +32,18 @@ function interrupt(signal: NodeJS.Signals): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
 }
 
-const functions = fs as unknown as Record<string, unknown>;
-for (const [name, original] of Object.entries(functions)) {
-  if (!/^[a-z]+Sync$/.test(name) || typeof original !== 'function') continue;
-  functions[name] = (...args: unknown[]) => {
-    const [subject] = args;
-    const isSkipped = order?.skipsReads && READS.test(name);
-    if (
-      order !== undefined &&
-      !isSkipped &&
-      (typeof subject === 'number' || String(subject).startsWith(order.directory))
-    ) {
-      calls += 1;
-      if (order.signal !== undefined && order.before?.includes(calls)) interrupt(order.signal);
-    }
-    return original(...args);
-  };
-}
-syncBuiltinESMExports();
+watchFileCalls((name, [subject], call) => {
+  const isSkipped = order?.skipsReads && READS.test(name);
+  if (
+    order !== undefined &&
+    !isSkipped &&
+    (typeof subject === 'number' || String(subject).startsWith(order.directory))
+  ) {
+    calls += 1;
+    if (order.signal !== undefined && order.before?.includes(calls)) interrupt(order.signal);
+  }
+  return call();
+});
 
 const { change } = await import('./call.ts');
 const { acquireLock } = await import('../../src/lock.ts');
