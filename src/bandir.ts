@@ -1,11 +1,11 @@
-import { lstatSync, mkdirSync, readdirSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { lstatSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { isSingle, readAddress } from './address.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from './banlist/text.ts';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
-import { cannotRead, type FileContent, readText, removeFile, replaceFile } from './file.ts';
-import { syncDirectory, withLock } from './lock.ts';
+import { cannotRead, type FileContent, makeDirectory, readText, removeFile, replaceFile } from './file.ts';
+import { withLock } from './lock.ts';
 import { run } from './program.ts';
 
 /** Seconds. */
@@ -70,7 +70,7 @@ export function changeBanFile(
   };
   if (dryRun) return apply(readBanFile(bandir, address).text);
   const path = banFile(bandir, address);
-  if (changes.some(({ verb }) => verb === 'add' || verb === 'adopt')) makeDirectory(bandir);
+  if (changes.some(({ verb }) => verb === 'add' || verb === 'adopt')) makeBandir(bandir);
   else if (!isInDirectory(bandir, address)) return apply(Buffer.alloc(0));
   return withLock(path, { timeout: lockTimeout }, (lock) => {
     const seen = readBanFile(bandir, address);
@@ -126,26 +126,9 @@ export function namesIn(bandir: string): string[] {
   }
 }
 
-/**
- * Apache's children must be able to search it, and fail2ban's umask is 0077. The umask is set, not the mode afterwards:
- * a call that is killed in between must not leave a directory in which no ban counts.
- */
-export function makeDirectory(bandir: string): void {
-  if (checkDirectory(bandir)) return;
-  const umask = process.umask(0o022);
-  try {
-    const first = mkdirSync(bandir, { recursive: true, mode: 0o755 });
-    // A ban in a directory that a power cut takes away would be lost, however durable its file is.
-    for (let made = bandir; first !== undefined && made.length >= first.length; made = dirname(made))
-      syncDirectory(dirname(made));
-  } catch (error) {
-    throw new BanctlError(
-      EXIT.cannotWrite,
-      `cannot make ${bandir}: ${reasonOf(error, { ENOTDIR: 'something else is in its place; move it away' })}`,
-    );
-  } finally {
-    process.umask(umask);
-  }
+/** Apache's children must be able to search it, and fail2ban's umask is 0077. @throws BanctlError cannotWrite */
+export function makeBandir(bandir: string): void {
+  if (!checkDirectory(bandir)) makeDirectory(bandir);
 }
 
 /** True if it is there, false if nothing is. @throws BanctlError cannotWrite if something else is */

@@ -245,6 +245,28 @@ export function removeFile(
   if (durable) syncDirectoryOf(path);
 }
 
+/**
+ * Makes a directory, and those above it, that everybody may search. The umask is set, not the mode afterwards: a call
+ * that is killed in between must not leave one that is closed to Apache.
+ *
+ * @throws BanctlError cannotWrite
+ */
+export function makeDirectory(directory: string): void {
+  const umask = process.umask(0o022);
+  try {
+    const first = mkdirSync(directory, { recursive: true, mode: 0o755 });
+    // A ban in a directory that a power cut takes away would be lost, however durable its file is.
+    for (let made = directory; first !== undefined && made.length >= first.length; made = dirname(made))
+      syncDirectory(dirname(made));
+  } catch (error) {
+    const inItsPlace = 'something else is in its place; move it away';
+    const reason = reasonOf(error, { EEXIST: inItsPlace, ENOTDIR: inItsPlace });
+    throw new BanctlError(EXIT.cannotWrite, `cannot make ${directory}: ${reason}`);
+  } finally {
+    process.umask(umask);
+  }
+}
+
 function versionOf(stat: { ino: bigint; size: bigint; mtimeNs: bigint; ctimeNs: bigint }): FileVersion {
   return `${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
 }

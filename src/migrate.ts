@@ -1,14 +1,7 @@
 import { existsSync } from 'node:fs';
 import { isSingle, parseAddress } from './address.ts';
 import { canSearch, directoryRule, includedFiles, testConfig } from './apache.ts';
-import {
-  addressesIn,
-  bansInDirectory,
-  changeBanFile,
-  makeDirectory,
-  putOnDisk,
-  readBanFile,
-} from './bandir.ts';
+import { addressesIn, bansInDirectory, changeBanFile, makeBandir, putOnDisk, readBanFile } from './bandir.ts';
 import type { Change } from './banlist/change.ts';
 import { type Ban, bansOf, denyLines } from './banlist/text.ts';
 import { BanctlError, EXIT } from './errors.ts';
@@ -133,7 +126,7 @@ async function refuseUnlessEnforced({ apachectl, bandir, dryRun }: MigrateOption
   if (state === 'not-loaded')
     throw refuse(`apache has not read the rule for ${bandir} yet; banctl reload --force`);
   if (state !== 'loaded') throw refuse(`apache has no rule that looks into ${bandir}`);
-  if (!dryRun) makeDirectory(bandir);
+  if (!dryRun) makeBandir(bandir);
   const { user } = test;
   if (user === undefined || !existsSync(bandir)) return;
   for (const path of new Set([...paths, bandir]))
