@@ -3,11 +3,13 @@
 //   banctl.cjs             src/main.ts and the libraries that a ban needs
 //   execa.cjs, yargs.cjs   libraries that most calls do without
 //   launcher.cjs           what starts it
+//   kit.json               the files that banctl setup installs, by their paths in the repository
 //
 // The same sources give the same bytes, wherever the checkout is.
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
+import { KIT_ASSET, KIT_DIRECTORIES } from '../src/setup/kit.ts';
 import { LIBRARIES, MAIN } from '../src/startup/parts.ts';
 
 const root = path.dirname(import.meta.dirname);
@@ -79,6 +81,12 @@ const part = {
   },
 } satisfies BuildOptions;
 
+const kit = KIT_DIRECTORIES.flatMap((folder) =>
+  readdirSync(path.join(root, folder))
+    .sort()
+    .map((name) => [`${folder}/${name}`, readFileSync(path.join(root, folder, name), 'utf8')]),
+);
+
 await Promise.all([
   build({
     ...part,
@@ -101,3 +109,4 @@ await Promise.all([
   ),
   build({ ...common, entryPoints: ['src/startup/launcher.ts'], outfile: output('launcher') }),
 ]).catch(() => process.exit(1)); // esbuild has printed the errors
+writeFileSync(path.join(directory, KIT_ASSET), JSON.stringify(Object.fromEntries(kit)));

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { isSingle, readAddress } from './address.ts';
 import { type Change, changeList, type Outcome } from './banlist/change.ts';
 import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from './banlist/text.ts';
-import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { BanctlError, EXIT, systemCode } from './errors.ts';
 import { cannotRead, type FileContent, makeDirectory, readText, removeFile, replaceFile } from './file.ts';
 import { withLock } from './lock.ts';
 import { run } from './program.ts';

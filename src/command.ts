@@ -30,6 +30,8 @@ export async function runCommand({ command, operands, given }: Invocation): Prom
       return (await import('./commands/audit.ts')).auditCommand(settings);
     case 'migrate':
       return (await import('./commands/migrate.ts')).migrateCommand(settings);
+    case 'setup':
+      return (await import('./commands/setup.ts')).setup(settings);
     case 'reload':
       return (await import('./commands/reload.ts')).reloadCommand(settings);
   }

@@ -51,6 +51,36 @@ export function followLinks(path: string): string {
   throw new BanctlError(EXIT.notUnderstood, `${path} is a loop of symbolic links; remove it`);
 }
 
+/**
+ * Where a path leads for a program whose root directory is `root`: no link leads out of it. The path, or its end, need
+ * not be there yet.
+ */
+export function followLinksBelow(root: string, path: string): string {
+  const left = stepsOf(path);
+  let reached: string[] = [];
+  for (let links = 0; links < MOST_LINKS; ) {
+    const step = left.pop();
+    if (step === undefined) return join(root, ...reached);
+    const here = join(root, ...reached, step);
+    if (step === '..') reached.pop();
+    else if (lstat(here)?.isSymbolicLink()) {
+      const target = readlinkSync(here);
+      if (target.startsWith('/')) reached = [];
+      left.push(...stepsOf(target));
+      links += 1;
+    } else reached.push(step);
+  }
+  throw new BanctlError(EXIT.notUnderstood, `${join(root, path)} is a loop of symbolic links; remove it`);
+}
+
+/** The names in a path, the last one first. */
+function stepsOf(path: string): string[] {
+  return path
+    .split('/')
+    .filter((step) => step !== '' && step !== '.')
+    .reverse();
+}
+
 /** True if two paths lead to the same place, whatever links they take. */
 export function isSamePlace(one: string, other: string): boolean {
   if (followLinks(one) === followLinks(other)) return true;
@@ -325,7 +355,7 @@ export function cannotRead(path: string, error: unknown): BanctlError {
 }
 
 /** What the system says, told as banctl does; anything else is thrown on. */
-function cannotWrite(path: string, error: unknown): BanctlError {
+export function cannotWrite(path: string, error: unknown): BanctlError {
   if (systemCode(error) === undefined) throw error;
   return new BanctlError(EXIT.cannotWrite, `cannot write ${path}: ${reasonOf(error)}; the old file is whole`);
 }

@@ -13,6 +13,10 @@ export const COMMANDS = {
   audit: { operands: '', describe: 'check the list, fail2ban and Apache against each other; --fix repairs' },
   reload: { operands: '', describe: 'make Apache load the list, if it has not; with --force in any case' },
   migrate: { operands: '', describe: 'move the bans of single addresses into the ban directory, or back' },
+  setup: {
+    operands: '',
+    describe: 'install action, filter, jail, list, Apache snippets and cron job; --remove takes them away',
+  },
 } as const satisfies Record<string, { operands: string; describe: string }>;
 
 export type CommandName = keyof typeof COMMANDS;
@@ -38,7 +42,7 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'FILE',
     default: '/etc/apache2/djangoapp/banlist.conf',
-    describe: 'the list that Apache includes',
+    describe: 'the list that Apache includes; below /etc/httpd where there is no /etc/apache2',
     commands: ALL,
   },
   bandir: {
@@ -80,7 +84,7 @@ export const OPTIONS = {
     kind: 'values',
     placeholder: 'CIDR',
     describe: 'never ban these; @FILE reads a list of them, or the ip-ranges.json of AWS',
-    commands: ['ban', 'sync', 'audit'],
+    commands: ['ban', 'sync', 'audit', 'setup'],
   },
   force: {
     kind: 'flag',
@@ -106,7 +110,7 @@ export const OPTIONS = {
     placeholder: 'CMD',
     default: 'apache2ctl, httpd or apachectl',
     describe: 'how Apache is tested, asked and reloaded',
-    commands: RELOADING,
+    commands: [...RELOADING, 'setup'],
   },
   'reload-command': {
     kind: 'value',
@@ -152,12 +156,12 @@ export const OPTIONS = {
     placeholder: 'CMD',
     default: 'fail2ban-client',
     describe: 'how fail2ban is asked and told',
-    commands: ['unban', 'flush', 'sync', 'audit'],
+    commands: ['unban', 'flush', 'sync', 'audit', 'setup'],
   },
   'no-fail2ban': {
     kind: 'flag',
     describe: 'neither ask nor tell fail2ban',
-    commands: ['unban', 'flush', 'audit'],
+    commands: ['unban', 'flush', 'audit', 'setup'],
   },
   fix: { kind: 'flag', describe: 'repair what cannot hurt', commands: ['audit'] },
   prometheus: {
@@ -166,7 +170,24 @@ export const OPTIONS = {
     describe: "write the result as metrics too, for node_exporter's textfile collector",
     commands: ['audit'],
   },
-  'dry-run': { kind: 'flag', describe: 'say what would change, change nothing', commands: RELOADING },
+  root: {
+    kind: 'value',
+    placeholder: 'DIR',
+    describe: 'install below this directory, the root of another system',
+    commands: ['setup'],
+  },
+  print: {
+    kind: 'value',
+    placeholder: 'NAME',
+    describe: 'show one of the files that setup installs, such as jail or apache',
+    commands: ['setup'],
+  },
+  remove: { kind: 'flag', describe: 'take away what setup has installed, but the list', commands: ['setup'] },
+  'dry-run': {
+    kind: 'flag',
+    describe: 'say what would change, change nothing',
+    commands: [...RELOADING, 'setup'],
+  },
   json: { kind: 'flag', describe: 'one JSON document on standard output', commands: ALL },
   config: {
     kind: 'value',

@@ -3,8 +3,9 @@ import { resolve } from 'node:path';
 import { parseAddress } from './address.ts';
 import type { Given } from './arguments.ts';
 import { BanctlError, EXIT } from './errors.ts';
-import { followLinks, readInput, reasonOfInput } from './file.ts';
+import { followLinks, followLinksBelow, readInput, reasonOfInput } from './file.ts';
 import { cleanReason, isHolder, parseDuration, parseTime } from './hold.ts';
+import { layoutOf } from './layout.ts';
 import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
 import { printable, quote } from './printable.ts';
 
@@ -15,7 +16,7 @@ const PLACES = ['bandir', 'banlist'] as const;
 
 /** What the options say, in the units the program uses. */
 export interface Settings {
-  /** The list itself, symbolic links followed. */
+  /** The list itself, symbolic links followed, but not with `root`. */
   readonly banlist: string;
   /** The ban directory. Undefined: every ban stands in the list. */
   readonly bandir: string | undefined;
@@ -46,6 +47,10 @@ export interface Settings {
   readonly asksFail2ban: boolean;
   readonly fix: boolean;
   readonly prometheus: string | undefined;
+  /** A tree in which all paths are meant; undefined is the host's own. */
+  readonly root: string | undefined;
+  readonly print: string | undefined;
+  readonly remove: boolean;
   /** The configuration file, which need not exist. */
   readonly config: string;
   readonly dryRun: boolean;
@@ -89,9 +94,11 @@ function toSettings(options: Given, config: string): Settings {
   const flag = (name: OptionName) => options[name] === true;
   const duration = value('for');
   const since = value('since');
+  const root = readRoot(value('root'));
+  const follow = root === undefined ? followLinks : (path: string) => resolve(path);
   return {
-    banlist: followLinks(value('banlist') ?? OPTIONS.banlist.default),
-    bandir: readBandir(value('bandir')),
+    banlist: follow(value('banlist') ?? layoutOf(root).banlist),
+    bandir: readBandir(value('bandir'), follow),
     to: readPlace(value('to')),
     jail: readJail(value('jail')),
     all: flag('all'),
@@ -116,6 +123,9 @@ function toSettings(options: Given, config: string): Settings {
     asksFail2ban: !flag('no-fail2ban'),
     fix: flag('fix'),
     prometheus: value('prometheus'),
+    root,
+    print: value('print'),
+    remove: flag('remove'),
     config,
     dryRun: flag('dry-run'),
     json: flag('json'),
@@ -153,7 +163,7 @@ function number(
 }
 
 /** The path stands within quotes in an expression of Apache's, which has no way to escape them. */
-function readBandir(path: string | undefined): string | undefined {
+function readBandir(path: string | undefined, follow: (path: string) => string): string | undefined {
   if (path === undefined) return undefined;
   const place = resolve(path);
   if (!/^[^\s"'%\\$`]+$/.test(place) || printable(place) !== place) {
@@ -162,7 +172,13 @@ function readBandir(path: string | undefined): string | undefined {
       `not a path for --bandir: ${quote(place)}; Apache cannot look it up with blanks, quotes, %, $, or a backslash in it`,
     );
   }
-  return followLinks(place);
+  return follow(place);
+}
+
+/** The root of the host itself is none. */
+function readRoot(path: string | undefined): string | undefined {
+  const root = path === undefined ? '/' : resolve(path);
+  return root === '/' ? undefined : root;
 }
 
 function readPlace(place: string | undefined): Place | undefined {
@@ -208,7 +224,10 @@ function readEnvironment(env: NodeJS.ProcessEnv): Given {
 function configPath(given: Given, env: NodeJS.ProcessEnv): { path: string; isNamed: boolean } {
   const [named] = Array.isArray(given.config) ? given.config.slice(-1) : [];
   const path = named || env.BANCTL_CONFIG;
-  return { path: resolve(path || OPTIONS.config.default), isNamed: Boolean(path) };
+  if (path) return { path: resolve(path), isNamed: true };
+  const root = readRoot((Array.isArray(given.root) && given.root.at(-1)) || env.BANCTL_ROOT || undefined);
+  const { default: usual } = OPTIONS.config;
+  return { path: root === undefined ? usual : followLinksBelow(root, usual), isNamed: false };
 }
 
 function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {

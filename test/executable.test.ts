@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { COMMANDS, OPTION_NAMES, optionOf } from '../src/options.ts';
+import { KIT_ASSET, KIT_DIRECTORIES } from '../src/setup/kit.ts';
 import { executable } from './support/banctl.ts';
 import { execute } from './support/wait.ts';
 
@@ -39,7 +40,7 @@ suite('the executable', () => {
   test('is of the same bundle wherever it is built', async () => {
     // Copied, not linked: a build in a linked tree would write into this one. Libraries are only read.
     const elsewhere = join(directory, 'another place');
-    for (const name of ['src', 'scripts', 'package.json', 'tsconfig.json']) {
+    for (const name of ['src', 'scripts', 'package.json', 'tsconfig.json', ...KIT_DIRECTORIES]) {
       cpSync(join(repository, name), join(elsewhere, name), { recursive: true });
     }
     symlinkSync(join(repository, 'node_modules'), join(elsewhere, 'node_modules'));
@@ -49,7 +50,7 @@ suite('the executable', () => {
       bundles,
     ]);
     assert.equal(exitCode, 0, stderr);
-    for (const name of ['banctl.cjs', 'execa.cjs', 'yargs.cjs', 'launcher.cjs']) {
+    for (const name of ['banctl.cjs', 'execa.cjs', 'yargs.cjs', 'launcher.cjs', KIT_ASSET]) {
       const built = readFileSync(join(repository, 'dist', 'bundle', name));
       assert.ok(readFileSync(join(bundles, name)).equals(built), name);
     }

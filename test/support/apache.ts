@@ -328,7 +328,7 @@ ${text(options.after)}
 `;
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const bind = (port: number, host: string) =>
     new Promise<number>((resolve, reject) => {
       const server = createServer();

@@ -1,0 +1,247 @@
+import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { cannotWrite, makeDirectory, readText, replaceFile } from '../file.ts';
+import { isTemporaryOf, type Lock, withLock } from '../lock.ts';
+import { statePath } from '../reload-state.ts';
+import type { Settings } from '../settings.ts';
+import { JAIL, type KitDirectory, type KitFile, render } from './kit.ts';
+import { isRemembered, MEMORY, type Memory, readMemory, remember, writeMemory } from './memory.ts';
+import { logsOf, namingJail, packagedFiles, possibleDirectories, type Server } from './server.ts';
+
+/*
+ * Puts the kit's files in place, and takes them away. What an administrator has changed is neither replaced nor removed.
+ * Everything is read before anything is written, and a call that was killed is completed by the next one.
+ */
+
+/** What became of a file, or would. */
+export interface FileReport {
+  readonly path: string;
+  readonly status:
+    | 'written'
+    | 'replaced'
+    | 'unchanged'
+    /** It was changed by somebody. The new one lies beside it, or has been laid there now. */
+    | 'kept'
+    | 'laid-beside'
+    /** It belongs to the Debian package. */
+    | 'packaged'
+    | 'removed'
+    /** It would be missed. */
+    | 'in-use';
+  /** Why it is in use, and what to do about it. */
+  readonly reason?: string;
+}
+
+/** Why a file that could be removed is to stay; undefined if nobody would miss it. */
+export type ReasonToKeep = (path: string) => string | undefined;
+
+/**
+ * The end of the name of a new file beside one that was changed. fail2ban reads *.conf and *.local, Apache *.conf;
+ * Debian's cron reads no name with a dot, but RHEL's (cronie) all that do not end so (not_a_crontab() of database.c).
+ */
+export const BESIDE = '.banctl-new~';
+
+/** A jail goes last, since fail2ban cannot start with one whose action or filter is missing. */
+const ORDER: readonly KitDirectory[] = ['action.d', 'filter.d', 'apache2', 'cron.d', 'systemd', 'jail.d'];
+
+/** A file where it is to stand. */
+interface Target {
+  readonly path: string;
+  readonly text: string;
+  /** As it stands in the repository: somebody may have copied it from there. */
+  readonly original: string;
+}
+
+interface Step extends Target {
+  readonly status: FileReport['status'];
+  /** The new file beside it is to go. */
+  readonly tidies: boolean;
+}
+
+type Options = Pick<Settings, 'banlist' | 'bandir' | 'lockTimeout' | 'dryRun' | 'root'>;
+
+/** @throws BanctlError notUnderstood for what is not a text file: then nothing has changed; cannotWrite, lockBusy */
+export function installFiles(kit: readonly KitFile[], server: Server, options: Options): FileReport[] {
+  const { banlist, lockTimeout, dryRun } = options;
+  const { at } = server;
+  const targets = targetsOf(kit, server, options);
+  const reports = (steps: readonly Step[], isListNew: boolean): FileReport[] => [
+    ...steps.map(({ path, status }) => ({ path, status })),
+    { path: banlist, status: isListNew ? 'written' : 'unchanged' },
+  ];
+  const isListMissing = () => readText(at(banlist)).version === undefined;
+  if (dryRun) return reports(planned(targets, server, readMemory(at(MEMORY))), isListMissing());
+  return withMemory(server, lockTimeout, (memory, lock) => {
+    const steps = planned(targets, server, memory);
+    const isListNew = isListMissing();
+    const offered = steps.filter(({ status }) => status !== 'packaged');
+    const known = remember(memory, offered);
+    // First, so that a file is known to be banctl's from the moment that it is there.
+    if (known !== memory) writeMemory(at(MEMORY), known, lock);
+    if (isListNew) makeList(at(banlist), lockTimeout);
+    for (const step of steps) carryOut(step, server);
+    return reports(steps, isListNew);
+  });
+}
+
+function targetsOf(kit: readonly KitFile[], server: Server, options: Options): Target[] {
+  const { layout, directoryFor, at } = server;
+  return ORDER.flatMap((part) => {
+    const directory = directoryFor(part);
+    if (directory === undefined) return [];
+    return kit
+      .filter((file) => file.directory === part)
+      .map((file) => {
+        const path = `${directory}/${file.file}`;
+        return { path, text: render(file, layout, options), original: file.text };
+      })
+      .filter(
+        ({ path }) => !isJailWithoutLogs(server, options, path) || readText(at(path)).version !== undefined,
+      );
+  });
+}
+
+/** Such a jail keeps fail2ban from its next start. The logs of another system may come with its first start. */
+export function isJailWithoutLogs(
+  server: Server,
+  { root }: Pick<Settings, 'root'>,
+  path = `${JAIL}.local`,
+): boolean {
+  return path.endsWith(`${JAIL}.local`) && root === undefined && logsOf(server).length === 0;
+}
+
+function planned(targets: readonly Target[], server: Server, memory: Memory): Step[] {
+  const packaged = packagedFiles(server);
+  return targets.map((target) => {
+    const { path, text, original } = target;
+    const present = readText(server.at(path));
+    const beside = readText(server.at(path + BESIDE));
+    const isText = (file: Buffer, wanted: string) => file.equals(Buffer.from(wanted));
+    const tidies =
+      beside.version !== undefined && (isText(beside.text, text) || isRemembered(memory, path, beside.text));
+    const step = (status: Step['status'], isTidied = tidies): Step => ({
+      ...target,
+      status,
+      tidies: isTidied,
+    });
+    if (present.version === undefined) return step('written');
+    if (packaged.has(path)) return step('packaged');
+    if (isText(present.text, text)) return step('unchanged');
+    if (isText(present.text, original) || isRemembered(memory, path, present.text)) return step('replaced');
+    return step(isText(beside.text, text) ? 'kept' : 'laid-beside', false);
+  });
+}
+
+function carryOut({ path, text, status, tidies }: Step, { at }: Server): void {
+  const target = at(path);
+  makeDirectory(dirname(target));
+  discardTemporaries(target);
+  if (status === 'written' || status === 'replaced')
+    replaceFile(target, [Buffer.from(text)], { lock: undefined });
+  if (status === 'laid-beside') replaceFile(at(path + BESIDE), [Buffer.from(text)], { lock: undefined });
+  if (tidies) remove(at(path + BESIDE));
+}
+
+/** Empty, and never in the place of one that somebody has made meanwhile. */
+function makeList(banlist: string, lockTimeout: number): void {
+  makeDirectory(dirname(banlist));
+  withLock(banlist, { timeout: lockTimeout }, (lock) => {
+    if (readText(banlist).version === undefined) replaceFile(banlist, [], { lock });
+  });
+}
+
+/** Takes away all that is as setup has left it, but the list, and what is in use. Throws as {@link installFiles} does. */
+export function removeFiles(
+  kit: readonly KitFile[],
+  server: Server,
+  reasonToKeep: ReasonToKeep,
+  options: Options,
+): FileReport[] {
+  const { banlist, lockTimeout, dryRun } = options;
+  const { at } = server;
+  const planRemoval = (memory: Memory): FileReport[] => {
+    const packaged = packagedFiles(server);
+    const removed = new Set<string>();
+    return removable(kit, server, memory, options).flatMap(({ path, texts }): FileReport[] => {
+      const { version, text } = readText(at(path));
+      if (version === undefined) return [];
+      if (packaged.has(path)) return [{ path, status: 'packaged' }];
+      const isOurs =
+        texts.some((one) => text.equals(Buffer.from(one))) ||
+        isRemembered(memory, path.replace(BESIDE, ''), text);
+      if (!isOurs) return [{ path, status: 'kept' }];
+      const reason = reasonToKeep(path) ?? namingJail(server, path, removed);
+      if (reason !== undefined) return [{ path, status: 'in-use', reason }];
+      removed.add(path);
+      return [{ path, status: 'removed' }];
+    });
+  };
+  if (dryRun) return planRemoval(readMemory(at(MEMORY)));
+  if (!existsSync(at(dirname(MEMORY))) && planRemoval({}).length === 0) return [];
+  const reports = withMemory(server, lockTimeout, (memory, lock) => {
+    const planned = planRemoval(memory);
+    for (const { path, status } of planned) {
+      discardTemporaries(at(path));
+      if (status === 'removed') remove(at(path));
+    }
+    const left = planned.filter(({ status }) => status === 'in-use').map(({ path }) => path);
+    const known = Object.fromEntries(Object.entries(memory).filter(([path]) => left.includes(path)));
+    if (left.length > 0) writeMemory(at(MEMORY), known, lock);
+    else remove(at(MEMORY));
+    return planned;
+  });
+  removeState(at(banlist), lockTimeout);
+  for (const directory of [dirname(MEMORY), dirname(banlist)]) removeIfEmpty(at(directory));
+  return reports;
+}
+
+/** Where files of the kit may stand, of this version or an earlier one, with this version's texts. The jail comes first. */
+function removable(kit: readonly KitFile[], server: Server, memory: Memory, options: Options) {
+  const { layout } = server;
+  const texts = new Map<string, string[]>();
+  for (const part of [...ORDER].reverse())
+    for (const file of kit.filter((one) => one.directory === part))
+      for (const directory of possibleDirectories(server, part))
+        texts.set(`${directory}/${file.file}`, [render(file, layout, options), file.text]);
+  for (const path of Object.keys(memory)) if (!texts.has(path)) texts.set(path, []);
+  return [...texts].flatMap(([path, known]) => [
+    { path, texts: known },
+    { path: path + BESIDE, texts: known },
+  ]);
+}
+
+/** What is known of reloads: a memory aid, which the next ban makes again. */
+function removeState(banlist: string, lockTimeout: number): void {
+  if (readText(statePath(banlist)).version === undefined) return;
+  withLock(banlist, { timeout: lockTimeout }, () => remove(statePath(banlist)));
+}
+
+function withMemory<T>({ at }: Server, lockTimeout: number, work: (memory: Memory, lock: Lock) => T): T {
+  const path = at(MEMORY);
+  makeDirectory(dirname(path));
+  return withLock(path, { timeout: lockTimeout }, (lock) => work(readMemory(path), lock));
+}
+
+/** Only with the lock of the memory, which all have who write these files. */
+function discardTemporaries(target: string): void {
+  const directory = dirname(target);
+  for (const name of existsSync(directory) ? readdirSync(directory) : [])
+    if ([target, target + BESIDE].some((path) => isTemporaryOf(basename(path), name)))
+      remove(join(directory, name));
+}
+
+function remove(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    throw cannotWrite(path, error);
+  }
+}
+
+function removeIfEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch {
+    // Something of others is in it.
+  }
+}

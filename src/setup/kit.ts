@@ -1,0 +1,127 @@
+import { getAsset } from 'node:sea';
+import { BanctlError, EXIT } from '../errors.ts';
+import { DEBIAN, type Layout, RED_HAT } from '../layout.ts';
+import { quote } from '../printable.ts';
+
+/*
+ * The kit: the files of the repository that belong on a server, as the executable carries them, and as a server of
+ * either layout needs them. `ban` and `unban` never read it.
+ */
+
+/** The directories of the repository whose files are the kit. */
+export const KIT_DIRECTORIES = ['action.d', 'filter.d', 'jail.d', 'apache2', 'cron.d', 'systemd'] as const;
+/** The asset of the executable that scripts/bundle.ts makes of them: texts by path. */
+export const KIT_ASSET = 'kit.json';
+
+export type KitDirectory = (typeof KIT_DIRECTORIES)[number];
+
+export interface KitFile {
+  /** For `--print`. */
+  readonly name: string;
+  readonly directory: KitDirectory;
+  /** Its name in that directory, and on the server. */
+  readonly file: string;
+  /** As it stands in the repository. */
+  readonly text: string;
+}
+
+/** What the texts name, as they are to name it. */
+export interface Places {
+  readonly banlist: string;
+  /** Undefined: the layout's. */
+  readonly bandir: string | undefined;
+}
+
+/** The snippet that an administrator includes. */
+export const SNIPPET = 'djangoapp-banlist';
+/** The jail that the kit brings, and its file. */
+export const JAIL = 'djangoapp-admin-login';
+/** What runs the audit where there is no cron. */
+export const TIMER = 'banctl-audit.timer';
+
+const NAMES: Readonly<Record<string, string>> = {
+  'action.d/apache-banlist.conf': 'action',
+  [`filter.d/${JAIL}.conf`]: 'filter',
+  [`jail.d/${JAIL}.local`]: 'jail',
+  [`apache2/${SNIPPET}.conf`]: 'apache',
+  [`apache2/${SNIPPET}-admin.conf`]: 'apache-admin',
+  'cron.d/banctl': 'cron',
+};
+
+/** The kit of this executable. */
+export function readKit(): KitFile[] {
+  const texts: Record<string, string> = JSON.parse(getAsset(KIT_ASSET, 'utf8'));
+  return Object.entries(texts).map(([path, text]) => {
+    const [directory = '', file = ''] = path.split('/');
+    return {
+      name: NAMES[path] ?? file.replace(/\.conf$/, ''),
+      directory: directory as KitDirectory,
+      file,
+      text,
+    };
+  });
+}
+
+/** @throws BanctlError usage, with the names that there are */
+export function kitFile(kit: readonly KitFile[], name: string): KitFile {
+  const found = kit.find((one) => one.name === name);
+  if (found === undefined) {
+    const names = kit.map((one) => one.name).join(', ');
+    throw new BanctlError(EXIT.usage, `no such file: ${quote(name)}; setup --print knows ${names}`);
+  }
+  return found;
+}
+
+/** How the files, which are written for Debian, name things elsewhere. The first that fits counts. */
+const ON_RED_HAT: readonly (readonly [debian: string, redHat: string])[] = [
+  [`${DEBIAN.apache}/conf-available`, `${RED_HAT.apache}/conf.d`],
+  [DEBIAN.apache, RED_HAT.apache],
+  [
+    "Debian's access.log and other_vhosts_access.log, and site-access.log alike",
+    'access_log and ssl_access_log',
+  ],
+  ['/var/log/apache2/*access.log', '/var/log/httpd/*access_log'],
+  // It is loaded there.
+  [', after "a2enmod remoteip"', ''],
+  [`\${APACHE_LOG_DIR}/access.log`, 'logs/access_log'],
+];
+
+/**
+ * A file as it is to stand on a server of this layout. Comments name the usual places, the rest the configured ones.
+ *
+ * @throws BanctlError usage for a place that Apache's syntax or the shell's cannot express
+ */
+export function render(
+  { text }: KitFile,
+  layout: Layout,
+  { banlist, bandir = layout.bandir }: Places,
+): string {
+  refuseOddPath('banlist', banlist);
+  refuseOddPath('bandir', bandir);
+  const words = layout.apache === DEBIAN.apache ? [] : ON_RED_HAT;
+  const ofLayout = words.reduce((rendered, [from, to]) => rendered.replaceAll(from, () => to), text);
+  const lines = ofLayout
+    .split('\n')
+    .map((line) =>
+      line.startsWith('#')
+        ? line
+        : line.replaceAll(layout.banlist, () => banlist).replaceAll(layout.bandir, () => bandir),
+    );
+  return lines.join('\n');
+}
+
+/** In the files, a path stands within quotes of Apache's expressions and of the shell, which have no common escape. */
+function refuseOddPath(option: string, path: string): void {
+  if (/^[^\s"'%\\$`<>{}*?[\]]+$/.test(path)) return;
+  throw new BanctlError(
+    EXIT.usage,
+    `not a path for --${option}: ${quote(path)}; Apache and fail2ban cannot be told of blanks, quotes, brackets, wildcards, %, $, or a backslash in it`,
+  );
+}
+
+/** The logs that the kit's jail reads: a directory, and the end of their names. */
+export function jailLogs(layout: Layout): { directory: string; suffix: string } {
+  return layout.apache === DEBIAN.apache
+    ? { directory: '/var/log/apache2', suffix: 'access.log' }
+    : { directory: '/var/log/httpd', suffix: 'access_log' };
+}

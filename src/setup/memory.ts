@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto';
+import { readText, replaceFile } from '../file.ts';
+import type { Lock } from '../lock.ts';
+
+/*
+ * What setup has written on this server, in whatever version: checksums by path. A file that has one of its own is as
+ * setup left it, and is replaced by the next version; any other was changed by somebody, and is kept.
+ */
+
+export const MEMORY = '/var/lib/banctl/setup.json';
+
+/** Checksums (SHA-256) of all texts that setup has put in a place, by path. */
+export type Memory = Readonly<Record<string, readonly string[]>>;
+
+/** A memory that is lost, or is none, costs nothing but that changed files cannot be told from old ones: all are kept. */
+export function readMemory(path: string): Memory {
+  try {
+    const { files } = JSON.parse(readText(path).text.toString('utf8'));
+    const known = Object.entries(files as object).filter(
+      ([file, sums]) => file.startsWith('/') && Array.isArray(sums),
+    );
+    return Object.fromEntries(known.map(([file, sums]) => [file, sums.map(String)]));
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof TypeError) return {};
+    throw error;
+  }
+}
+
+export function writeMemory(path: string, memory: Memory, lock: Lock): void {
+  replaceFile(path, [Buffer.from(`${JSON.stringify({ files: memory }, null, 1)}\n`)], { lock });
+}
+
+/** The memory with these texts too. The same object if it has them all. */
+export function remember(memory: Memory, texts: readonly { path: string; text: string }[]): Memory {
+  const news = texts.filter(({ path, text }) => !isRemembered(memory, path, Buffer.from(text)));
+  if (news.length === 0) return memory;
+  const added = news.map(
+    ({ path, text }) => [path, [...(memory[path] ?? []), checksum(Buffer.from(text))]] as const,
+  );
+  return { ...memory, ...Object.fromEntries(added) };
+}
+
+export function isRemembered(memory: Memory, path: string, text: Uint8Array): boolean {
+  return memory[path]?.includes(checksum(text)) === true;
+}
+
+function checksum(text: Uint8Array): string {
+  return createHash('sha256').update(text).digest('hex');
+}

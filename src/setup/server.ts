@@ -1,0 +1,171 @@
+import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { BanctlError, EXIT } from '../errors.ts';
+import { followLinks, followLinksBelow, readText } from '../file.ts';
+import { knownLayout, type Layout } from '../layout.ts';
+import type { Settings } from '../settings.ts';
+import { JAIL, jailLogs, type KitDirectory, TIMER } from './kit.ts';
+
+/*
+ * The server on which the kit is to stand: this host, or the tree below --root. Paths are those that its own programs
+ * know; `at` gives the place where one is to be read and written from here.
+ */
+
+export interface Server {
+  readonly layout: Layout;
+  /** @throws BanctlError notUnderstood for a loop of links */
+  at(path: string): string;
+  /** Where files of the kit go; undefined if there is no place for them here. */
+  directoryFor(part: KitDirectory): string | undefined;
+}
+
+/** Where programs look for banctl: the PATH of the cron job and of systemd. */
+const PROGRAMS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+const SYSTEMD = '/etc/systemd/system';
+/** Directories below directories of Apache's configuration that are looked into, and bytes of a file of it. */
+const MOST_DEEP = 8;
+const LONGEST_CONFIGURATION = 1_000_000;
+/** How systemd knows that it is enabled. */
+export const TIMER_LINK = `${SYSTEMD}/timers.target.wants/${TIMER}`;
+
+/** @throws BanctlError usage if there is no such root; cannotWrite without an Apache */
+export function serverAt({ root }: Pick<Settings, 'root'>): Server {
+  if (root !== undefined && !statSync(root, { throwIfNoEntry: false })?.isDirectory())
+    throw new BanctlError(EXIT.usage, `--root is not a directory: ${root}`);
+  const at = (path: string) => (root === undefined ? followLinks(path) : followLinksBelow(root, path));
+  const layout = knownLayout(root);
+  if (layout === undefined) {
+    throw new BanctlError(
+      EXIT.cannotWrite,
+      `there is neither /etc/apache2 nor /etc/httpd${root === undefined ? '' : ` below ${root}`}; install Apache first (apt-get install apache2, or dnf install httpd), nothing was changed`,
+    );
+  }
+  const has = (path: string) => existsSync(at(path));
+  const available = `${layout.apache}/conf-available`;
+  const hasFail2ban = has('/etc/fail2ban');
+  const hasCron = has('/etc/cron.d');
+  return {
+    layout,
+    at,
+    directoryFor(part) {
+      switch (part) {
+        case 'apache2':
+          // Never where Apache reads it by itself: the administrator says for which sites.
+          return has(available) ? available : `${layout.apache}/djangoapp`;
+        case 'cron.d':
+          return hasCron && !has(TIMER_LINK) ? '/etc/cron.d' : undefined;
+        case 'systemd':
+          return !hasCron && has(SYSTEMD) ? SYSTEMD : undefined;
+        default:
+          return hasFail2ban ? `/etc/fail2ban/${part}` : undefined;
+      }
+    },
+  };
+}
+
+/** Everywhere that a file of the kit may have been put by an earlier setup. */
+export function possibleDirectories({ layout }: Server, part: KitDirectory): string[] {
+  if (part === 'apache2') return [`${layout.apache}/conf-available`, `${layout.apache}/djangoapp`];
+  if (part === 'systemd') return [SYSTEMD];
+  return [part === 'cron.d' ? '/etc/cron.d' : `/etc/fail2ban/${part}`];
+}
+
+/** The logs that the kit's jail would read. Without any, fail2ban does not start at all. */
+export function logsOf({ layout, at }: Server): string[] {
+  const { directory, suffix } = jailLogs(layout);
+  return namesIn(at(directory))
+    .filter((name) => name.endsWith(suffix))
+    .map((name) => join(at(directory), name));
+}
+
+/** Where fail2ban and cron would find banctl; undefined if they would not. */
+export function installedProgram({ at }: Server): string | undefined {
+  return PROGRAMS.map((directory) => `${directory}/banctl`).find((path) => {
+    try {
+      accessSync(at(path), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+/** Files that the Debian package of banctl has installed: they are dpkg's to replace and remove. */
+export function packagedFiles({ at }: Server): ReadonlySet<string> {
+  const list = readText(at('/var/lib/dpkg/info/banctl.list')).text.toString('utf8');
+  return new Set(list.split('\n').filter(Boolean));
+}
+
+/** True unless the administrator has switched the kit's jail off. */
+export function isJailEnabled({ at }: Server): boolean {
+  const { text, version } = readText(at(`/etc/fail2ban/jail.d/${JAIL}.local`));
+  return (
+    version !== undefined && !/^\s*enabled\s*[=:]\s*(?:false|no|off|0)\s*$/im.test(text.toString('latin1'))
+  );
+}
+
+/**
+ * Why an action or filter has to stay: a jail names it, whoever wrote that, and fail2ban would not start without it.
+ *
+ * @param removed files that do not count any more
+ */
+export function namingJail({ at }: Server, path: string, removed: ReadonlySet<string>): string | undefined {
+  const [, name] = /^\/etc\/fail2ban\/(?:action|filter)\.d\/([^/]+)\.conf$/.exec(path) ?? [];
+  if (name === undefined) return undefined;
+  const more = namesIn(at('/etc/fail2ban/jail.d')).map((file) => `/etc/fail2ban/jail.d/${file}`);
+  const jails = ['/etc/fail2ban/jail.conf', '/etc/fail2ban/jail.local', ...more];
+  const naming = jails
+    .filter((jail) => /\.(?:conf|local)$/.test(jail) && !removed.has(jail))
+    .find((jail) => linesOf(at(jail)).some((line) => !/^\s*[#;]/.test(line) && line.includes(name)));
+  return naming === undefined ? undefined : `${naming} names it`;
+}
+
+/**
+ * The snippets, of those given, that Apache's configuration names, by a link or an Include in what it reads by itself.
+ * For a server whose Apache cannot be asked.
+ */
+export function namedSnippets(server: Server, snippets: readonly string[]): string[] {
+  const { layout, at } = server;
+  const files = configurationFiles(server, layout.apache);
+  const lines = files
+    .flatMap((path) => linesOf(at(path)))
+    .filter((line) => /^\s*Include(?:Optional)?\s/i.test(line));
+  return snippets.filter((snippet) => {
+    const place = at(snippet);
+    const [, directory = '', name = ''] = /([^/]+)\/([^/]+)$/.exec(snippet) ?? [];
+    return (
+      files.some((path) => at(path) === place) ||
+      lines.some((line) => line.includes(`/${name}`) || line.includes(`${directory}/*`))
+    );
+  });
+}
+
+/** What Apache may read by itself: of the directories that no link leads to, those whose contents are not for choice. */
+function configurationFiles(server: Server, directory: string): string[] {
+  const { layout, at } = server;
+  const isForChoice = /-available$/.test(directory) || directory === dirname(layout.banlist);
+  if (isForChoice || directory.split('/').length > MOST_DEEP) return [];
+  return namesIn(at(directory)).flatMap((name) => {
+    const path = `${directory}/${name}`;
+    if (lstatSync(join(at(directory), name), { throwIfNoEntry: false })?.isDirectory())
+      return configurationFiles(server, path);
+    return statSync(at(path), { throwIfNoEntry: false })?.isFile() ? [path] : [];
+  });
+}
+
+/** None if it cannot be read, or is too long to be a configuration. */
+function linesOf(path: string): string[] {
+  try {
+    return statSync(path).size > LONGEST_CONFIGURATION ? [] : readFileSync(path, 'latin1').split('\n');
+  } catch {
+    return [];
+  }
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,251 @@
+import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { covers, parseAddress, readAddress } from '../address.ts';
+import { includedFiles } from '../apache.ts';
+import { audit } from '../audit/audit.ts';
+import { jailNames } from '../fail2ban.ts';
+import { followLinks } from '../file.ts';
+import { DEBIAN } from '../layout.ts';
+import { protectedRanges } from '../protection.ts';
+import type { Settings } from '../settings.ts';
+import { type FileReport, isJailWithoutLogs, type ReasonToKeep } from './files.ts';
+import { JAIL, jailLogs, SNIPPET, TIMER } from './kit.ts';
+import {
+  installedProgram,
+  isJailEnabled,
+  logsOf,
+  namedSnippets,
+  possibleDirectories,
+  type Server,
+  TIMER_LINK,
+} from './server.ts';
+
+/** What is left for the administrator, by a code of audit or one of its own. */
+export interface Todo {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** Networks that are no visitor's on the Internet: RFC 1918, RFC 6598, RFC 4193. */
+const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'];
+/** Of the end of a log: bytes, and lines that are too few to tell anything. */
+const LOOKED_AT = 65_536;
+const TOO_FEW = 10;
+/** The part of the requests that has to come from proxies. */
+const MOST = 0.9;
+
+/** What the files alone do not do. Programs are asked unless the files are another system's, or not there yet. */
+export async function todoAfterInstall(
+  server: Server,
+  files: readonly FileReport[],
+  settings: Settings,
+): Promise<Todo[]> {
+  const isAsked = settings.root === undefined && !settings.dryRun;
+  return [
+    ...missingParts(server, settings),
+    ...program(server),
+    ...(isAsked ? await apacheTodo(server, settings) : [toInclude(server), behindProxy(server)]),
+    ...(await fail2banTodo(server, files, settings, isAsked)),
+  ];
+}
+
+function missingParts(server: Server, settings: Settings): Todo[] {
+  const { at, layout, directoryFor } = server;
+  const { directory, suffix } = jailLogs(layout);
+  const hasFail2ban = directoryFor('jail.d') !== undefined;
+  const hasTimer = existsSync(at(TIMER_LINK));
+  const todo: (Todo | false)[] = [
+    !hasFail2ban && {
+      code: 'no-fail2ban',
+      message:
+        'there is no /etc/fail2ban, so action, filter and jail are left out; apt-get install fail2ban, or dnf install fail2ban, then banctl setup again',
+    },
+    hasFail2ban &&
+      logsOf(server).length === 0 && {
+        code: 'no-log',
+        message: isJailWithoutLogs(server, settings)
+          ? `no log is named ${directory}/*${suffix}, and fail2ban does not start with a jail that has none, so the jail is left out; start Apache, then banctl setup again, or banctl setup --print jail and name another log in it`
+          : `fail2ban does not start before there is a log named ${directory}/*${suffix}, or as the jail names it`,
+      },
+    directoryFor('systemd') !== undefined &&
+      !hasTimer && {
+        code: 'no-audit',
+        message: `systemctl daemon-reload, then systemctl enable --now ${TIMER}`,
+      },
+    directoryFor('systemd') === undefined &&
+      directoryFor('cron.d') === undefined &&
+      !hasTimer && {
+        code: 'no-audit',
+        message:
+          'there is neither /etc/cron.d nor /etc/systemd/system; let something run banctl audit --fix every five minutes',
+      },
+  ];
+  return todo.filter((one) => one !== false);
+}
+
+function program(server: Server): Todo[] {
+  if (installedProgram(server) !== undefined) return [];
+  const message = `fail2ban and cron do not find banctl; install -m 755 ${process.execPath} /usr/local/bin/banctl`;
+  return [{ code: 'not-in-path', message }];
+}
+
+function snippet({ directoryFor }: Server): string {
+  return `${directoryFor('apache2')}/${SNIPPET}.conf`;
+}
+
+function toInclude(server: Server, what = "put the ban into Apache's configuration"): Todo {
+  const path = snippet(server);
+  const isDebian = server.layout.apache === DEBIAN.apache;
+  const everywhere = path.includes('/conf-available/')
+    ? `a2enconf ${SNIPPET}`
+    : `ln -s ${path} ${server.layout.apache}/conf.d/`;
+  const after = isDebian
+    ? 'apache2ctl configtest and systemctl reload apache2'
+    : 'httpd -t and systemctl reload httpd';
+  return {
+    code: 'not-included',
+    message: `${what}: ${everywhere} for all sites, or "Include ${path}" in the <VirtualHost> of one; then ${after}`,
+  };
+}
+
+function behindProxy({ directoryFor }: Server, why = ''): Todo {
+  const directory = directoryFor('apache2');
+  return {
+    code: 'no-remoteip',
+    message: `${why}behind CloudFront or a load balancer set up mod_remoteip, or the proxy is what gets banned: see ${directory}/remoteip-cloudfront.conf and ${directory}/remoteip-loadbalancer.conf`,
+  };
+}
+
+async function apacheTodo(server: Server, settings: Settings): Promise<Todo[]> {
+  const { findings } = await audit({ ...settings, fix: false });
+  const isAsked = (await includedFiles(settings.apachectl)) !== undefined;
+  const isIncluded = isAsked
+    ? findings.every(({ code }) => code !== 'not-included')
+    : namedSnippets(server, [snippet(server)]).length > 0;
+  const others = findings.flatMap(({ code, message, address }): Todo[] => {
+    if (code === 'not-included') return [];
+    // The reload after it is included is the one that counts.
+    if (code === 'reload-pending') return isIncluded ? [{ code, message: `${message}; banctl reload` }] : [];
+    return [{ code, message: address === undefined ? message : `${address}: ${message}` }];
+  });
+  const include = isIncluded ? [] : [toInclude(server, `apache does not read ${settings.banlist}`)];
+  return [...include, ...others, ...(await proxyTodo(server, settings))];
+}
+
+/** The requests in the logs come from proxies, and Apache is told of none. */
+async function proxyTodo(server: Server, settings: Settings): Promise<Todo[]> {
+  const proxy = commonProxy(server, settings);
+  if (proxy === undefined) return [];
+  const files = (await includedFiles(settings.apachectl)) ?? [];
+  const isToldOfProxies = files.some((file) =>
+    /^\s*(?:RemoteIPHeader\s|RemoteIPProxyProtocol\s+on)/im.test(readOrEmpty(file)),
+  );
+  return isToldOfProxies ? [] : [behindProxy(server, `the logs name ${proxy} for nearly every visitor; `)];
+}
+
+/** The address of which most requests came, if nearly all came from private or protected addresses. */
+function commonProxy(server: Server, { protect }: Settings): string | undefined {
+  const own = protectedRanges([]);
+  const proxies = [...PRIVATE.map(parseAddress), ...protectedRanges(protect)];
+  const clients = logsOf(server)
+    .flatMap((log) => endOf(log).split('\n'))
+    .flatMap((line) => clientOf(line) ?? [])
+    .filter((client) => !own.some((range) => covers(range, client)));
+  const behind = clients.filter((client) => proxies.some((range) => covers(range, client)));
+  if (clients.length < TOO_FEW || behind.length < MOST * clients.length) return undefined;
+  const counts = new Map<string, number>();
+  for (const { text } of behind) counts.set(text, (counts.get(text) ?? 0) + 1);
+  return [...counts].sort(([, one], [, other]) => other - one)[0]?.[0];
+}
+
+/** The first field, or the second of vhost_combined. */
+function clientOf(line: string) {
+  const [first = '', second = ''] = line.split(' ', 2);
+  return readAddress(first) ?? readAddress(second);
+}
+
+async function fail2banTodo(
+  server: Server,
+  files: readonly FileReport[],
+  { fail2banClient, asksFail2ban }: Settings,
+  isAsked: boolean,
+): Promise<Todo[]> {
+  if (server.directoryFor('jail.d') === undefined || !asksFail2ban) return [];
+  const restart = 'systemctl restart fail2ban';
+  if (!isAsked) return [{ code: 'fail2ban-reload', message: `start fail2ban anew: ${restart}` }];
+  const jails = await jailNames(fail2banClient);
+  if (jails === undefined)
+    return [{ code: 'fail2ban-down', message: `fail2ban does not answer; ${restart}` }];
+  const isNew = files.some(
+    ({ path, status }) => path.startsWith('/etc/fail2ban/') && /^(?:written|replaced)$/.test(status),
+  );
+  const hasJail = existsSync(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
+  if (isNew && hasJail)
+    return [
+      { code: 'fail2ban-reload', message: 'fail2ban has not read the new files; fail2ban-client reload' },
+    ];
+  const isWanted = hasJail && isJailEnabled(server);
+  if (!isWanted || jails.includes(JAIL)) return [];
+  return [
+    { code: 'fail2ban-reload', message: `fail2ban does not run the jail ${JAIL}; fail2ban-client reload` },
+  ];
+}
+
+/** What is left after the files are gone. */
+export async function todoAfterRemoval(server: Server, settings: Settings): Promise<Todo[]> {
+  const { banlist, root, dryRun, asksFail2ban, fail2banClient } = settings;
+  const isAsked = root === undefined && !dryRun;
+  const jails = isAsked && asksFail2ban ? await jailNames(fail2banClient) : undefined;
+  const runs = jails?.includes(JAIL) && !existsSync(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
+  const list = statSync(server.at(banlist), { throwIfNoEntry: false });
+  const path = installedProgram(server);
+  const todo: (Todo | false)[] = [
+    runs === true && {
+      code: 'fail2ban-reload',
+      message: `fail2ban still runs the jail ${JAIL}; fail2ban-client reload, which lifts its bans`,
+    },
+    list !== undefined && { code: 'list-stays', message: `${banlist} stays, as Apache may include it` },
+    path !== undefined && { code: 'program-stays', message: `at the end: rm ${path}` },
+  ];
+  return todo.filter((one) => one !== false);
+}
+
+/** Why a file would be missed: a snippet that Apache's configuration names, the timer while it is enabled. */
+export async function reasonsToKeep(server: Server, settings: Settings): Promise<ReasonToKeep> {
+  const { layout, at } = server;
+  const directories = possibleDirectories(server, 'apache2');
+  const read = settings.root === undefined ? await includedFiles(settings.apachectl) : undefined;
+  const isRead = (path: string) =>
+    read?.some((file) => followLinks(file) === at(path)) ?? namedSnippets(server, [path]).length > 0;
+  const hasTimer = existsSync(at(TIMER_LINK));
+  return (path) => {
+    if (hasTimer && path.startsWith('/etc/systemd/')) return `systemctl disable --now ${TIMER}`;
+    const [directory = '', name = ''] = [dirname(path), basename(path, '.conf')];
+    if (!directories.includes(directory) || !isRead(path)) return undefined;
+    const disable = directory.endsWith('-available')
+      ? `a2disconf ${name}`
+      : `rm ${layout.apache}/conf.d/${name}.conf`;
+    return `apache's configuration reads it; ${disable}, or take out its Include`;
+  };
+}
+
+function endOf(path: string): string {
+  const descriptor = openSync(path, 'r');
+  try {
+    const { size } = statSync(path);
+    const end = Buffer.alloc(Math.min(size, LOOKED_AT));
+    const length = readSync(descriptor, end, 0, end.length, Math.max(0, size - LOOKED_AT));
+    // The first line is cut.
+    return end.toString('latin1', 0, length).replace(size > LOOKED_AT ? /^.*\n/ : '', '');
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function readOrEmpty(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
+}
