@@ -12,11 +12,11 @@ fail() {
   exit 1
 }
 
-# need COMMAND PACKAGE [COMMAND PACKAGE]..: installs the packages whose command is missing.
+# need COMMAND PACKAGE [COMMAND PACKAGE]..: installs the packages whose command, or file in place of one, is missing.
 need() {
   local packages=() sudo=() package
   while [ $# -gt 0 ]; do
-    command -v "$1" >/dev/null || packages+=("$2")
+    case $1 in /*) [ -e "$1" ] ;; *) command -v "$1" >/dev/null ;; esac || packages+=("$2")
     shift 2
   done
   [ ${#packages[@]} -gt 0 ] || return 0

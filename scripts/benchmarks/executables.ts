@@ -76,7 +76,7 @@ async function make(
   );
   await run(process.execPath, [...nodeOptions, '--experimental-sea-config', config]);
   const made = `${path}.made`;
-  copyFileSync(join(repository, 'node_modules', '.cache', 'banctl', 'node'), made);
+  copyFileSync(join(repository, 'node_modules', '.cache', 'banctl', 'x64', 'node'), made);
   const fuse = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
   await run('postject', [made, 'NODE_SEA_BLOB', blob, '--sentinel-fuse', fuse]);
   copyFileSync(made, path);
