@@ -13,6 +13,8 @@ export type Interruptible = Disposable & {
   count(order: Order): Promise<number>;
   /** Does the order until it is killed. */
   killed(order: Order): Promise<void>;
+  /** Does the order until it is killed, or until its end: then the number of calls. */
+  killedOrDone(order: Order): Promise<number | undefined>;
   /** Does the order until it stops, or until its end: then the number of calls. */
   stopped(order: Order): Promise<number | undefined>;
   /** Goes on until it stops again, or until its end. */
@@ -54,6 +56,11 @@ export async function interruptible(): Promise<Interruptible> {
       tell({ ...order, signal: 'SIGKILL' });
       const [, signal] = await once(child, 'exit', limit());
       assert.equal(signal, 'SIGKILL');
+    },
+    async killedOrDone(order) {
+      tell({ ...order, signal: 'SIGKILL' });
+      await until('a kill, or the end', () => calls !== undefined || child.signalCode !== null);
+      return calls;
     },
     stopped(order) {
       tell({ ...order, signal: 'SIGSTOP' });
