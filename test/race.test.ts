@@ -2,10 +2,13 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { suite, test } from 'node:test';
+import { after, before, suite, test } from 'node:test';
 import { acquireLock } from '../src/lock.ts';
 import { banctl } from './support/banctl.ts';
+import type { Fail2ban } from './support/fail2ban.ts';
+import { TORTURE } from './support/torture.ts';
 import { execute } from './support/wait.ts';
+import { HOLDERS, type Place, startHoldingFail2ban, startWorkload } from './support/workload.ts';
 
 // Real processes, all started at once on one list.
 
@@ -212,4 +215,25 @@ suite('many processes at once in the ban directory', () => {
     lock.release();
     assert.deepEqual(places.files(), ['192.0.2.1', A]);
   });
+});
+
+suite('many writers for a while, and audits that repair', () => {
+  const writers = [...HOLDERS, 'five', 'six', 'seven', 'eight'];
+  let fail2ban: Fail2ban;
+  before(async () => {
+    fail2ban = await startHoldingFail2ban();
+  });
+  after(() => fail2ban[Symbol.asyncDispose]());
+
+  for (const place of ['the list', 'the directory'] satisfies Place[]) {
+    test(`of ${place}: after each call all is there that its holder was told, and nothing else`, async (t) => {
+      await using load = await startWorkload({ place, fail2ban, isKilling: false });
+      const end = performance.now() + 2400 * TORTURE;
+      const isOver = () => performance.now() > end;
+      await Promise.all([...writers.map((holder) => load.hold(holder, isOver)), load.audit(isOver)]);
+      for (const line of load.told()) t.diagnostic(line);
+      await load.check();
+      assert.deepEqual(load.temporaries(), []);
+    });
+  }
 });
