@@ -143,9 +143,9 @@ export function checkDirectory(bandir: string): boolean {
 }
 
 /** Undefined if there is nothing. @throws BanctlError notUnderstood if it cannot be seen */
-function look(path: string) {
+function look(path: string, stat = statSync) {
   try {
-    return statSync(path, { throwIfNoEntry: false });
+    return stat(path, { throwIfNoEntry: false });
   } catch (error) {
     throw cannotRead(path, error);
   }
@@ -153,7 +153,7 @@ function look(path: string) {
 
 /** A link would be followed, to a file that other links may name too, and away from what the lock protects. */
 function refuseLink(path: string): void {
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() && look(path) !== undefined)
+  if (look(path, lstatSync)?.isSymbolicLink() && look(path) !== undefined)
     throw new BanctlError(
       EXIT.notUnderstood,
       `${path} is a symbolic link; nothing was changed, make it a file`,

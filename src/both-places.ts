@@ -56,6 +56,11 @@ export async function changeBoth(
   const fileOptions = { ...options, durable: files.size <= MOST_SYNCED_ALONE };
   let isChanged = false;
   let done = 0;
+  /** An error is of what was left to do. */
+  const afterDone = (error: unknown) =>
+    isChanged && error instanceof BanctlError
+      ? new BanctlError(error.exitCode, `${done} of ${files.size} addresses are done; then: ${error.message}`)
+      : error;
   const progress = options.progress?.(files.size);
   try {
     for (const [address, parts] of files) {
@@ -66,18 +71,21 @@ export async function changeBoth(
       progress?.step();
     }
   } catch (error) {
-    throw isChanged && error instanceof BanctlError
-      ? new BanctlError(error.exitCode, `${done} of ${files.size} addresses are done; then: ${error.message}`)
-      : error;
+    throw afterDone(error);
   } finally {
     progress?.stop();
   }
   if (isChanged && !fileOptions.durable && !dryRun) await putOnDisk(bandir);
 
-  const report = await changeListed(options, changesOf(listed), at);
-  tell(listed, report.outcomes);
-  if (!dryRun) tell(...releaseAgain(bandir, listed, at, options));
-  if (isEnforced(report) && !dryRun) leaveFiles(bandir, changes, at, fileOptions);
+  let report: ChangeReport;
+  try {
+    report = await changeListed(options, changesOf(listed), at);
+    tell(listed, report.outcomes);
+    if (!dryRun) tell(...releaseAgain(bandir, listed, at, options));
+    if (isEnforced(report) && !dryRun) leaveFiles(bandir, changes, at, fileOptions);
+  } catch (error) {
+    throw afterDone(error);
+  }
   return {
     isChanged: isChanged || report.isChanged,
     outcomes: told.flatMap((outcomes) => (outcomes.length === 0 ? [] : [joined(outcomes)])),
@@ -136,8 +144,10 @@ async function changeListed(
   try {
     return await changeBanlist(options, () => changes);
   } catch (error) {
-    if (!(error instanceof BanctlError && error.exitCode === EXIT.lockBusy)) throw error;
-    const message = 'apache has not loaded the list, which another banctl is changing';
+    // Everything asked for is done: a call that failed would leave a ban that fail2ban does not lift.
+    if (!(error instanceof BanctlError)) throw error;
+    const why = error.exitCode === EXIT.lockBusy ? 'another banctl is changing it' : error.message;
+    const message = `apache has not loaded the list; ${why}`;
     return { isChanged: false, outcomes, reload: { result: 'deferred', message } };
   }
 }

@@ -98,15 +98,10 @@ function lstat(path: string) {
 
 /** Reads a regular text file, if it is there. @throws BanctlError notUnderstood for anything else. */
 export function readText(path: string): FileContent {
-  let descriptor: number;
+  let descriptor: number | undefined;
   try {
     // Without O_NONBLOCK, opening a named pipe would wait for a writer.
     descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return { text: Buffer.alloc(0), version: undefined, modified: 0 };
-    throw cannotRead(path, error);
-  }
-  try {
     const stat = fstatSync(descriptor, { bigint: true });
     if (!stat.isFile())
       throw new BanctlError(EXIT.notUnderstood, `${path} is not a regular file; nothing was changed`);
@@ -120,8 +115,21 @@ export function readText(path: string): FileContent {
       );
     }
     return { text, version: versionOf(stat), modified: Number(stat.mtimeNs / 1_000_000n) };
+  } catch (error) {
+    if (descriptor === undefined && systemCode(error) === 'ENOENT')
+      return { text: Buffer.alloc(0), version: undefined, modified: 0 };
+    throw cannotRead(path, error);
   } finally {
+    if (descriptor !== undefined) closeQuietly(descriptor);
+  }
+}
+
+/** What was read is whole, whatever becomes of the descriptor. */
+function closeQuietly(descriptor: number): void {
+  try {
     closeSync(descriptor);
+  } catch {
+    // It is closed all the same: close(2).
   }
 }
 

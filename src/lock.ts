@@ -137,6 +137,7 @@ function tryLock(path: string): Lock | undefined {
     }
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined;
+    quietly(() => unlinkSync(entry));
     quietly(() => rmdirSync(directory));
     throw cannotLock(directory, error);
   }

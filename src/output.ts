@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs';
 import type { Outcome } from './banlist/change.ts';
-import { EXIT, type ExitCode, systemCode } from './errors.ts';
+import { BanctlError, EXIT, type ExitCode, reasonOf, systemCode } from './errors.ts';
 import type { ChangeReport } from './list-change.ts';
 import { printable } from './printable.ts';
 import type { ReloadReport } from './reload-plan.ts';
@@ -80,7 +80,12 @@ function write(descriptor: number, text: string): void {
       // Nobody reads on: `banctl list | head`.
       if (systemCode(error) === 'EPIPE') return;
       // Whoever reads is slow, and somebody has made the pipe non-blocking: Node does, once it has looked at stdout.
-      if (systemCode(error) !== 'EAGAIN') throw error;
+      if (systemCode(error) !== 'EAGAIN') {
+        // There is nowhere left to say it.
+        if (descriptor === STANDARD_ERROR) return;
+        const reason = reasonOf(error, { EIO: 'input/output error' });
+        throw new BanctlError(EXIT.cannotWrite, `cannot write to standard output: ${reason}`);
+      }
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
     }
   }
