@@ -1,5 +1,6 @@
-// A process that changes bans as banctl does, and stops or kills itself right before some of its file system calls:
-// it does the orders that come as messages, and answers each with how many calls it has made in the directory.
+// A process that changes bans as banctl does, and stops or kills itself right before some of its file system calls, or
+// lets them fail: it does the orders that come as messages, and answers each with how many calls it has made in the
+// directory, or with how it has failed.
 import { flushCompileCache } from 'node:module';
 import { join } from 'node:path';
 import type { Change } from '../../src/banlist/change.ts';
@@ -11,12 +12,16 @@ export interface Order {
   /** Undefined: every ban stands in the list. */
   readonly bandir?: string | undefined;
   readonly signal?: NodeJS.Signals;
+  /** In place of these calls there is this error of the system. */
+  readonly error?: string;
   /** Numbers of the calls, from 1. */
   readonly before?: readonly number[];
   /** Calls that change nothing do not count: it is the same to be killed before such a one or the next. */
   readonly skipsReads?: boolean;
   /** Files whose lock it takes first, from a holder that is stopped or killed. */
   readonly takesOver?: readonly string[];
+  /** A failure is told instead of ending the process. */
+  readonly mayFail?: boolean;
   /** It repairs as `audit --fix` does. */
   readonly fixes?: boolean;
 }
@@ -32,7 +37,19 @@ function interrupt(signal: NodeJS.Signals): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
 }
 
-watchFileCalls((name, [subject], call) => {
+function fail(code: string, name: string): never {
+  throw Object.assign(new Error(`${code}: injected, ${name}`), { code });
+}
+
+/** How a call ended that a test lets fail. */
+export interface Failure {
+  readonly exitCode: number | undefined;
+  readonly message: string;
+}
+
+watchFileCalls((name, [subject, written], call) => {
+  // A warning is no call of interest, nor to be seen among the results of the tests.
+  if (order?.mayFail && subject === 2) return (written as Buffer).length;
   const isSkipped = order?.skipsReads && READS.test(name);
   if (
     order !== undefined &&
@@ -40,12 +57,16 @@ watchFileCalls((name, [subject], call) => {
     (typeof subject === 'number' || String(subject).startsWith(order.directory))
   ) {
     calls += 1;
-    if (order.signal !== undefined && order.before?.includes(calls)) interrupt(order.signal);
+    if (order.before?.includes(calls)) {
+      if (order.signal !== undefined) interrupt(order.signal);
+      if (order.error !== undefined) fail(order.error, name);
+    }
   }
   return call();
 });
 
 const { change } = await import('./call.ts');
+const { BanctlError } = await import('../../src/errors.ts');
 const { acquireLock } = await import('../../src/lock.ts');
 const { repairFiles } = await import('../../src/audit/files.ts');
 // Loaded now, for the calls to be the same each time.
@@ -56,8 +77,16 @@ process.on('message', async (message: Order) => {
   for (const path of message.takesOver ?? []) acquireLock(path, { timeout: 10, stale: 0.05 }).release();
   const banlist = join(message.directory, 'banlist.conf');
   [order, calls] = [message, 0];
-  await change(banlist, message.changes, message.bandir);
-  order = undefined;
+  try {
+    await change(banlist, message.changes, message.bandir);
+  } catch (error) {
+    if (message.mayFail !== true) throw error;
+    const exitCode = error instanceof BanctlError ? error.exitCode : undefined;
+    process.send?.({ exitCode, message: String(error) } satisfies Failure);
+    return;
+  } finally {
+    order = undefined;
+  }
   if (message.fixes) repairFiles({ banlist, bandir: message.bandir, lockTimeout: 10 });
   process.send?.(calls);
 });

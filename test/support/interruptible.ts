@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import type { Order } from './interrupted.ts';
+import type { Failure, Order } from './interrupted.ts';
 import { stateOf } from './processes.ts';
 import { until } from './wait.ts';
 
@@ -11,6 +11,8 @@ export type Interruptible = Disposable & {
   readonly child: ChildProcess;
   /** Does the order to its end; gives how many file system calls that took. */
   count(order: Order): Promise<number>;
+  /** Does the order, whose calls may fail: undefined if it was done all the same. */
+  fails(order: Order): Promise<Failure | undefined>;
   /** Does the order until it is killed. */
   killed(order: Order): Promise<void>;
   /** Does the order until it is killed, or until its end: then the number of calls. */
@@ -31,8 +33,9 @@ export async function interruptible(): Promise<Interruptible> {
   const limit = () => ({ signal: AbortSignal.timeout(20_000) });
   await once(child, 'message', limit());
   let calls: number | undefined;
-  child.on('message', (answer) => {
-    calls = Number(answer);
+  let failure: Failure | undefined;
+  child.on('message', (answer: number | Failure) => {
+    [calls, failure] = typeof answer === 'number' ? [answer, undefined] : [0, answer];
   });
   const tell = (order: Order) => {
     calls = undefined;
@@ -51,6 +54,11 @@ export async function interruptible(): Promise<Interruptible> {
       tell(order);
       const [answer] = await once(child, 'message', limit());
       return Number(answer);
+    },
+    async fails(order) {
+      tell({ ...order, mayFail: true });
+      await once(child, 'message', limit());
+      return failure;
     },
     async killed(order) {
       tell({ ...order, signal: 'SIGKILL' });
