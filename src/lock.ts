@@ -192,7 +192,7 @@ function watchHolder(directory: string, stale: number): () => boolean {
     if (state !== seen) [seen, since] = [state, now()];
     const age = (now() - since) / 1000;
     const [entry] = entries;
-    if (entry === undefined) return age > NAMELESS && quietly(() => rmdirSync(directory));
+    if (entry === undefined) return age > NAMELESS && takeAway(directory, () => rmdirSync(directory));
     return (!isRunning(ownerOf(entry)) || age > stale) && evict(directory, entry);
   };
 }
@@ -210,7 +210,25 @@ function evict(directory: string, entry: string): boolean {
   removeUnregistered(directory);
   // It may have done its work and not lived to see it on the disk, where the next will take it to be.
   quietly(() => syncDirectory(dirname(directory)));
-  return quietly(() => unlinkSync(join(directory, entry))) && quietly(() => rmdirSync(directory));
+  return (
+    takeAway(directory, () => unlinkSync(join(directory, entry))) &&
+    takeAway(directory, () => rmdirSync(directory))
+  );
+}
+
+/**
+ * True if it worked, false if another process was faster.
+ *
+ * @throws BanctlError cannotWrite if nobody can: to wait would be in vain
+ */
+function takeAway(directory: string, remove: () => void): boolean {
+  try {
+    remove();
+    return true;
+  } catch (error) {
+    if (['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) return false;
+    throw cannotLock(directory, error);
+  }
 }
 
 /** Removes a temporary file, or a temporary directory with the file in it. */
@@ -284,6 +302,7 @@ function cannotLock(directory: string, error: unknown): BanctlError {
   const reason = reasonOf(error, {
     ENOENT: 'its directory does not exist; create it, or give another --banlist',
     ENOTDIR: IN_ITS_PLACE,
+    EISDIR: IN_ITS_PLACE,
   });
   return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${reason}`);
 }
