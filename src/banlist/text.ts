@@ -80,13 +80,14 @@ export function applyEdits(text: Buffer, edits: readonly Edit[]): Buffer[] {
 }
 
 /**
- * Where new lines go so that no byte that stands there changes its meaning: at the end, or before a last line
- * that is not ended or is continued.
+ * Where new lines go so that no byte that stands there changes its meaning: at the end, or before a last line that is
+ * not ended or is continued. If that ends a section, the place before it is inside: then they go to the beginning.
  */
 export function insertionPoint(text: Buffer): number {
   if (isEnded(text)) return text.length;
   const start = logicalStart(text, text.length - 1);
   const last = logicalLineAt(text, start, 0);
+  if (last?.content.startsWith('</')) return 0;
   const above = holdsAbove(text, start, readDeny(last?.content ?? '') ?? []);
   return above === undefined ? start : above.start;
 }
