@@ -1,4 +1,5 @@
 import { parseAddress } from '../address.ts';
+import { BanctlError, EXIT } from '../errors.ts';
 import { type Hold, isOver, MANUAL } from '../hold.ts';
 import { addHold, type HoldRequest, releaseHolds, type Status, sameHold, sameHolds } from '../ledger.ts';
 import {
@@ -56,6 +57,10 @@ export interface Outcome {
   readonly heldBy: readonly string[];
 }
 
+/** VARBUF_MAX_LEN in httpd's server/config.c is 16 MiB. Bytes. */
+const LONGEST_LINE = 2 ** 24 - 2 ** 10;
+const MOST_BYTES_A_UNIT = 3;
+
 const NONE: readonly never[] = [];
 
 /** A ban while changes are applied to it. */
@@ -70,6 +75,8 @@ interface Draft {
 /**
  * What the changes do to the list: pure, in the order given; an outcome for each that adds or releases. `onChange` is
  * called for each change.
+ *
+ * @throws BanctlError cannotWrite for a ban with more holds than Apache could read
  */
 export function changeList(
   text: Buffer,
@@ -103,7 +110,7 @@ export function changeList(
     edits.push({
       start: at,
       end: at,
-      insert: added.map((draft) => formatBan(draft.address, draft.holds)).join(''),
+      insert: added.map(linesOf).join(''),
     });
   }
   return { edits: [...edits, ...foreignEdits(lines, changes)], outcomes };
@@ -215,7 +222,18 @@ function editsOf(draft: Draft): Edit[] {
   const removals = duplicates.map(({ start, end }) => ({ start, end, insert: '' }));
   if (!isAlive(draft)) return [{ start: first.start, end: first.end, insert: '' }, ...removals];
   if (sameHolds(first.holds, draft.holds)) return removals;
-  return [{ start: first.start, end: first.end, insert: formatBan(draft.address, draft.holds) }, ...removals];
+  return [{ start: first.start, end: first.end, insert: linesOf(draft) }, ...removals];
+}
+
+/** @throws BanctlError cannotWrite if the comment would be a line that Apache refuses, and with it all of the list */
+function linesOf({ address, holds }: Draft): string {
+  const lines = formatBan(address, holds);
+  if (lines.length * MOST_BYTES_A_UNIT > LONGEST_LINE && Buffer.byteLength(lines) > LONGEST_LINE)
+    throw new BanctlError(
+      EXIT.cannotWrite,
+      `${address} would have more holds than fit into a line of Apache's; nothing was changed, ban the whole range`,
+    );
+  return lines;
 }
 
 function addressesOf(line: DenyLine): string[] {
