@@ -13,6 +13,7 @@ import {
 import { basename, dirname, join } from 'node:path';
 import lockfile from 'proper-lockfile';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { quote } from './printable.ts';
 import { isRunning, type ProcessId, processId } from './process.ts';
 
 /*
@@ -72,6 +73,9 @@ export const ABANDONED = 60_000;
 
 /** How many times this process has tried to enter. */
 let turns = 0;
+
+/** What a holder puts into the directory. Somebody else who may write beside the list could put anything there. */
+const ENTRY = /^\d+-\d+\.\d+(?:@.+)?$/s;
 
 /** The name of a removed file in its temporary directory. */
 export const REMOVED = 'removed';
@@ -185,7 +189,6 @@ function watchHolder(directory: string, stale: number): () => boolean {
   let seen = '';
   let since = now();
   return () => {
-    refuseOther(directory);
     const entries = entriesOf(directory);
     if (entries === undefined) return true;
     const state = `${statSync(directory, { throwIfNoEntry: false })?.ino} ${entries.join(' ')}`;
@@ -197,16 +200,9 @@ function watchHolder(directory: string, stale: number): () => boolean {
   };
 }
 
-/** A link to nothing looks like no lock, and can be neither made nor removed as one: it would be tried for ever. */
-function refuseOther(directory: string): void {
-  const stat = lstatSync(directory, { throwIfNoEntry: false });
-  if (stat !== undefined && !stat.isDirectory())
-    throw new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${IN_ITS_PLACE}`);
-}
-
 function evict(directory: string, entry: string): boolean {
-  const [, temporary] = /@(.+)/.exec(entry) ?? [];
-  if (temporary !== undefined) discard(join(dirname(directory), temporary));
+  const [, temporary = ''] = /@(.+)/s.exec(entry) ?? [];
+  if (isTemporaryOf(basename(directory, '.lock'), temporary)) discard(join(dirname(directory), temporary));
   removeUnregistered(directory);
   // It may have done its work and not lived to see it on the disk, where the next will take it to be.
   quietly(() => syncDirectory(dirname(directory)));
@@ -277,25 +273,46 @@ export function isLockOrTemporary(name: string): boolean {
 /** True if nobody holds the lock on `path` any more, who has left it behind. */
 export function isAbandoned(path: string): boolean {
   const directory = `${path}.lock`;
-  const stat = statSync(directory, { throwIfNoEntry: false });
+  const stat = lstatSync(directory, { throwIfNoEntry: false });
   if (!stat?.isDirectory()) return false;
-  const entries = entriesOf(directory);
-  const [entry] = entries ?? [];
-  if (entry === undefined) return entries !== undefined && Date.now() - stat.mtimeMs > ABANDONED;
-  return !isRunning(ownerOf(entry));
+  try {
+    const entries = entriesOf(directory);
+    const [entry] = entries ?? [];
+    if (entry === undefined) return entries !== undefined && Date.now() - stat.mtimeMs > ABANDONED;
+    return !isRunning(ownerOf(entry));
+  } catch {
+    // What is not a lock is the audit's other findings' to tell.
+    return false;
+  }
 }
 
 function ownerOf(entry: string): ProcessId {
   return entry.replace(/[.@].*/s, '');
 }
 
+/**
+ * Undefined if there is no lock.
+ *
+ * @throws BanctlError cannotWrite if something else stands there, or in it: its owner may want it
+ */
 function entriesOf(directory: string): string[] | undefined {
+  let entries: string[];
   try {
-    return readdirSync(directory);
+    // A link to nothing looks like no lock and can never be one; another link would lead to nobody's entries.
+    if (!lstatSync(directory).isDirectory()) throw inItsPlace(directory);
+    entries = readdirSync(directory);
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined;
-    throw cannotLock(directory, error);
+    throw error instanceof BanctlError ? error : cannotLock(directory, error);
   }
+  const foreign = entries.find((entry) => !ENTRY.test(entry));
+  if (foreign !== undefined) throw inItsPlace(directory, foreign);
+  return entries;
+}
+
+function inItsPlace(directory: string, entry?: string): BanctlError {
+  const reason = entry === undefined ? IN_ITS_PLACE : `${quote(entry)} is in it; remove it`;
+  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${reason}`);
 }
 
 function cannotLock(directory: string, error: unknown): BanctlError {

@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Address, parseAddress, readAddress } from '../address.ts';
 import { addressesIn, bansInDirectory, isBanName, namesIn, readBanFile } from '../bandir.ts';
@@ -30,7 +30,7 @@ function wrongNames(bandir: string): Finding[] {
 function isOfCall(bandir: string, name: string): boolean {
   if (!isLockOrTemporary(name)) return false;
   const isLock = name.endsWith('.lock');
-  return !isLock || statSync(join(bandir, name), { throwIfNoEntry: false })?.isDirectory() !== false;
+  return !isLock || lstatSync(join(bandir, name), { throwIfNoEntry: false })?.isDirectory() !== false;
 }
 
 /** They ban by their names, but nobody can lift that with banctl. */
