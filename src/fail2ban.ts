@@ -1,3 +1,6 @@
+import { BanctlError, EXIT } from './errors.ts';
+import { isTime } from './hold.ts';
+import { quote } from './printable.ts';
 import { type Outcome, run } from './program.ts';
 
 /*
@@ -27,41 +30,60 @@ export interface JailAction {
 
 /** fail2ban can be hanging, or busy with a slow action of another jail. Seconds. */
 const LIMIT = 10;
-/** Addresses in one call: half a megabyte, of the two that Linux allows. */
-const MOST_IN_A_LINE = 10_000;
+/** Of one call. */
+const MOST_ADDRESSES = 10_000;
 /** With `[name=…]` in the jail's action line, fail2ban appends that to the action's own name. */
 const ACTION = 'apache-banlist';
 
-export async function isFail2banRunning(client: string): Promise<boolean> {
-  return (await ask(client, ['ping'])).exitCode === 0;
+/**
+ * The names of its jails. `stopped`: there is no fail2ban that runs; `unknown`: it hangs, or answers what cannot be
+ * understood.
+ */
+export async function jailNames(client: string): Promise<string[] | 'stopped' | 'unknown'> {
+  const outcome = await ask(client, ['status']);
+  const [, names] = /Jail list:(.*)/.exec(outcome.stdout) ?? [];
+  if (outcome.exitCode === 0) return names === undefined ? 'unknown' : words(names);
+  return outcome.exitCode === undefined && outcome.isFound ? 'unknown' : 'stopped';
 }
 
-/** The names of its jails, undefined if it does not answer. */
-export async function jailNames(client: string): Promise<string[] | undefined> {
-  const { exitCode, stdout } = await ask(client, ['status']);
-  if (exitCode !== 0) return undefined;
-  return words(/Jail list:(.*)/.exec(stdout)?.[1] ?? '');
-}
-
-/** What a jail holds, undefined if there is no such jail or fail2ban does not answer. */
-export async function heldBans(client: string, jail: string): Promise<HeldBan[] | undefined> {
-  const { exitCode, stdout } = await ask(client, ['get', jail, 'banip', '--with-time']);
-  return exitCode === 0 ? stdout.split('\n').flatMap(parseHeldBan) : undefined;
+/**
+ * What a jail holds, or in words why that is not known.
+ *
+ * @throws BanctlError notUnderstood if the answer is none of fail2ban's: no ban may be lifted for it
+ */
+export async function heldBans(client: string, jail: string): Promise<HeldBan[] | string> {
+  const outcome = await ask(client, ['get', jail, 'banip', '--with-time']);
+  if (outcome.exitCode !== 0) return whyNot(client, jail, outcome);
+  const lines = outcome.stdout.split('\n').filter((line) => line.trim() !== '');
+  return lines.map((line) => {
+    const ban = parseHeldBan(line);
+    if (ban !== undefined) return ban;
+    const what = `cannot understand what ${client} says of jail ${jail}: ${quote(line)}`;
+    throw new BanctlError(EXIT.notUnderstood, `${what}; nothing was changed`);
+  });
 }
 
 /** `203.0.113.9 \t2026-11-22 16:53:40 + 600 = 2026-11-22 17:03:40`, in local time; -1 is for ever. */
-function parseHeldBan(line: string): HeldBan[] {
+function parseHeldBan(line: string): HeldBan | undefined {
   const [, address, since, duration] = /^(.*?) ?\t(\S+ \S+) \+ (-?\d+) = /.exec(line) ?? [];
-  if (address === undefined || since === undefined) return [];
+  if (address === undefined || since === undefined) return undefined;
   const seconds = Math.floor(new Date(since.replace(' ', 'T')).getTime() / 1000);
+  if (!isTime(seconds)) return undefined;
   const lasts = Number(duration);
-  return [{ address, since: seconds, until: lasts < 0 ? null : seconds + lasts }];
+  return { address, since: seconds, until: lasts < 0 ? null : seconds + lasts };
+}
+
+function whyNot(client: string, jail: string, { isFound, isTimedOut, exitCode, ...said }: Outcome): string {
+  if (!isFound) return `${client} was not found`;
+  if (isTimedOut) return `fail2ban has not answered within ${LIMIT} s`;
+  if (exitCode === undefined) return `${client} failed: ${said.stderr}`;
+  return /does not exist/.test(said.stdout) ? `fail2ban has no jail ${jail}` : 'fail2ban is not running';
 }
 
 /** The addresses, ranges and names of hosts that a running jail ignores, undefined as for its bans. */
 export async function ignoredBy(client: string, jail: string): Promise<string[] | undefined> {
   const { exitCode, stdout } = await ask(client, ['get', jail, 'ignoreip']);
-  if (exitCode !== 0) return undefined;
+  if (exitCode !== 0 || !/ ignored/.test(stdout)) return undefined;
   return [...stdout.matchAll(/^[|`]- (.+)$/gm)].map((match) => match[1] ?? '');
 }
 
@@ -71,11 +93,10 @@ export async function ignoredBy(client: string, jail: string): Promise<string[] 
  */
 export async function ignoredByConfig(client: string, jail: string): Promise<string[] | undefined> {
   const { exitCode, stdout } = await ask(client, ['-d']);
-  if (exitCode !== 0) return undefined;
-  const lines = stdout
-    .split('\n')
-    .filter((line) => line.startsWith(`['set', ${python(jail)}, 'addignoreip',`));
-  return lines.flatMap((line) => [...line.matchAll(/'([^']*)'/g)].slice(3).map((match) => match[1] ?? ''));
+  const lines = stdout.split('\n');
+  if (exitCode !== 0 || !lines.some((line) => line.startsWith(`['add', ${python(jail)},`))) return undefined;
+  const ignoring = lines.filter((line) => line.startsWith(`['set', ${python(jail)}, 'addignoreip',`));
+  return ignoring.flatMap((line) => [...line.matchAll(/'([^']*)'/g)].slice(3).map((match) => match[1] ?? ''));
 }
 
 /** Lets a jail forget addresses, so that the next offence bans again. Undefined, or why it did not. */
@@ -84,41 +105,42 @@ export async function tellUnbanned(
   jail: string,
   addresses: readonly string[],
 ): Promise<string | undefined> {
-  for (const some of portions(addresses)) {
+  for (const some of inLines(addresses)) {
     const outcome = await ask(client, ['set', jail, 'unbanip', ...some]);
-    if (outcome.exitCode !== 0) return whyNot(outcome, client, jail);
+    if (outcome.exitCode !== 0) return whyNot(client, jail, outcome);
   }
   return undefined;
 }
 
-function whyNot(outcome: Outcome, client: string, jail: string): string {
-  if (!outcome.isFound) return `${client} was not found`;
-  if (outcome.isTimedOut) return `fail2ban has not answered within ${LIMIT} s`;
-  return /does not exist/.test(outcome.stdout) ? `fail2ban has no jail ${jail}` : 'fail2ban is not running';
-}
-
-/** The jails that hold each of the addresses; nothing if fail2ban does not answer. */
-export async function jailsHolding(client: string, addresses: readonly string[]): Promise<string[][]> {
+/** The jails that hold each of the addresses; undefined if fail2ban hangs, nothing if it does not run. */
+export async function jailsHolding(
+  client: string,
+  addresses: readonly string[],
+): Promise<string[][] | undefined> {
   const jails: string[][] = [];
-  for (const some of portions(addresses)) {
-    const { exitCode, stdout } = await ask(client, ['banned', ...some]);
-    if (exitCode !== 0) return [];
-    const lists = [
-      ...stdout
-        .trim()
-        .slice(1, -1)
-        .matchAll(/\[([^\]]*)\]/g),
-    ];
-    const jailsIn = (text = '') => [...text.matchAll(/'([^']*)'/g)].map(([, jail = '']) => jail);
-    jails.push(...some.map((_, index) => jailsIn(lists[index]?.[1])));
+  for (const some of inLines(addresses)) {
+    const { exitCode, stdout, isTimedOut } = await ask(client, ['banned', ...some]);
+    if (isTimedOut) return undefined;
+    // Each list ends before the next begins, or a long answer of something else would be searched for ever.
+    const lists =
+      exitCode === 0
+        ? [
+            ...stdout
+              .trim()
+              .slice(1, -1)
+              .matchAll(/\[([^[\]]*)\]/g),
+          ]
+        : [];
+    const names = (text: string) => [...text.matchAll(/'([^']*)'/g)].map(([, jail = '']) => jail);
+    jails.push(...some.map((_, index) => names(lists[index]?.[1] ?? '')));
   }
   return jails;
 }
 
-/** As many as fit into a command line: the system refuses a longer one. */
-function* portions(addresses: readonly string[]): Generator<readonly string[]> {
-  for (let at = 0; at < addresses.length; at += MOST_IN_A_LINE)
-    yield addresses.slice(at, at + MOST_IN_A_LINE);
+/** In parts that the system takes for a command line. */
+function* inLines(addresses: readonly string[]): Generator<readonly string[]> {
+  for (let at = 0; at < addresses.length; at += MOST_ADDRESSES)
+    yield addresses.slice(at, at + MOST_ADDRESSES);
 }
 
 /** How a jail uses banctl's action, undefined if it does not. */

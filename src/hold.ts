@@ -77,6 +77,11 @@ export function now(): number {
   return Math.min(Math.max(0, Math.floor(Date.now() / 1000)), LAST_SECOND);
 }
 
+/** True for seconds since the epoch that can be written as ISO 8601 in four digits. */
+export function isTime(seconds: number): boolean {
+  return seconds >= 0 && seconds <= LAST_SECOND;
+}
+
 const timeTexts = new Map<number, string>();
 
 /** ISO 8601 in UTC, whole seconds. Remembered, since thousands of bans of one call have the same times. */
@@ -96,7 +101,7 @@ export function parseTime(input: string): number {
     ISO.test(input) && /T|\s/.test(input) && !/(?:Z|[+-]\d\d:?\d\d)$/.test(input) ? `${input}Z` : input;
   const isDate = ISO.test(input) && isInCalendar(input.slice(0, 10));
   const seconds = Math.round(isSeconds ? Number(input) : isDate ? Date.parse(iso) / 1000 : Number.NaN);
-  if (!(seconds >= 0 && seconds <= LAST_SECOND)) {
+  if (!isTime(seconds)) {
     throw new BanctlError(
       EXIT.usage,
       `not a time: ${quote(input)}; give epoch seconds or ISO 8601, such as 2026-01-31T12:00:00Z`,

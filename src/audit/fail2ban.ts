@@ -1,5 +1,6 @@
 import { readAddress } from '../address.ts';
 import type { Ban } from '../banlist/text.ts';
+import { BanctlError } from '../errors.ts';
 import { heldBans, ignoredBy, type JailAction, jailAction, jailNames } from '../fail2ban.ts';
 import { followLinks } from '../file.ts';
 import { type Hold, MANUAL } from '../hold.ts';
@@ -41,7 +42,8 @@ export const NOT_ASKED: Comparison = { ...STOPPED, isHeld: (hold) => hold.holder
 export async function compareWithFail2ban(settings: Settings, bans: readonly Ban[]): Promise<Comparison> {
   const client = settings.fail2banClient;
   const jails = await jailNames(client);
-  if (jails === undefined) return STOPPED;
+  if (jails === 'stopped') return STOPPED;
+  if (jails === 'unknown') return NOT_ASKED;
   const holds = bans.flatMap((ban) => ban.holds);
   const actions = (await Promise.all(jails.map((jail) => jailAction(client, jail)))).filter(
     (found) => found !== undefined,
@@ -53,10 +55,10 @@ export async function compareWithFail2ban(settings: Settings, bans: readonly Ban
   const held = new Map<string, Set<string>>();
   const missing: { holder: string; ban: WantedBan }[] = [];
   for (const { jail, holder } of [...banning, ...others.map((jail) => ({ jail, holder: jail }))]) {
-    const bansHeld = await heldBans(client, jail);
+    const bansHeld = await heldBans(client, jail).catch(notUnderstood);
     const ignored = await ignoredBy(client, jail);
     // It runs, but is busy, or about to stop: nothing may be concluded.
-    if (bansHeld === undefined || ignored === undefined) return NOT_ASKED;
+    if (bansHeld === undefined || typeof bansHeld === 'string' || ignored === undefined) return NOT_ASKED;
     held.set(holder, new Set(bansHeld.map(({ address }) => readAddress(address)?.text ?? address)));
     if (others.includes(jail)) continue;
     const { wanted } = selectWanted(bansHeld, ignored, settings);
@@ -71,6 +73,11 @@ export async function compareWithFail2ban(settings: Settings, bans: readonly Ban
     unknownHolders: [...named].filter((holder) => holder !== MANUAL && !held.has(holder)),
     otherLists: actions.filter((action) => !isSameList(action, settings)),
   };
+}
+
+function notUnderstood(error: unknown): undefined {
+  if (!(error instanceof BanctlError)) throw error;
+  return undefined;
 }
 
 /** What the comparison finds, in words. */

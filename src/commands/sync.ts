@@ -2,7 +2,7 @@ import { type Change, type Outcome, tidyOver } from '../banlist/change.ts';
 import type { Ban } from '../banlist/text.ts';
 import { changeBans } from '../bans.ts';
 import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { type HeldBan, heldBans, ignoredBy, ignoredByConfig, isFail2banRunning } from '../fail2ban.ts';
+import { type HeldBan, heldBans, ignoredBy, ignoredByConfig } from '../fail2ban.ts';
 import { now } from '../hold.ts';
 import { showChange } from '../output.ts';
 import { terminalProgress } from '../progress.ts';
@@ -59,7 +59,6 @@ async function readDatabase(settings: Settings, jail: string): Promise<Held | st
 async function askFail2ban(settings: Settings, jail: string): Promise<Held | string> {
   const { fail2banClient } = settings;
   const bans = await heldBans(fail2banClient, jail);
-  if (bans !== undefined) return { bans, ignored: await ignoredBy(fail2banClient, jail) };
-  const isRunning = await isFail2banRunning(fail2banClient);
-  return `${isRunning ? `fail2ban has no jail ${jail}` : 'fail2ban is not running'}; nothing was changed`;
+  if (typeof bans === 'string') return `${bans}; nothing was changed`;
+  return { bans, ignored: await ignoredBy(fail2banClient, jail) };
 }
