@@ -8,6 +8,9 @@ import { ensureWaiter } from './waiter.ts';
  * left to a process that waits for its end. What is known is in the state, under the lock of the list.
  */
 
+/** However long old processes of Apache linger. Seconds. */
+export const LONGEST_INTERVAL = 60;
+
 /** What became of the reload: the words of the JSON results. */
 export type ReloadResult = 'done' | 'deferred' | 'not-needed' | 'skipped' | 'failed';
 
@@ -65,7 +68,7 @@ export function deferReload(
 
 /** When the next reload may be. Milliseconds since the epoch. */
 export function dueTime(state: ReloadState, options: ReloadOptions): number {
-  const spacing = Math.max(options.reloadInterval, state.spacing);
+  const spacing = Math.max(options.reloadInterval, Math.min(state.spacing, LONGEST_INTERVAL));
   // A try in the future is from a clock that has been set back since.
   return state.lastTry === null || state.lastTry > Date.now() ? 0 : state.lastTry + spacing * 1000;
 }
