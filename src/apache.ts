@@ -1,14 +1,19 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type FileVersion, isSamePlace, putThere, statFile } from './file.ts';
+import { type FileVersion, isSamePlace, putThere, readText, statFile } from './file.ts';
 import { childrenOf, nameOf, outlives, startOf } from './process.ts';
 import { type Outcome, run } from './program.ts';
 
 /** What Apache's own test says of its configuration. */
 export type ConfigTest =
   | { readonly result: 'passed'; readonly pidFile: string; readonly user: ApacheUser | undefined }
-  | { readonly result: 'failed'; readonly message: string }
+  | {
+      readonly result: 'failed';
+      readonly message: string;
+      /** False if the test itself did not come to an end: that says nothing of the configuration. */
+      readonly isRefused: boolean;
+    }
   | { readonly result: 'no-apache'; readonly message: string };
 
 /** Whom Apache's children run as. */
@@ -32,26 +37,34 @@ export interface ApacheCommands {
   readonly reloadCommand: string | undefined;
 }
 
-/** How long a test or a reload may take, in seconds; fail2ban kills an action after 60. */
+/** How long a test may take, and how long a reload together with Apache's reading, in seconds. */
 const TEST_LIMIT = 25;
 const RELOAD_LIMIT = 25;
 const START_LIMIT = 10;
 const POLL_MILLISECONDS = 10;
+/** Characters of a message of somebody else's: it is told, and kept in the state. */
+const MOST_SAID = 500;
 
 /** Debian has apache2ctl, RHEL httpd; RHEL's apachectl passes no arguments on, so it comes last. */
 const CONTROLS = ['apache2ctl', 'httpd', 'apachectl'];
 
-/** Tests the configuration and learns from the same run where the PidFile is. */
-export async function testConfig(apachectl: string | undefined): Promise<ConfigTest> {
-  const { control, outcome } = await callControl(apachectl, ['-t', '-D', 'DUMP_RUN_CFG'], TEST_LIMIT);
+/** Tests the configuration and learns from the same run where the PidFile is, within `limit` seconds. */
+export async function testConfig(
+  apachectl: string | undefined,
+  limit: number = TEST_LIMIT,
+): Promise<ConfigTest> {
+  const seconds = Math.min(limit, TEST_LIMIT);
+  const { control, outcome } = await callControl(apachectl, ['-t', '-D', 'DUMP_RUN_CFG'], seconds);
   if (!outcome.isFound) {
     return {
       result: 'no-apache',
       message: `${control} not found; give --apachectl, --reload-command or --no-reload`,
     };
   }
-  if (outcome.exitCode !== 0)
-    return { result: 'failed', message: describe(`${control} -t`, outcome, TEST_LIMIT) };
+  if (outcome.exitCode !== 0) {
+    const message = describe(`${control} -t`, outcome, seconds);
+    return { result: 'failed', message, isRefused: outcome.exitCode !== undefined };
+  }
   const pidFile = /^PidFile: "(.*)"$/m.exec(outcome.stdout)?.[1];
   if (pidFile === undefined)
     return { result: 'no-apache', message: `${control} -t -D DUMP_RUN_CFG names no PidFile` };
@@ -69,7 +82,7 @@ function readUser(configuration: string): ApacheUser | undefined {
 /** The Apache that wrote this PidFile, undefined if it does not run. */
 export function runningApache(pidFile: string): RunningApache | undefined {
   const version = statFile(pidFile)?.version;
-  const pid = version === undefined ? Number.NaN : Number.parseInt(readOrEmpty(pidFile), 10);
+  const pid = version === undefined ? Number.NaN : Number.parseInt(readFileOrEmpty(pidFile), 10);
   return version !== undefined && isApache(pid) ? { pid, pidFile, version } : undefined;
 }
 
@@ -78,6 +91,16 @@ function isApache(pid: number): boolean {
   return /^(?:apache|httpd)/.test(nameOf(pid) ?? '');
 }
 
+/** Whatever stands there: a named pipe would be waited for. */
+function readFileOrEmpty(path: string): string {
+  try {
+    return readText(path).text.toString('latin1');
+  } catch {
+    return '';
+  }
+}
+
+/** Of the kernel, whose files have no size. */
 function readOrEmpty(path: string): string {
   try {
     return readFileSync(path, 'latin1');
@@ -86,51 +109,66 @@ function readOrEmpty(path: string): string {
   }
 }
 
-/** Asks Apache to reload gracefully, and waits until it has read its configuration. Undefined, or why not. */
+/**
+ * Asks Apache to reload gracefully, and waits until it has read its configuration: all in all `limit` seconds.
+ * Undefined, or why not.
+ */
 export async function reloadGracefully(
   apache: RunningApache,
   commands: ApacheCommands,
+  limit: number = RELOAD_LIMIT,
 ): Promise<string | undefined> {
-  const failure = (await whenStarted(apache)) ?? (await requestReload(apache, commands));
+  const seconds = Math.min(limit, RELOAD_LIMIT);
+  const deadline = performance.now() + seconds * 1000;
+  const failure = (await whenStarted(apache, seconds)) ?? (await requestReload(apache, commands, seconds));
   if (failure !== undefined) return failure;
-  for (const deadline = performance.now() + RELOAD_LIMIT * 1000; performance.now() < deadline; ) {
+  while (performance.now() < deadline) {
     const now = runningApache(apache.pidFile);
     if (now === undefined && !existsSync(`/proc/${apache.pid}`))
       return 'apache ended while it was reloading; see its error log';
     if (now !== undefined && now.version !== apache.version) return undefined;
     await sleep(POLL_MILLISECONDS);
   }
-  return `apache has not read its configuration again within ${RELOAD_LIMIT} s; see its error log`;
+  return `apache has not read its configuration again within ${Math.round(seconds)} s; see its error log`;
 }
 
 /**
  * Waits until Apache is ready for the signal of a graceful reload (AP_SIG_GRACEFUL): it writes its PidFile some
  * milliseconds before (event_run, server/mpm/event/event.c), and would be ended by it. Undefined, or why not.
  */
-async function whenStarted({ pid }: RunningApache): Promise<string | undefined> {
-  const deadline = performance.now() + START_LIMIT * 1000;
+async function whenStarted({ pid }: RunningApache, limit: number): Promise<string | undefined> {
+  const seconds = Math.min(limit, START_LIMIT);
+  const deadline = performance.now() + seconds * 1000;
   while (!outlives(pid, constants.signals.SIGUSR1)) {
     if (!isApache(pid)) return 'apache ended while it was starting; see its error log';
     if (performance.now() >= deadline)
-      return `apache has not started within ${START_LIMIT} s; see its error log`;
+      return `apache has not started within ${Math.round(seconds)} s; see its error log`;
     await sleep(POLL_MILLISECONDS);
   }
   return undefined;
 }
 
 /** Runs a reload command where no Apache can be seen from here. Undefined, or why it failed. */
-export async function runReloadCommand(command: string): Promise<string | undefined> {
-  const outcome = await run(command, [], RELOAD_LIMIT);
-  return outcome.exitCode === 0 ? undefined : describe(command, outcome, RELOAD_LIMIT);
+export async function runReloadCommand(
+  command: string,
+  limit: number = RELOAD_LIMIT,
+): Promise<string | undefined> {
+  const seconds = Math.min(limit, RELOAD_LIMIT);
+  const outcome = await run(command, [], seconds);
+  return outcome.exitCode === 0 ? undefined : describe(command, outcome, seconds);
 }
 
-async function requestReload(apache: RunningApache, commands: ApacheCommands): Promise<string | undefined> {
+async function requestReload(
+  apache: RunningApache,
+  commands: ApacheCommands,
+  limit: number,
+): Promise<string | undefined> {
   const isSystemd = commands.apachectl === undefined && existsSync('/run/systemd/system');
   const unit = isSystemd ? systemdUnit(readOrEmpty(`/proc/${apache.pid}/cgroup`)) : undefined;
   const command = commands.reloadCommand ?? (unit === undefined ? undefined : `systemctl reload ${unit}`);
-  if (command !== undefined) return runReloadCommand(command);
-  const { control, outcome } = await callControl(commands.apachectl, ['-k', 'graceful'], RELOAD_LIMIT);
-  return outcome.exitCode === 0 ? undefined : describe(`${control} -k graceful`, outcome, RELOAD_LIMIT);
+  if (command !== undefined) return runReloadCommand(command, limit);
+  const { control, outcome } = await callControl(commands.apachectl, ['-k', 'graceful'], limit);
+  return outcome.exitCode === 0 ? undefined : describe(`${control} -k graceful`, outcome, limit);
 }
 
 /** The system's unit that a process of Apache runs in, from its /proc/PID/cgroup (cgroups(7)). */
@@ -165,8 +203,9 @@ async function callControl(
 /** One line of what went wrong; of Apache's messages the first, which names file and line. */
 function describe(command: string, outcome: Outcome, limit: number): string {
   if (!outcome.isFound) return outcome.stderr;
-  if (outcome.isTimedOut) return `${command} has not ended within ${limit} s`;
-  const said = (outcome.stderr.trim() || outcome.stdout.trim()).split('\n').slice(0, 2).join(' ');
+  if (outcome.isTimedOut) return `${command} has not ended within ${Math.round(limit)} s`;
+  const lines = (outcome.stderr.trim() || outcome.stdout.trim()).split('\n', 2).join(' ');
+  const said = lines.length > MOST_SAID ? `${lines.slice(0, MOST_SAID)}…` : lines;
   return `${command} failed${outcome.exitCode === undefined ? '' : ` with exit code ${outcome.exitCode}`}: ${said || 'it says nothing'}`;
 }
 
@@ -207,7 +246,7 @@ export async function directoryRule(
   const included = await inclusions(apachectl);
   if (included === undefined) return { state: 'unknown', paths: [] };
   const ruled = included.flatMap((files) => {
-    const paths = ruledDirectories(readOrEmpty(files.at(-1) ?? '')).filter((path) =>
+    const paths = ruledDirectories(readFileOrEmpty(files.at(-1) ?? '')).filter((path) =>
       isSamePlace(path, bandir),
     );
     return paths.length === 0 ? [] : [{ files, paths }];

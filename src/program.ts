@@ -5,17 +5,25 @@ export interface Outcome {
   /** Undefined if it could not be started, or was killed. */
   readonly exitCode: number | undefined;
   readonly stdout: string;
+  /** What it has said, or why there is no exit code. */
   readonly stderr: string;
-  /** False if there is no such program. */
+  /** False if there is no such program, or none that may be run. */
   readonly isFound: boolean;
   readonly isTimedOut: boolean;
 }
 
+/** Characters of each of its two outputs. */
 const MOST_OUTPUT = 16_000_000;
+/** How long is read on after its end, if something that it has started keeps its outputs open. Milliseconds. */
+const LAST_WORDS = 250;
+/** How long the end of a killed program is waited for: one that waits for a disk may have none. Milliseconds. */
+const LAST_BREATH = 1000;
+/** What ends banctl meanwhile ends the program too: fail2ban's limit, a person, a terminal that is closed. */
+const ENDINGS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /**
  * Runs a command line, without a shell: words are split at spaces, a backslash escapes one. What it started is
- * killed with it after `timeout` seconds.
+ * killed with it after `timeout` seconds; what it leaves behind when it ends by itself is not waited for.
  */
 export async function run(commandLine: string, args: readonly string[], timeout: number): Promise<Outcome> {
   const { execa, parseCommandString } = await import('execa');
@@ -25,27 +33,65 @@ export async function run(commandLine: string, args: readonly string[], timeout:
     stdin: 'ignore',
     // A process group of its own, so that what a script started is killed with the script.
     detached: true,
-    cleanup: true,
     maxBuffer: MOST_OUTPUT,
+    cwd: workingDirectory(),
     env: { PATH: withSystemPrograms(process.env.PATH) },
   } satisfies Options;
   const child = execa(program, [...words, ...args], options);
-  let isTimedOut = false;
-  const timer = setTimeout(() => {
-    isTimedOut = true;
+  const closeOutputs = () => {
+    child.stdout.destroy();
+    child.stderr.destroy();
+  };
+  const endWith = (signal: NodeJS.Signals) => {
     killGroup(child.pid);
-  }, timeout * 1000);
-  const result = await child;
-  clearTimeout(timer);
-  if (result.isMaxBuffer) killGroup(child.pid);
-  const isFound = !(result.code === 'ENOENT' || result.code === 'EACCES');
+    for (const ending of ENDINGS) process.removeListener(ending, endWith);
+    process.kill(process.pid, signal);
+  };
+  for (const ending of ENDINGS) process.on(ending, endWith);
+  let isTimedOut = false;
+  let later: NodeJS.Timeout | undefined;
+  const isLeft = new Promise<undefined>((resolve) => {
+    later = setTimeout(() => {
+      isTimedOut = true;
+      killGroup(child.pid);
+      later = setTimeout(() => resolve(undefined), LAST_BREATH);
+    }, timeout * 1000);
+  });
+  child.nodeChildProcess.once('exit', () => {
+    clearTimeout(later);
+    // What it said last is read before, however late this comes.
+    later = setTimeout(() => setImmediate(closeOutputs), LAST_WORDS);
+  });
+  const result = await Promise.race([child, isLeft]);
+  clearTimeout(later);
+  for (const ending of ENDINGS) process.removeListener(ending, endWith);
+  if (result === undefined) {
+    closeOutputs();
+    child.nodeChildProcess.unref();
+  } else if (result.isMaxBuffer) killGroup(child.pid);
+  const isFound = !['ENOENT', 'ENOTDIR', 'EACCES'].includes(result?.code ?? '');
   return {
-    exitCode: result.exitCode,
-    stdout: String(result.stdout ?? ''),
-    stderr: isFound ? String(result.stderr ?? '') : `${program}: not found`,
+    exitCode: result?.exitCode,
+    stdout: String(result?.stdout ?? ''),
+    stderr: whyNot(program, result) ?? String(result?.stderr ?? ''),
     isFound,
     isTimedOut,
   };
+}
+
+interface Ending {
+  readonly code?: string | undefined;
+  readonly signal?: string | undefined;
+  readonly isMaxBuffer?: boolean;
+}
+
+/** Why it has no exit code; undefined if it has one. */
+function whyNot(program: string, ending: Ending | undefined): string | undefined {
+  if (ending?.isMaxBuffer) return 'it says more than 16 MB';
+  if (ending?.signal !== undefined) return `it was killed by ${ending.signal}`;
+  if (ending?.code === undefined) return undefined;
+  const why = { ENOENT: 'not found', EACCES: 'it may not be executed', E2BIG: 'its line is too long' };
+  return `${program}: ${why[ending.code as keyof typeof why] ?? ending.code}`;
 }
 
 function killGroup(pid: number | undefined): void {
@@ -57,7 +103,20 @@ function killGroup(pid: number | undefined): void {
   }
 }
 
-/** cron's PATH lacks the directories where Apache's and fail2ban's programs are. */
+/** Where somebody has removed it, a program can be run all the same. */
+function workingDirectory(): string {
+  try {
+    return process.cwd();
+  } catch {
+    return '/';
+  }
+}
+
+/**
+ * cron's PATH lacks the directories where Apache's and fail2ban's programs are. An empty or relative entry would have
+ * root run what somebody has put into the directory in which banctl was called.
+ */
 function withSystemPrograms(path = '/usr/bin:/bin'): string {
-  return [...new Set([...path.split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin'])].join(':');
+  const directories = [...path.split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin'];
+  return [...new Set(directories.filter((directory) => directory.startsWith('/')))].join(':');
 }

@@ -10,12 +10,23 @@ import { BanctlError, EXIT } from './errors.ts';
 import { readText, statFile } from './file.ts';
 import { acquireLock, type Lock, withLock } from './lock.ts';
 import { ticksNow } from './process.ts';
-import { deferReload, dueTime, planReload, type ReloadOptions, type ReloadReport } from './reload-plan.ts';
+import {
+  deferReload,
+  dueTime,
+  LONGEST_INTERVAL,
+  planReload,
+  type ReloadOptions,
+  type ReloadReport,
+} from './reload-plan.ts';
 import { isPending, type ReloadState, readState, writeState } from './reload-state.ts';
 
-const LONGEST_INTERVAL = 60;
-/** How long a call waits for a reload that is under way, in seconds; fail2ban kills an action after 60. */
+/** How long a call waits for a reload that is under way, in seconds. */
 const LONGEST_WAIT = 45;
+/**
+ * How long a reload may take together with that wait, in seconds: fail2ban kills an action after 60, takes the ban for
+ * failed, and never lifts it.
+ */
+const LONGEST_CALL = 55;
 /** A reload may take as long as its programs may; see apache.ts. Seconds. */
 const STALE = 120;
 
@@ -27,6 +38,7 @@ export async function reload(
   options: ReloadOptions,
   { isForced, isUrgent }: { isForced: boolean; isUrgent: boolean },
 ): Promise<ReloadReport> {
+  const deadline = performance.now() + LONGEST_CALL * 1000;
   const mayWait = isUrgent || options.reloadInterval === 0;
   let lock: Lock;
   try {
@@ -46,7 +58,7 @@ export async function reload(
       return [planned, plan];
     });
     if (!isForced && plan !== 'reload') return plan.result === 'not-needed' ? { result: 'done' } : plan;
-    return await reloadLocked(options);
+    return await reloadLocked(options, deadline);
   } finally {
     lock.release();
   }
@@ -65,7 +77,9 @@ export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadRepor
         return [isDue ? { ...state, waiter: null } : state, isDue ? state : undefined];
       });
       if (isDue !== undefined)
-        return isPending(isDue) ? await reloadLocked(options) : { result: 'not-needed' };
+        return isPending(isDue)
+          ? await reloadLocked(options, performance.now() + LONGEST_CALL * 1000)
+          : { result: 'not-needed' };
     } finally {
       lock.release();
     }
@@ -76,14 +90,16 @@ function reloadLockPath({ banlist }: ReloadOptions): string {
   return `${banlist}.reload`;
 }
 
-async function reloadLocked(options: ReloadOptions): Promise<ReloadReport> {
+/** @param deadline by `performance.now()` */
+async function reloadLocked(options: ReloadOptions, deadline: number): Promise<ReloadReport> {
+  const left = () => Math.max(1, (deadline - performance.now()) / 1000);
   const known = updateState(options, (state) => [state, state]);
   const failed = (message: string, more: Partial<ReloadReport> = {}): ReloadReport => {
     updateState(options, (state) => [{ ...state, lastTry: Date.now(), error: message }, undefined]);
     return { result: 'failed', message, ...more };
   };
-  const test = await testConfig(options.apachectl);
-  if (test.result === 'failed') return failed(test.message, { isConfigRefused: true });
+  const test = await testConfig(options.apachectl, left());
+  if (test.result === 'failed') return failed(test.message, { isConfigRefused: test.isRefused });
   if (test.result === 'no-apache' && options.reloadCommand === undefined) return failed(test.message);
 
   const apache = test.result === 'passed' ? runningApache(test.pidFile) : undefined;
@@ -105,8 +121,8 @@ async function reloadLocked(options: ReloadOptions): Promise<ReloadReport> {
   const before = updateState(options, (state) => [state, state]);
   const failure =
     apache === undefined
-      ? await runReloadCommand(options.reloadCommand ?? '')
-      : await reloadGracefully(apache, options);
+      ? await runReloadCommand(options.reloadCommand ?? '', left())
+      : await reloadGracefully(apache, options, left());
   if (failure !== undefined) return failed(failure);
   updateState(options, (state) => {
     const isSame = state.since === before.since && state.digest.join() === before.digest.join();
