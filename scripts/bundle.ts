@@ -22,13 +22,15 @@ interface Replacement {
 }
 
 // Modules that libraries load at each start for things that banctl does not use, with the milliseconds that it saves to
-// replace them. With all of these a ban takes 28 until it is on disk, an empty program 23.
+// replace them, if that is why. With all of these a ban takes 28 until it is on disk, an empty program 23.
 const replacements: Replacement[] = [
   // It patches all of fs for programs with thousands of open files; proper-lockfile then copies every property, which
   // loads fs.promises and the streams: 4.
   { module: 'graceful-fs', by: 'src/startup/file-system.ts' },
   // All that OpenSSL can do, for a temporary file's name: 6.
   { module: 'node:crypto', importedBy: 'write-file-atomic', by: 'src/startup/temporary-name.ts' },
+  // Not for time: it would follow what somebody else puts in the way.
+  { module: 'fs', importedBy: 'write-file-atomic', by: 'src/startup/own-file.ts' },
   // To ask whether it runs in a thread: 2.
   { module: 'worker_threads', importedBy: 'write-file-atomic', by: 'src/startup/main-thread.ts' },
   // Two versions of it, and handlers for thirty signals each.

@@ -42,10 +42,36 @@ const INPUT_PIECE = 65_536;
  * the file is replaced, the links stay.
  */
 export function followLinks(path: string): string {
+  return follow(path, () => true);
+}
+
+/**
+ * The same for a file that is to be written. In a directory that somebody else may write, the link could lead to any
+ * file: one counts only if it is root's, or the caller's own.
+ *
+ * @throws BanctlError notUnderstood for another's
+ */
+export function followOwnLinks(path: string): string {
+  return follow(path, isOwn);
+}
+
+/** True for root, and for whom banctl runs as. */
+export function isOwn(uid: number): boolean {
+  return uid === 0 || uid === process.geteuid?.();
+}
+
+function follow(path: string, isFollowed: (uid: number) => boolean): string {
   let target = resolve(path);
   for (let links = 0; links < MOST_LINKS; links += 1) {
     const stat = lstat(target);
     if (stat === undefined || !stat.isSymbolicLink()) return target;
+    if (!isFollowed(stat.uid)) {
+      const whose = `${target} is a symbolic link that belongs to user ${stat.uid}`;
+      throw new BanctlError(
+        EXIT.notUnderstood,
+        `${whose}; nothing was changed, remove it, or make it root's`,
+      );
+    }
     target = resolve(dirname(target), readlinkSync(target));
   }
   throw new BanctlError(EXIT.notUnderstood, `${path} is a loop of symbolic links; remove it`);
@@ -270,7 +296,7 @@ export function removeFile(
 ): void {
   const temporary = `${path}.banctl-${process.pid}`;
   try {
-    mkdirSync(temporary, { recursive: true });
+    makeAnew(temporary);
     lock.registerTemporary(temporary);
     refuseChanged(path, seen);
     renameSync(path, join(temporary, REMOVED));
@@ -325,9 +351,27 @@ function refuseChanged(path: string, seen: SeenFile | undefined): void {
   if (seen !== undefined && statFile(path)?.version !== seen.version) throw new FileChanged();
 }
 
-function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolean): void {
-  const descriptor = openSync(path, 'r+');
+/** A directory where maybe a process that was killed, or somebody else, has left something. */
+function makeAnew(directory: string): void {
   try {
+    mkdirSync(directory);
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+    discard(directory);
+    mkdirSync(directory);
+  }
+}
+
+/** Into the file that was made for it, and no other that has taken its place or is meant by a link. */
+function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolean): void {
+  const descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
+  try {
+    const { nlink, size } = fstatSync(descriptor);
+    if (nlink > 1 || size !== 0)
+      throw new BanctlError(
+        EXIT.cannotWrite,
+        `cannot write ${path}: somebody else has changed it; try again`,
+      );
     for (const piece of pieces) {
       for (let written = 0; written < piece.length; ) {
         written += writeSync(descriptor, piece, written, piece.length - written);
@@ -364,6 +408,7 @@ export function cannotRead(path: string, error: unknown): BanctlError {
 
 /** What the system says, told as banctl does; anything else is thrown on. */
 export function cannotWrite(path: string, error: unknown): BanctlError {
+  if (error instanceof BanctlError) return error;
   if (systemCode(error) === undefined) throw error;
   return new BanctlError(EXIT.cannotWrite, `cannot write ${path}: ${reasonOf(error)}; the old file is whole`);
 }

@@ -3,6 +3,9 @@ import { runCommand } from './command.ts';
 import { BanctlError, EXIT } from './errors.ts';
 import { warn } from './output.ts';
 
+// Nothing that is made may be written by others, a lock least of all, however careless the caller's umask is.
+process.umask(process.umask(0o077) | 0o022);
+
 async function main(argv: readonly string[]): Promise<number> {
   const invocation = readArguments(argv) ?? (await (await import('./cli.ts')).parseCommandLine(argv));
   return typeof invocation === 'number' ? invocation : runCommand(invocation);

@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import { parseAddress } from './address.ts';
 import type { Given } from './arguments.ts';
 import { BanctlError, EXIT } from './errors.ts';
-import { followLinks, followLinksBelow, readInput, reasonOfInput } from './file.ts';
+import { followLinksBelow, followOwnLinks, readInput, reasonOfInput } from './file.ts';
 import { cleanReason, isHolder, parseDuration, parseTime } from './hold.ts';
 import { layoutOf } from './layout.ts';
 import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
@@ -95,7 +95,7 @@ function toSettings(options: Given, config: string): Settings {
   const duration = value('for');
   const since = value('since');
   const root = readRoot(value('root'));
-  const follow = root === undefined ? followLinks : (path: string) => resolve(path);
+  const follow = root === undefined ? followOwnLinks : (path: string) => resolve(path);
   return {
     banlist: follow(value('banlist') ?? layoutOf(root).banlist),
     bandir: readBandir(value('bandir'), follow),

@@ -2,7 +2,7 @@ import { type AuditResult, audit } from '../audit/audit.ts';
 import { severityOf } from '../audit/finding.ts';
 import { formatMetrics } from '../audit/metrics.ts';
 import { EXIT, type ExitCode } from '../errors.ts';
-import { followLinks, replaceFile } from '../file.ts';
+import { followOwnLinks, replaceFile } from '../file.ts';
 import { now } from '../hold.ts';
 import { print, showJson } from '../output.ts';
 import { printable } from '../printable.ts';
@@ -16,7 +16,7 @@ export async function auditCommand(settings: Settings): Promise<ExitCode> {
   else for (const line of result.findings.flatMap(findingLine)) print(line);
   if (settings.prometheus !== undefined && !settings.dryRun) {
     const metrics = Buffer.from(formatMetrics(result, now()));
-    replaceFile(followLinks(settings.prometheus), [metrics], { lock: undefined });
+    replaceFile(followOwnLinks(settings.prometheus), [metrics], { lock: undefined });
   }
   return isOk ? EXIT.done : EXIT.findings;
 }
