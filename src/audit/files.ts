@@ -1,6 +1,16 @@
-import { chmodSync, existsSync, readdirSync, statSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fchmodSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  statSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { isBanName } from '../bandir.ts';
+import { isOwn } from '../file.ts';
 import { ABANDONED, discard, isAbandoned, isTemporaryOf, withLock } from '../lock.ts';
 import { statePath } from '../reload-state.ts';
 import type { Settings } from '../settings.ts';
@@ -8,6 +18,7 @@ import type { Finding } from './finding.ts';
 
 const WRITABLE_BY_OTHERS = 0o022;
 const SEARCHABLE = 0o055;
+const STICKY = 0o1000;
 
 /** Temporary files of calls that were killed; only what can be nobody else's: `banlist.conf.1` is a backup. */
 export function leftovers(banlist: string): string[] {
@@ -48,6 +59,7 @@ export function fileFindings({ banlist, bandir, config }: Settings): Finding[] {
       ? []
       : [...leftoversIn(bandir), ...abandonedLocks(bandir).map((path) => `${path}.lock`)]),
   ];
+  const places = bandir === undefined ? [banlist, config] : [banlist, config, bandir];
   const paths = [
     banlist,
     statePath(banlist),
@@ -55,17 +67,30 @@ export function fileFindings({ banlist, bandir, config }: Settings): Finding[] {
     config,
     ...(bandir === undefined ? [] : [bandir]),
   ];
+  const above = new Set(places.flatMap(directoriesAbove).filter((path) => !paths.includes(path)));
   return [
     ...left.map(
       (path): Finding => ({ code: 'leftover', message: `${path} was left by a call that was killed` }),
     ),
     ...paths.flatMap((path) => permissionFindings(path)),
+    ...[...above].flatMap((path) => (isSticky(path) ? ownerFindings(path) : permissionFindings(path))),
   ];
+}
+
+/** Without the root of all. */
+function directoriesAbove(path: string): string[] {
+  const parent = dirname(path);
+  return parent === dirname(parent) ? [] : [...directoriesAbove(parent), parent];
+}
+
+/** As in /tmp, where nobody can move away what is another's. */
+function isSticky(path: string): boolean {
+  return ((modeOf(path)?.mode ?? 0) & STICKY) !== 0;
 }
 
 /** Lets everybody search the ban directory, as it is made. */
 export function openDirectory(bandir: string): void {
-  if (existsSync(bandir)) chmodSync(bandir, ((modeOf(bandir)?.mode ?? 0) & 0o7777) | SEARCHABLE);
+  changeMode(bandir, (mode) => mode | SEARCHABLE);
 }
 
 /** Removes what is left over, and takes write permission on banctl's own files from all but their owner. */
@@ -76,31 +101,46 @@ export function repairFiles({
 }: Pick<Settings, 'banlist' | 'bandir' | 'lockTimeout'>): void {
   withLock(banlist, { timeout: lockTimeout }, () => {
     for (const path of leftovers(banlist)) discard(path);
-    for (const path of [banlist, statePath(banlist), ...(bandir === undefined ? [] : [bandir])]) {
-      const mode = modeOf(path)?.mode;
-      if (mode !== undefined && (mode & WRITABLE_BY_OTHERS) !== 0)
-        chmodSync(path, mode & 0o7777 & ~WRITABLE_BY_OTHERS);
-    }
+    for (const path of [banlist, statePath(banlist), ...(bandir === undefined ? [] : [bandir])])
+      changeMode(path, (mode) => mode & ~WRITABLE_BY_OTHERS);
   });
   if (bandir === undefined || !existsSync(bandir)) return;
   for (const path of abandonedLocks(bandir)) withLock(path, { timeout: lockTimeout }, () => {});
   for (const path of leftoversIn(bandir)) discard(path);
 }
 
-function permissionFindings(path: string): Finding[] {
-  const mode = modeOf(path)?.mode;
-  if (mode === undefined || (mode & WRITABLE_BY_OTHERS) === 0) return [];
-  return [
-    {
-      code: 'unsafe-permissions',
-      message: `${path} can be written by others than its owner; chmod go-w ${path}`,
-    },
-  ];
+/** Of the file itself, not of another that a link leads to. What cannot be changed is found again. */
+function changeMode(path: string, change: (mode: number) => number): void {
+  let descriptor: number | undefined;
+  try {
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const mode = fstatSync(descriptor).mode & 0o7777;
+    if (change(mode) !== mode) fchmodSync(descriptor, change(mode));
+  } catch {
+    // Told by the findings.
+  } finally {
+    if (descriptor !== undefined) closeSync(descriptor);
+  }
 }
 
-function modeOf(path: string): { mode: number; modified: number } | undefined {
+function permissionFindings(path: string): Finding[] {
+  const mode = modeOf(path)?.mode;
+  if (mode === undefined || (mode & WRITABLE_BY_OTHERS) === 0) return ownerFindings(path);
+  const message = `${path} can be written by others than its owner; chmod go-w ${path}`;
+  return [{ code: 'unsafe-permissions', message }, ...ownerFindings(path)];
+}
+
+/** Who may change what Apache includes, or what banctl is told, may have root do anything. */
+function ownerFindings(path: string): Finding[] {
+  const uid = modeOf(path)?.uid;
+  if (uid === undefined || isOwn(uid)) return [];
+  const message = `${path} belongs to user ${uid}, who can change it; chown root ${path}`;
+  return [{ code: 'unsafe-permissions', message }];
+}
+
+function modeOf(path: string): { mode: number; uid: number; modified: number } | undefined {
   const stat = statSync(path, { throwIfNoEntry: false });
-  return stat === undefined ? undefined : { mode: stat.mode, modified: stat.mtimeMs };
+  return stat === undefined ? undefined : { mode: stat.mode, uid: stat.uid, modified: stat.mtimeMs };
 }
 
 function entriesOf(directory: string): string[] {
