@@ -2,7 +2,7 @@ import { writeSync } from 'node:fs';
 import type { Outcome } from './banlist/change.ts';
 import { BanctlError, EXIT, type ExitCode, reasonOf, systemCode } from './errors.ts';
 import type { ChangeReport } from './list-change.ts';
-import { printable } from './printable.ts';
+import { printable, printableJson } from './printable.ts';
 import type { ReloadReport } from './reload-plan.ts';
 
 /*
@@ -52,7 +52,7 @@ export function showReload(report: ReloadReport, json: boolean): ExitCode {
 }
 
 export function showJson(document: unknown): void {
-  printLines([JSON.stringify(document)]);
+  printLines([printableJson(document)]);
 }
 
 /** A line on standard output; what came with it from a list or a program cannot steer the terminal. */

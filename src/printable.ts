@@ -11,10 +11,13 @@ export function printable(text: string): string {
 
 /** A text from outside, cut and quoted as in JSON, to be shown in a message. */
 export function quote(text: string): string {
-  const quoted = JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
-  if (PLAIN.test(quoted)) return quoted;
-  return quoted.replace(
-    /[\p{C}\p{Zl}\p{Zp}]/gu,
-    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return printableJson(text.length > 200 ? `${text.slice(0, 200)}…` : text);
+}
+
+/** JSON that a terminal can be shown as well: what could steer it is escaped, and means the same. */
+export function printableJson(value: unknown): string {
+  const json = JSON.stringify(value);
+  if (PLAIN.test(json)) return json;
+  const escaped = (unit: string) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`;
+  return json.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) => character.split('').map(escaped).join(''));
 }
