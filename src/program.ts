@@ -37,23 +37,26 @@ export async function run(commandLine: string, args: readonly string[], timeout:
     cwd: workingDirectory(),
     env: { PATH: withSystemPrograms(process.env.PATH) },
   } satisfies Options;
+  let group: number | undefined;
+  const endWith = (signal: NodeJS.Signals) => {
+    killGroup(group);
+    for (const ending of ENDINGS) process.removeListener(ending, endWith);
+    process.kill(process.pid, signal);
+  };
+  // Before it is started: the signal may come right then.
+  for (const ending of ENDINGS) process.on(ending, endWith);
   const child = execa(program, [...words, ...args], options);
+  group = child.pid;
   const closeOutputs = () => {
     child.stdout.destroy();
     child.stderr.destroy();
   };
-  const endWith = (signal: NodeJS.Signals) => {
-    killGroup(child.pid);
-    for (const ending of ENDINGS) process.removeListener(ending, endWith);
-    process.kill(process.pid, signal);
-  };
-  for (const ending of ENDINGS) process.on(ending, endWith);
   let isTimedOut = false;
   let later: NodeJS.Timeout | undefined;
   const isLeft = new Promise<undefined>((resolve) => {
     later = setTimeout(() => {
       isTimedOut = true;
-      killGroup(child.pid);
+      killGroup(group);
       later = setTimeout(() => resolve(undefined), LAST_BREATH);
     }, timeout * 1000);
   });
@@ -68,7 +71,7 @@ export async function run(commandLine: string, args: readonly string[], timeout:
   if (result === undefined) {
     closeOutputs();
     child.nodeChildProcess.unref();
-  } else if (result.isMaxBuffer) killGroup(child.pid);
+  } else if (result.isMaxBuffer) killGroup(group);
   const isFound = !['ENOENT', 'ENOTDIR', 'EACCES'].includes(result?.code ?? '');
   return {
     exitCode: result?.exitCode,
