@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import {
   chmodSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -230,42 +227,5 @@ suite('a process that ends or stops in the middle', () => {
       assert.deepEqual(temporary.banned().sort(), ['192.0.2.1', A, B], `call ${call}`);
       assert.deepEqual(temporary.files(), ['banlist.conf', 'banlist.conf.state'], `call ${call}`);
     }
-  });
-
-  test('killed at 100 random moments: the list is always whole, and the next call works', async () => {
-    using temporary = temporaryDirectory();
-    writeFileSync(temporary.banlist, TEXT);
-    let before = readFileSync(temporary.banlist, 'utf8');
-    let changes = 0;
-    for (let round = 0; round < 100; round += 1) {
-      const isBanned = before.includes(A);
-      const call = isBanned ? ['unban', A, '--jail', 'web'] : ['ban', A, '--jail', 'web', '--since', '0'];
-      const child = spawn(executable, [...call, '--banlist', temporary.banlist, '--no-reload'], {
-        stdio: 'ignore',
-      });
-      const ended = once(child, 'exit');
-      await new Promise((resolve) => setTimeout(resolve, 25 + Math.random() * 60));
-      child.kill('SIGKILL');
-      await ended;
-      const now = readFileSync(temporary.banlist, 'utf8');
-      const other = isBanned
-        ? TEXT
-        : `${TEXT}# banctl | web ${A} since 1970-01-01T00:00:00Z for ever\nRequire not ip ${A}\n`;
-      assert.ok(now === before || now === other, now);
-      if (now !== before) changes += 1;
-      before = now;
-    }
-    assert.ok(changes > 0, 'none came as far as a change');
-    const { exitCode, stderr } = await banctl([
-      'ban',
-      B,
-      '--banlist',
-      temporary.banlist,
-      '--no-reload',
-      '--lock-timeout=2',
-    ]);
-    assert.deepEqual([exitCode, stderr], [0, '']);
-    assert.deepEqual(temporary.files(), ['banlist.conf', 'banlist.conf.state']);
-    assert.ok(existsSync(temporary.banlist));
   });
 });

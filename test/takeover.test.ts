@@ -62,8 +62,10 @@ async function callsOf(place: Place): Promise<number> {
   return await one.count({ ...temporary, changes: [release(A, 'old')] });
 }
 
-/** Milliseconds. */
-const TIME = 1200 * TORTURE;
+/** How often one is killed or stopped, in each place. */
+const ROUNDS = 8 * TORTURE;
+/** The same of the executable. */
+const CALLS = 4 * TORTURE;
 
 suite('many take over at once', { concurrency: 2 }, () => {
   for (const place of PLACES) {
@@ -76,7 +78,7 @@ suite('many take over at once', { concurrency: 2 }, () => {
       let inLock = 0;
       let longest = 0;
       let round = 0;
-      for (const end = performance.now() + TIME; performance.now() < end || inLock === 0; round += 1) {
+      for (; round < ROUNDS || inLock === 0; round += 1) {
         using temporary = temporaryPlace(place);
         using victim = await next;
         next = interruptible();
@@ -125,7 +127,7 @@ suite('many take over at once', { concurrency: 2 }, () => {
       let stopped = 0;
       let inLock = 0;
       let round = 0;
-      for (const end = performance.now() + TIME; performance.now() < end || inLock === 0; round += 1) {
+      for (; round < ROUNDS || inLock === 0; round += 1) {
         using temporary = temporaryPlace(place);
         await temporary.change(addition(A, 'old'));
         const doings = [addition(A, 'victim'), release(A, 'old')];
@@ -219,7 +221,7 @@ suite('a call of the executable that is stopped, replaced, and goes on', { concu
       let stopped = 0;
       let inLock = 0;
       let round = 0;
-      for (const end = performance.now() + TIME; performance.now() < end || inLock === 0; round += 1) {
+      for (; round < CALLS || inLock === 0; round += 1) {
         using temporary = temporaryPlace(place);
         await prepare(temporary);
         const call = await stoppedCall(temporary, Math.random() < 0.8);
@@ -256,8 +258,8 @@ suite('a call of the executable that is stopped, replaced, and goes on', { concu
         Array.from({ length: atOnce }, (_, index) => starve(PLACES[index % 2] ?? 'the list', round)),
       );
     t.diagnostic(
-      `${rounds * atOnce} calls stopped with the lock theirs for 9.8 to 10.8 s, then continued; two others each had ` +
-        `waited for at most ${(longest / 1000).toFixed(1)} s`,
+      `${rounds * atOnce} calls stopped with the lock theirs for 9.8 to 10.8 s, then continued; all had done ` +
+        `their work within ${(longest / 1000).toFixed(1)} s`,
     );
   });
 });

@@ -2,7 +2,7 @@
 // of what must be there:
 //
 //   await using load = await startWorkload({ place, fail2ban, isKilling: true });
-//   await Promise.all([load.hold('web', () => isLongEnough), load.audit(…)]);
+//   await Promise.all([load.hold('one', 20), load.hold('two', 20)]);
 //   await load.check();
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -90,7 +90,7 @@ export async function startWorkload({
   const where = [`--banlist=${banlist}`, ...(place === 'the directory' ? [`--bandir=${bandir}`] : [])];
   const options = () => [
     ...where,
-    `--lock-timeout=${LONGEST_WAIT}`,
+    ...(isKilling ? [`--lock-timeout=${LONGEST_WAIT}`] : []),
     ...(reloading?.() ?? [
       '--no-reload',
       `--apachectl=apache2 -f ${testConfiguration(directory, [banlist])}`,
@@ -239,9 +239,9 @@ export async function startWorkload({
   const watched = place === 'the directory' ? watchFiles(bandir) : undefined;
   return {
     temporaries,
-    /** Calls of one holder, until `isOver`. Without kills each is looked at as soon as it has ended. */
-    async hold(holder: string, isOver: () => boolean): Promise<void> {
-      while (!isOver()) {
+    /** So many calls of one holder. Without kills each is looked at as soon as it has ended. */
+    async hold(holder: string, calls: number): Promise<void> {
+      for (let call = 0; call < calls; call += 1) {
         const { what, command, makes } = nextCall(holder);
         for (const address of makes.keys()) model.delete(`${holder} ${address}`);
         const code = await run(what, command);
