@@ -1,7 +1,8 @@
 import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { systemCode } from '../errors.ts';
 import { cannotWrite, makeDirectory, readText, replaceFile } from '../file.ts';
-import { isTemporaryOf, type Lock, withLock } from '../lock.ts';
+import { isAbandoned, isTemporaryOf, type Lock, withLock } from '../lock.ts';
 import { statePath } from '../reload-state.ts';
 import type { Settings } from '../settings.ts';
 import { JAIL, type KitDirectory, type KitFile, render } from './kit.ts';
@@ -78,7 +79,8 @@ export function installFiles(kit: readonly KitFile[], server: Server, options: O
     const known = remember(memory, offered);
     // First, so that a file is known to be banctl's from the moment that it is there.
     if (known !== memory) writeMemory(at(MEMORY), known, lock);
-    if (isListNew) makeList(at(banlist), lockTimeout);
+    // A call that was killed may have left the list's lock.
+    if (isListNew || isAbandoned(at(banlist))) makeList(at(banlist), lockTimeout);
     for (const step of steps) carryOut(step, server);
     return reports(steps, isListNew);
   });
@@ -191,7 +193,7 @@ export function removeFiles(
     return planned;
   });
   removeState(at(banlist), lockTimeout);
-  for (const directory of [dirname(MEMORY), dirname(banlist)]) removeIfEmpty(at(directory));
+  for (const directory of [dirname(banlist), dirname(MEMORY)]) removeIfEmpty(at(directory));
   return reports;
 }
 
@@ -234,6 +236,7 @@ function remove(path: string): void {
   try {
     unlinkSync(path);
   } catch (error) {
+    if (systemCode(error) === 'ENOENT') return;
     throw cannotWrite(path, error);
   }
 }

@@ -50,7 +50,11 @@ const NAMES: Readonly<Record<string, string>> = {
 
 /** The kit of this executable. */
 export function readKit(): KitFile[] {
-  const texts: Record<string, string> = JSON.parse(getAsset(KIT_ASSET, 'utf8'));
+  return kitOf(JSON.parse(getAsset(KIT_ASSET, 'utf8')));
+}
+
+/** @param texts the files by their paths in the repository */
+export function kitOf(texts: Readonly<Record<string, string>>): KitFile[] {
   return Object.entries(texts).map(([path, text]) => {
     const [directory = '', file = ''] = path.split('/');
     return {

@@ -24,6 +24,8 @@ export interface Order {
   readonly mayFail?: boolean;
   /** It repairs as `audit --fix` does. */
   readonly fixes?: boolean;
+  /** Instead of changing bans it installs or removes this kit, texts by path, in the tree that `directory` is. */
+  readonly setup?: { readonly verb: 'install' | 'remove'; readonly kit: Readonly<Record<string, string>> };
 }
 
 const READS = /^(?:exists|[fl]?stat|read|readFile|readdir|readlink|realpath|access|close)Sync$/;
@@ -68,6 +70,7 @@ watchFileCalls((name, [subject, written], call) => {
 const { change } = await import('./call.ts');
 const { BanctlError } = await import('../../src/errors.ts');
 const { acquireLock } = await import('../../src/lock.ts');
+const { doSetup } = await import('./installing.ts');
 const { repairFiles } = await import('../../src/audit/files.ts');
 // Loaded now, for the calls to be the same each time.
 await import('../../src/both-places.ts');
@@ -78,7 +81,8 @@ process.on('message', async (message: Order) => {
   const banlist = join(message.directory, 'banlist.conf');
   [order, calls] = [message, 0];
   try {
-    await change(banlist, message.changes, message.bandir);
+    if (message.setup !== undefined) doSetup(message.directory, message.setup);
+    else await change(banlist, message.changes, message.bandir);
   } catch (error) {
     if (message.mayFail !== true) throw error;
     const exitCode = error instanceof BanctlError ? error.exitCode : undefined;
