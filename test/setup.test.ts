@@ -32,6 +32,17 @@ const attacker = '203.0.113.55';
 const visitor = '198.51.100.7';
 const jail = 'djangoapp-admin-login';
 
+const ACTION = '/etc/fail2ban/action.d/apache-banlist.conf';
+const FILTER = `/etc/fail2ban/filter.d/${jail}.conf`;
+const JAIL = `/etc/fail2ban/jail.d/${jail}.local`;
+const SNIPPET = '/etc/apache2/conf-available/djangoapp-banlist.conf';
+const CRON = '/etc/cron.d/banctl';
+const LIST = '/etc/apache2/djangoapp/banlist.conf';
+const MEMORY = '/var/lib/banctl/setup.json';
+const BESIDE = '.banctl-new~';
+const FAIL2BAN = 'etc/fail2ban/action.d etc/fail2ban/filter.d etc/fail2ban/jail.d';
+const PACKAGES = `etc/apache2/conf-available etc/apache2/conf-enabled ${FAIL2BAN} etc/cron.d var/lib`;
+
 type Told = {
   changed: boolean;
   files: { path: string; status: string; reason?: string }[];
@@ -73,6 +84,7 @@ async function setUp(machine: Machine, ...args: string[]): Promise<Told> {
   return JSON.parse(await machine.done('banctl', 'setup', '--json', ...args));
 }
 
+const statusOf = ({ files }: Told, path: string) => files.find((file) => file.path === path)?.status;
 const codes = ({ todo }: Told) => todo.map(({ code }) => code);
 
 suite('on a new server, as its administrator types it', { concurrency: true }, () => {
@@ -145,16 +157,119 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
   }
 });
 
-const ACTION = '/etc/fail2ban/action.d/apache-banlist.conf';
-const FILTER = `/etc/fail2ban/filter.d/${jail}.conf`;
-const JAIL = `/etc/fail2ban/jail.d/${jail}.local`;
-const SNIPPET = '/etc/apache2/conf-available/djangoapp-banlist.conf';
-const CRON = '/etc/cron.d/banctl';
-const LIST = '/etc/apache2/djangoapp/banlist.conf';
-const MEMORY = '/var/lib/banctl/setup.json';
-const BESIDE = '.banctl-new~';
-const FAIL2BAN = 'etc/fail2ban/action.d etc/fail2ban/filter.d etc/fail2ban/jail.d';
-const PACKAGES = `etc/apache2/conf-available etc/apache2/conf-enabled ${FAIL2BAN} etc/cron.d var/lib`;
+suite('on a server that is not as it should be', { concurrency: 2 }, () => {
+  test('RHEL without a log yet: leaves the jail out, without which fail2ban starts, and adds it later', async () => {
+    await using machine = await startMachine('redhat');
+    const first = await setUp(machine);
+    assert.deepEqual(codes(first), ['no-log', 'not-included', 'apache-down', 'fail2ban-down']);
+    assert.ok(!machine.files('/etc/fail2ban/jail.d').includes(JAIL));
+    assert.deepEqual((await machine.run('fail2ban-client', '-t')).exitCode, 0);
+    assert.equal((await setUp(machine)).changed, false);
+    await machine.startApache();
+    const second = await setUp(machine);
+    assert.deepEqual(
+      second.files.filter(({ status }) => status !== 'unchanged').map(({ path }) => path),
+      [JAIL],
+    );
+    assert.deepEqual(codes(second), ['not-included', 'fail2ban-down']);
+    assert.equal((await machine.run('fail2ban-client', '-t')).exitCode, 0);
+  });
+
+  test('RHEL: each command finds the list there, without an option, and bans move to a directory', async () => {
+    await using machine = await startMachine('redhat');
+    await machine.done('banctl', 'setup');
+    await machine.done('banctl', 'ban', '--no-reload', attacker);
+    const list = '/etc/httpd/djangoapp/banlist.conf';
+    assert.match(machine.read(list), new RegExp(`^Require not ip ${attacker}$`, 'm'));
+    assert.match(await machine.done('banctl', 'list'), new RegExp(attacker));
+    assert.match(
+      (await machine.run('banctl', 'audit')).stdout,
+      new RegExp(`^not-included: apache does not read ${list}`, 'm'),
+    );
+    assert.deepEqual(machine.files('/etc/apache2'), []);
+
+    machine.write(
+      '/etc/httpd/conf.d/proxy.conf',
+      'RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 127.0.0.0/8\n',
+    );
+    await machine.done('ln', '-s', '/etc/httpd/djangoapp/djangoapp-banlist.conf', '/etc/httpd/conf.d/');
+    await machine.startApache();
+    assert.equal(await machine.get(attacker), 403);
+    const bans = '/etc/httpd/djangoapp/bans';
+    machine.write('/etc/banctl.json', JSON.stringify({ bandir: bans }));
+    // Its files name that directory anyway.
+    assert.equal((await setUp(machine)).changed, true, 'the jail, now that there is a log');
+    assert.equal((await setUp(machine)).changed, false);
+    await machine.done('banctl', 'migrate', '--to', 'bandir');
+    assert.deepEqual(machine.files(bans), [`${bans}/${attacker}`]);
+    assert.doesNotMatch(machine.read(list), /Require/);
+    assert.equal(await machine.get(attacker), 403);
+    await machine.done('banctl', 'unban', attacker);
+    assert.equal(await machine.get(attacker), 200);
+  });
+
+  test('says what is missing where the logs name a proxy for nearly every visitor', async () => {
+    await using machine = await startMachine('debian');
+    const log = '/var/log/apache2/access.log';
+    const visits = (...clients: string[]) =>
+      machine.write(
+        log,
+        clients
+          .map((client) => `${client} - - [22/Nov/2026:16:00:00 +0000] "GET / HTTP/1.1" 200 5 "-" "-"\n`)
+          .join(''),
+      );
+    const isNamed = async (...args: string[]) => {
+      const { todo } = await setUp(machine, '--no-fail2ban', ...args);
+      return todo.find(({ code }) => code === 'no-remoteip')?.message;
+    };
+    const proxies = Array.from({ length: 30 }, (_, number) => (number % 3 === 0 ? '10.0.3.8' : '10.0.3.7'));
+    const visitors = Array.from({ length: 30 }, (_, number) => `198.51.100.${number}`);
+    visits(...visitors);
+    assert.equal(await isNamed(), undefined);
+    visits(...proxies, ...visitors);
+    assert.equal(await isNamed(), undefined);
+    visits(...proxies.slice(0, 5));
+    assert.equal(await isNamed(), undefined, 'too few to tell');
+    visits('127.0.0.1', '127.0.0.1', ...proxies, visitor);
+    assert.match(
+      (await isNamed()) ?? '',
+      /^the logs name 10\.0\.3\.7 for nearly every visitor; behind CloudFront .*remoteip-cloudfront\.conf/,
+    );
+    machine.write(
+      '/etc/apache2/conf-enabled/proxy.conf',
+      'RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 10.0.3.0/24\n',
+    );
+    assert.equal(await isNamed(), undefined);
+    rmSync(join(machine.root, 'etc/apache2/conf-enabled/proxy.conf'));
+    visits(...visitors);
+    assert.match(
+      (await isNamed('--protect=198.51.100.0/24')) ?? '',
+      /^the logs name 198\.51\.100\./,
+      'of CloudFront',
+    );
+  });
+
+  test('fail2ban does not read the new file that lies beside a changed one', async () => {
+    await using machine = await startMachine('debian');
+    await setUp(machine);
+    const dump = () => machine.done('fail2ban-client', '-d');
+    const before = await dump();
+    assert.match(before, new RegExp(jail));
+    for (const path of [ACTION, FILTER, JAIL])
+      machine.write(path + BESIDE, '[nothing that fail2ban understands\n');
+    assert.equal(await dump(), before);
+  });
+
+  test('a configuration that Apache refuses is told, and what the files tell of the snippet', async () => {
+    await using machine = await startMachine('debian');
+    await setUp(machine);
+    machine.write('/etc/apache2/conf-enabled/broken.conf', 'Nonsense\n');
+    assert.deepEqual(codes(await setUp(machine, '--no-fail2ban')), ['not-included', 'config-broken']);
+    await machine.done('a2enconf', 'djangoapp-banlist');
+    assert.deepEqual(codes(await setUp(machine, '--no-fail2ban')), ['config-broken']);
+    assert.equal(statusOf(await setUp(machine, '--remove', '--no-fail2ban'), SNIPPET), 'in-use');
+  });
+});
 
 /** A tree with the directories that packages make, and banctl for it. */
 function tree(directories = PACKAGES) {
@@ -191,8 +306,6 @@ function filesIn(root: string): string[] {
     .map((entry) => join(entry.parentPath, entry.name).slice(root.length))
     .sort();
 }
-
-const statusOf = ({ files }: Told, path: string) => files.find((file) => file.path === path)?.status;
 
 suite('setup in a tree', { concurrency: 2 }, () => {
   test('writes action, filter, jail, list, snippets and cron job, and remembers that', async () => {
@@ -641,7 +754,7 @@ suite('setup --remove', () => {
     write(`${LIST}.state`, '{}');
     const { stdout, exitCode } = await run('--remove');
     assert.equal(exitCode, 0);
-    assert.match(stdout, new RegExp(`${LIST} stays`));
+    assert.match(stdout, new RegExp(`what is banned stays in ${LIST}, `));
     assert.deepEqual(files(), [LIST]);
     assert.equal(read(LIST), 'Require not ip 203.0.113.5\n');
     assert.match((await run('--remove')).stdout, /^there is nothing to remove$/m);

@@ -193,18 +193,23 @@ async function fail2banTodo(
 
 /** What is left after the files are gone. */
 export async function todoAfterRemoval(server: Server, settings: Settings): Promise<Todo[]> {
-  const { banlist, root, dryRun, asksFail2ban, fail2banClient } = settings;
+  const { banlist, bandir, root, dryRun, asksFail2ban, fail2banClient } = settings;
   const isAsked = root === undefined && !dryRun;
   const jails = isAsked && asksFail2ban ? await jailNames(fail2banClient) : undefined;
   const runs = jails?.includes(JAIL) && !existsSync(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
-  const list = statSync(server.at(banlist), { throwIfNoEntry: false });
+  const places = [banlist, ...(bandir === undefined ? [] : [bandir])].filter((path) =>
+    existsSync(server.at(path)),
+  );
   const path = installedProgram(server);
   const todo: (Todo | false)[] = [
     runs === true && {
       code: 'fail2ban-reload',
       message: `fail2ban still runs the jail ${JAIL}; fail2ban-client reload, which lifts its bans`,
     },
-    list !== undefined && { code: 'list-stays', message: `${banlist} stays, as Apache may include it` },
+    places.length > 0 && {
+      code: 'list-stays',
+      message: `what is banned stays in ${places.join(' and ')}, and counts as long as Apache's configuration reads it`,
+    },
     path !== undefined && { code: 'program-stays', message: `at the end: rm ${path}` },
   ];
   return todo.filter((one) => one !== false);
