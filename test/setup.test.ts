@@ -760,6 +760,16 @@ suite('setup --remove', () => {
     assert.match((await run('--remove')).stdout, /^there is nothing to remove$/m);
   });
 
+  for (const packages of [PACKAGES, `etc/httpd etc/cron.d ${FAIL2BAN}`]) {
+    test(`removes all the same after ${packages.split(' ')[0]?.split('/')[1]} has gone`, async () => {
+      const { told, at, files } = tree(packages);
+      await told();
+      for (const apache of ['etc/apache2', 'etc/httpd']) rmSync(at(apache), { recursive: true, force: true });
+      await told('--remove');
+      assert.deepEqual(files(), []);
+    });
+  }
+
   test('removes what an earlier version or configuration has written', async () => {
     const { told, files } = tree();
     await told('--bandir=/srv/old');

@@ -5,7 +5,7 @@ import { cannotWrite, makeDirectory, readText, replaceFile } from '../file.ts';
 import { isAbandoned, isTemporaryOf, type Lock, withLock } from '../lock.ts';
 import { statePath } from '../reload-state.ts';
 import type { Settings } from '../settings.ts';
-import { JAIL, type KitDirectory, type KitFile, render } from './kit.ts';
+import { type KitDirectory, type KitFile, render } from './kit.ts';
 import { isRemembered, MEMORY, type Memory, readMemory, remember, writeMemory } from './memory.ts';
 import { logsOf, namingJail, packagedFiles, possibleDirectories, type Server } from './server.ts';
 
@@ -91,25 +91,22 @@ function targetsOf(kit: readonly KitFile[], server: Server, options: Options): T
   return ORDER.flatMap((part) => {
     const directory = directoryFor(part);
     if (directory === undefined) return [];
+    const isHeldBack = (path: string) =>
+      part === 'jail.d' && lacksLogs(server, options) && readText(at(path)).version === undefined;
     return kit
       .filter((file) => file.directory === part)
-      .map((file) => {
-        const path = `${directory}/${file.file}`;
-        return { path, text: render(file, layout, options), original: file.text };
-      })
-      .filter(
-        ({ path }) => !isJailWithoutLogs(server, options, path) || readText(at(path)).version !== undefined,
-      );
+      .map((file) => ({
+        path: `${directory}/${file.file}`,
+        text: render(file, layout, options),
+        original: file.text,
+      }))
+      .filter(({ path }) => !isHeldBack(path));
   });
 }
 
-/** Such a jail keeps fail2ban from its next start. The logs of another system may come with its first start. */
-export function isJailWithoutLogs(
-  server: Server,
-  { root }: Pick<Settings, 'root'>,
-  path = `${JAIL}.local`,
-): boolean {
-  return path.endsWith(`${JAIL}.local`) && root === undefined && logsOf(server).length === 0;
+/** A jail without logs keeps fail2ban from its next start. In another system's tree they may come with its own. */
+export function lacksLogs(server: Server, { root }: Pick<Settings, 'root'>): boolean {
+  return root === undefined && logsOf(server).length === 0;
 }
 
 function planned(targets: readonly Target[], server: Server, memory: Memory): Step[] {

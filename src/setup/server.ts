@@ -2,7 +2,7 @@ import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync
 import { dirname, join } from 'node:path';
 import { BanctlError, EXIT } from '../errors.ts';
 import { followLinks, followLinksBelow, readText } from '../file.ts';
-import { knownLayout, type Layout } from '../layout.ts';
+import { DEBIAN, knownLayout, type Layout } from '../layout.ts';
 import type { Settings } from '../settings.ts';
 import { JAIL, jailLogs, type KitDirectory, TIMER } from './kit.ts';
 
@@ -28,12 +28,15 @@ const LONGEST_CONFIGURATION = 1_000_000;
 /** How systemd knows that it is enabled. */
 export const TIMER_LINK = `${SYSTEMD}/timers.target.wants/${TIMER}`;
 
-/** @throws BanctlError usage if there is no such root; cannotWrite without an Apache */
-export function serverAt({ root }: Pick<Settings, 'root'>): Server {
+/**
+ * @throws BanctlError usage if there is no such root; cannotWrite without an Apache, unless it is for a removal: Apache
+ *   may have gone first
+ */
+export function serverAt({ root, remove }: Pick<Settings, 'root' | 'remove'>): Server {
   if (root !== undefined && !statSync(root, { throwIfNoEntry: false })?.isDirectory())
     throw new BanctlError(EXIT.usage, `--root is not a directory: ${root}`);
   const at = (path: string) => (root === undefined ? followLinks(path) : followLinksBelow(root, path));
-  const layout = knownLayout(root);
+  const layout = knownLayout(root) ?? (remove ? DEBIAN : undefined);
   if (layout === undefined) {
     throw new BanctlError(
       EXIT.cannotWrite,

@@ -8,13 +8,14 @@ import { followLinks } from '../file.ts';
 import { DEBIAN } from '../layout.ts';
 import { protectedRanges } from '../protection.ts';
 import type { Settings } from '../settings.ts';
-import { type FileReport, isJailWithoutLogs, type ReasonToKeep } from './files.ts';
+import { type FileReport, lacksLogs, type ReasonToKeep } from './files.ts';
 import { JAIL, jailLogs, SNIPPET, TIMER } from './kit.ts';
 import {
   installedProgram,
   isJailEnabled,
   logsOf,
   namedSnippets,
+  packagedFiles,
   possibleDirectories,
   type Server,
   TIMER_LINK,
@@ -63,7 +64,7 @@ function missingParts(server: Server, settings: Settings): Todo[] {
     hasFail2ban &&
       logsOf(server).length === 0 && {
         code: 'no-log',
-        message: isJailWithoutLogs(server, settings)
+        message: lacksLogs(server, settings)
           ? `no log is named ${directory}/*${suffix}, and fail2ban does not start with a jail that has none, so the jail is left out; start Apache, then banctl setup again, or banctl setup --print jail and name another log in it`
           : `fail2ban does not start before there is a log named ${directory}/*${suffix}, or as the jail names it`,
       },
@@ -201,6 +202,7 @@ export async function todoAfterRemoval(server: Server, settings: Settings): Prom
     existsSync(server.at(path)),
   );
   const path = installedProgram(server);
+  const isPackaged = path !== undefined && packagedFiles(server).has(path);
   const todo: (Todo | false)[] = [
     runs === true && {
       code: 'fail2ban-reload',
@@ -210,7 +212,10 @@ export async function todoAfterRemoval(server: Server, settings: Settings): Prom
       code: 'list-stays',
       message: `what is banned stays in ${places.join(' and ')}, and counts as long as Apache's configuration reads it`,
     },
-    path !== undefined && { code: 'program-stays', message: `at the end: rm ${path}` },
+    path !== undefined && {
+      code: 'program-stays',
+      message: `at the end: ${isPackaged ? 'apt-get remove banctl' : `rm ${path}`}`,
+    },
   ];
   return todo.filter((one) => one !== false);
 }

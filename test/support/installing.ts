@@ -5,7 +5,7 @@ import { serverAt } from '../../src/setup/server.ts';
 import type { Order } from './interrupted.ts';
 
 export function doSetup(root: string, { verb, kit }: NonNullable<Order['setup']>): FileReport[] {
-  const server = serverAt({ root });
+  const server = serverAt({ root, remove: verb === 'remove' });
   const options = { root, banlist: server.layout.banlist, bandir: undefined, lockTimeout: 20, dryRun: false };
   return verb === 'install'
     ? installFiles(kitOf(kit), server, options)
