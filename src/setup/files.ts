@@ -2,7 +2,7 @@ import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { systemCode } from '../errors.ts';
 import { cannotWrite, makeDirectory, readText, replaceFile } from '../file.ts';
-import { isAbandoned, isTemporaryOf, type Lock, withLock } from '../lock.ts';
+import { isAbandoned, isLockOrTemporary, isTemporaryOf, type Lock, withLock } from '../lock.ts';
 import { statePath } from '../reload-state.ts';
 import type { Settings } from '../settings.ts';
 import { type KitDirectory, type KitFile, render } from './kit.ts';
@@ -134,7 +134,7 @@ function planned(targets: readonly Target[], server: Server, memory: Memory): St
 function carryOut({ path, text, status, tidies }: Step, { at }: Server): void {
   const target = at(path);
   makeDirectory(dirname(target));
-  discardTemporaries(target);
+  for (const one of [target, at(path + BESIDE)]) discardTemporaries(one);
   if (status === 'written' || status === 'replaced')
     replaceFile(target, [Buffer.from(text)], { lock: undefined });
   if (status === 'laid-beside') replaceFile(at(path + BESIDE), [Buffer.from(text)], { lock: undefined });
@@ -179,10 +179,8 @@ export function removeFiles(
   if (!existsSync(at(dirname(MEMORY))) && planRemoval({}).length === 0) return [];
   const reports = withMemory(server, lockTimeout, (memory, lock) => {
     const planned = planRemoval(memory);
-    for (const { path, status } of planned) {
-      discardTemporaries(at(path));
-      if (status === 'removed') remove(at(path));
-    }
+    for (const { path } of removable(kit, server, memory, options)) discardTemporaries(at(path));
+    for (const { path, status } of planned) if (status === 'removed') remove(at(path));
     const left = planned.filter(({ status }) => status === 'in-use').map(({ path }) => path);
     const known = Object.fromEntries(Object.entries(memory).filter(([path]) => left.includes(path)));
     if (left.length > 0) writeMemory(at(MEMORY), known, lock);
@@ -221,12 +219,15 @@ function withMemory<T>({ at }: Server, lockTimeout: number, work: (memory: Memor
   return withLock(path, { timeout: lockTimeout }, (lock) => work(readMemory(path), lock));
 }
 
-/** Only with the lock of the memory, which all have who write these files. */
+/**
+ * What a call that was killed has left of a file. Only with the lock of the memory, which all have who write the kit.
+ * `banctl.1` and the like are somebody's backups.
+ */
 function discardTemporaries(target: string): void {
   const directory = dirname(target);
-  for (const name of existsSync(directory) ? readdirSync(directory) : [])
-    if ([target, target + BESIDE].some((path) => isTemporaryOf(basename(path), name)))
-      remove(join(directory, name));
+  const isOurs = (name: string) => isLockOrTemporary(name) && isTemporaryOf(basename(target), name);
+  for (const name of existsSync(directory) ? readdirSync(directory).filter(isOurs) : [])
+    remove(join(directory, name));
 }
 
 function remove(path: string): void {
