@@ -62,7 +62,8 @@ function tell(files: readonly FileReport[], todo: readonly Todo[], settings: Set
     return;
   }
   for (const line of files.flatMap((file) => lineOf(file, settings) ?? [])) print(line);
-  if (!isChanged) print(remove ? 'there is nothing to remove' : 'nothing has changed');
+  if (remove && files.length === 0) print('there is nothing to remove');
+  else if (!isChanged) print('nothing has changed');
   if (todo.length > 0) print('left to do by hand:');
   for (const { code, message } of todo) print(`  ${code}: ${message}`);
 }

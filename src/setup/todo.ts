@@ -51,8 +51,7 @@ export async function todoAfterInstall(
 }
 
 function missingParts(server: Server, settings: Settings): Todo[] {
-  const { at, layout, directoryFor } = server;
-  const { directory, suffix } = jailLogs(layout);
+  const { at, directoryFor } = server;
   const hasFail2ban = directoryFor('jail.d') !== undefined;
   const hasTimer = existsSync(at(TIMER_LINK));
   const todo: (Todo | false)[] = [
@@ -61,13 +60,7 @@ function missingParts(server: Server, settings: Settings): Todo[] {
       message:
         'there is no /etc/fail2ban, so action, filter and jail are left out; apt-get install fail2ban, or dnf install fail2ban, then banctl setup again',
     },
-    hasFail2ban &&
-      logsOf(server).length === 0 && {
-        code: 'no-log',
-        message: lacksLogs(server, settings)
-          ? `no log is named ${directory}/*${suffix}, and fail2ban does not start with a jail that has none, so the jail is left out; start Apache, then banctl setup again, or banctl setup --print jail and name another log in it`
-          : `fail2ban does not start before there is a log named ${directory}/*${suffix}, or as the jail names it`,
-      },
+    hasFail2ban && logsOf(server).length === 0 && withoutLogs(server, settings),
     directoryFor('systemd') !== undefined &&
       !hasTimer && {
         code: 'no-audit',
@@ -82,6 +75,22 @@ function missingParts(server: Server, settings: Settings): Todo[] {
       },
   ];
   return todo.filter((one) => one !== false);
+}
+
+/** False if the administrator has named another log in the jail. */
+function withoutLogs(server: Server, settings: Settings): Todo | false {
+  const { directory, suffix } = jailLogs(server.layout);
+  const usual = `${directory}/*${suffix}`;
+  const jail = readOrEmpty(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
+  const code = 'no-log';
+  if (jail === '' && lacksLogs(server, settings)) {
+    return {
+      code,
+      message: `no log is named ${usual}, and fail2ban does not start with a jail that has none, so the jail is left out; start Apache, then banctl setup again, or banctl setup --print jail and name another log in it`,
+    };
+  }
+  const isUsual = jail === '' || jail.split('\n').includes(`logpath = ${usual}`);
+  return isUsual && { code, message: `fail2ban does not start before there is a log named ${usual}` };
 }
 
 function program(server: Server): Todo[] {
@@ -129,7 +138,8 @@ async function apacheTodo(server: Server, settings: Settings): Promise<Todo[]> {
     if (code === 'reload-pending') return isIncluded ? [{ code, message: `${message}; banctl reload` }] : [];
     return [{ code, message: address === undefined ? message : `${address}: ${message}` }];
   });
-  const include = isIncluded ? [] : [toInclude(server, `apache does not read ${settings.banlist}`)];
+  const what = findings.find(({ code }) => code === 'not-included')?.message.replace(/;.*/, '');
+  const include = isIncluded ? [] : [toInclude(server, what)];
   return [...include, ...others, ...(await proxyTodo(server, settings))];
 }
 
