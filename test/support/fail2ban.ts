@@ -10,6 +10,9 @@ import { daemon, execute, type Finished, tail, until } from './wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
 
+/** The last of each line of development. */
+export const fail2banVersions = ['0.11.2', '1.0.2', '1.1.0'] as const;
+
 export type Fail2banOptions = {
   /** jail.local; `DIR` in it becomes the private directory. An empty DIR/access.log is there. The default backend here is polling (once a second). */
   jails: string;
@@ -21,6 +24,8 @@ export type Fail2banOptions = {
   jailFiles?: (string | [name: string, text: string])[];
   /** Debian's own jail.conf and filters under it, as on a server; else only the few defaults that are needed. */
   stock?: boolean;
+  /** One of those that scripts/fail2ban-versions fetches; else the one that is installed. */
+  version?: (typeof fail2banVersions)[number];
   /** More of the server's environment, and so of its actions'. */
   env?: Record<string, string>;
   /** Logs debug messages too (the output of actions that succeed). */
@@ -92,8 +97,22 @@ export async function startFail2ban(options: Fail2banOptions): Promise<Fail2ban>
   };
   const setJails = (text: string) => writeFileSync(join(config, 'jail.local'), text.replaceAll('DIR', dir));
 
+  const root = options.version
+    ? join(repository, 'node_modules', '.cache', 'banctl', 'fail2ban', options.version)
+    : '/';
+  const program = (name: string): [string, ...string[]] =>
+    options.version
+      ? [
+          'env',
+          `PYTHONPATH=${join(root, 'usr/lib/python3/dist-packages')}:${join(import.meta.dirname, 'python')}`,
+          '/usr/bin/python3',
+          '-B',
+          join(root, 'usr/bin', name),
+        ]
+      : [name];
+
   if (options.stock) {
-    cpSync('/etc/fail2ban', config, { recursive: true });
+    cpSync(join(root, 'etc/fail2ban'), config, { recursive: true });
     // Debian's choice: sshd, whose log is not here.
     rmSync(join(config, 'jail.d'), { recursive: true, force: true });
   } else {
@@ -125,13 +144,15 @@ dbmaxmatches = 10
   const detail = () => `${server.output()}\n${tail(log(), 30)}`;
   const own = ['-c', config, '-s', socket, '-p', join(dir, 'fail2ban.pid')];
   // Actions ask for this fail2ban's configuration, not for the machine's.
-  const clientCommand = ['fail2ban-client', ...own].join(' ');
-  const client = (...args: string[]) => execute('fail2ban-client', [...own, ...args]);
+  const [clientProgram, ...clientWords] = program('fail2ban-client');
+  const clientCommand = [clientProgram, ...clientWords, ...own].join(' ');
+  const client = (...args: string[]) => execute(clientProgram, [...clientWords, ...own, ...args]);
+  const [serverProgram, ...serverWords] = program('fail2ban-server');
 
   async function start() {
     const from = log().length;
     // -x: the socket of a killed server is no hindrance.
-    server = daemon('fail2ban-server', [...own, '-f', '-x', 'start'], {
+    server = daemon(serverProgram, [...serverWords, ...own, '-f', '-x', 'start'], {
       BANCTL_FAIL2BAN_CLIENT: clientCommand,
       ...options.env,
     });
