@@ -104,6 +104,13 @@ export function overlaps(one: Address, other: Address): boolean {
   return covers(one, other) || covers(other, one);
 }
 
+/** IPv4 before IPv6, each by their bytes, the wider first. */
+export function compareAddresses(one: Address, other: Address): number {
+  if (one.bytes.length !== other.bytes.length) return one.bytes.length - other.bytes.length;
+  const at = one.bytes.findIndex((byte, index) => byte !== other.bytes[index]);
+  return at === -1 ? one.prefix - other.prefix : (one.bytes[at] ?? 0) - (other.bytes[at] ?? 0);
+}
+
 function sameBits(one: readonly number[], other: readonly number[], bits: number): boolean {
   const whole = bits >> 3;
   for (let index = 0; index < whole; index += 1) if (one[index] !== other[index]) return false;

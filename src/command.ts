@@ -28,6 +28,8 @@ export async function runCommand({ command, operands, given }: Invocation): Prom
       return (await import('./commands/explain.ts')).explain(settings, operands);
     case 'audit':
       return (await import('./commands/audit.ts')).auditCommand(settings);
+    case 'ranges':
+      return (await import('./commands/ranges.ts')).rangesCommand(settings, operands);
     case 'migrate':
       return (await import('./commands/migrate.ts')).migrateCommand(settings);
     case 'setup':

@@ -317,7 +317,7 @@ function inItsPlace(directory: string, entry?: string): BanctlError {
 
 function cannotLock(directory: string, error: unknown): BanctlError {
   const reason = reasonOf(error, {
-    ENOENT: 'its directory does not exist; create it, or give another --banlist',
+    ENOENT: 'its directory does not exist; create it, or name another file',
     ENOTDIR: IN_ITS_PLACE,
     EISDIR: IN_ITS_PLACE,
   });

@@ -12,6 +12,10 @@ export const COMMANDS = {
   explain: { operands: 'ADDRESS', describe: 'say whether and why an address is refused' },
   audit: { operands: '', describe: 'check the list, fail2ban and Apache against each other; --fix repairs' },
   reload: { operands: '', describe: 'make Apache load the list, if it has not; with --force in any case' },
+  ranges: {
+    operands: 'FILE',
+    describe: "keep the trusted proxies' file as AWS's ip-ranges.json says; - reads that from standard input",
+  },
   migrate: { operands: '', describe: 'move the bans of single addresses into the ban directory, or back' },
   setup: {
     operands: '',
@@ -35,7 +39,7 @@ interface Option {
 
 const ALL = Object.keys(COMMANDS) as CommandName[];
 const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush', 'sync'];
-const RELOADING: readonly CommandName[] = [...CHANGING, 'audit', 'reload', 'migrate'];
+const RELOADING: readonly CommandName[] = [...CHANGING, 'audit', 'reload', 'migrate', 'ranges'];
 
 export const OPTIONS = {
   banlist: {
@@ -88,8 +92,8 @@ export const OPTIONS = {
   },
   force: {
     kind: 'flag',
-    describe: 'ban although protected or too broad; reload although nothing has changed',
-    commands: ['ban', 'reload'],
+    describe: 'ban although protected or too broad; reload although nothing has changed; lose most ranges',
+    commands: ['ban', 'reload', 'ranges'],
   },
   'ipv4-prefix': {
     kind: 'value',
@@ -104,6 +108,20 @@ export const OPTIONS = {
     default: '128',
     describe: 'widen each banned IPv6 address to this prefix',
     commands: ['ban', 'sync', 'audit'],
+  },
+  output: {
+    kind: 'value',
+    placeholder: 'FILE',
+    default: '/etc/apache2/djangoapp/cloudfront-proxies',
+    describe: 'where the ranges are kept: for RemoteIPTrustedProxyList, and for --protect @FILE',
+    commands: ['ranges'],
+  },
+  service: {
+    kind: 'value',
+    placeholder: 'NAME',
+    default: 'CLOUDFRONT_ORIGIN_FACING',
+    describe: 'whose ranges of the ip-ranges.json',
+    commands: ['ranges'],
   },
   apachectl: {
     kind: 'value',

@@ -5,7 +5,7 @@ import { readInput, reasonOfInput } from './file.ts';
 import { quote } from './printable.ts';
 
 /** The service under which AWS's ip-ranges.json lists the addresses from which CloudFront asks an origin. */
-const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
+export const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
 
 /** Many times Amazon's file. Bytes. */
 const LONGEST_FILE = 2 ** 24;
@@ -37,17 +37,24 @@ export function findProtected(target: Address, ranges: readonly Address[]): Addr
   return ranges.find((range) => overlaps(range, target));
 }
 
-function readRangesFile(path: string): Address[] {
+/**
+ * The ranges in a file that lists them, one a line, or those of a service in AWS's ip-ranges.json.
+ *
+ * @param source a path, or the descriptor of an open file, which `path` then names in errors
+ * @throws BanctlError notUnderstood if it cannot be read, or anything in it is no range
+ */
+export function readRangesFile(
+  source: string | number,
+  service = CLOUDFRONT,
+  path = String(source),
+): Address[] {
   let text: string;
   try {
-    text = readInput(path, LONGEST_FILE);
+    text = readInput(source, LONGEST_FILE);
   } catch (error) {
-    throw new BanctlError(
-      EXIT.notUnderstood,
-      `cannot read the protected ranges in ${path}: ${reasonOfInput(error)}`,
-    );
+    throw new BanctlError(EXIT.notUnderstood, `cannot read the ranges in ${path}: ${reasonOfInput(error)}`);
   }
-  const entries = text.trimStart().startsWith('{') ? readIpRanges(text, path) : readLines(text);
+  const entries = text.trimStart().startsWith('{') ? readIpRanges(text, service, path) : readLines(text);
   return entries.map((entry) => {
     const range = readAddress(entry);
     if (range === undefined)
@@ -56,21 +63,22 @@ function readRangesFile(path: string): Address[] {
   });
 }
 
-function readLines(text: string): string[] {
+/** The lines of a list, without comments and what is empty. */
+export function readLines(text: string): string[] {
   const lines = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
   return lines.filter((line) => line !== '');
 }
 
-function readIpRanges(text: string, path: string): string[] {
+function readIpRanges(text: string, wanted: string, path: string): string[] {
   try {
     const { prefixes, ipv6_prefixes } = JSON.parse(text);
-    const ranges = [...prefixes, ...ipv6_prefixes].filter(({ service }) => service === CLOUDFRONT);
+    const ranges = [...prefixes, ...ipv6_prefixes].filter(({ service }) => service === wanted);
     if (ranges.length > 0) return ranges.map((range) => String(range.ip_prefix ?? range.ipv6_prefix));
   } catch {
     // Told below.
   }
   throw new BanctlError(
     EXIT.notUnderstood,
-    `${path} has no ranges of ${CLOUDFRONT}; is it AWS's ip-ranges.json?`,
+    `${path} has no ranges of ${quote(wanted)}; is it AWS's ip-ranges.json, whole?`,
   );
 }

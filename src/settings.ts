@@ -32,6 +32,10 @@ export interface Settings {
   readonly protect: readonly string[];
   readonly force: boolean;
   readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
+  /** The file of ranges. */
+  readonly output: string;
+  /** Of AWS. */
+  readonly service: string;
   readonly apachectl: string | undefined;
   readonly reloadCommand: string | undefined;
   readonly reloads: boolean;
@@ -111,6 +115,8 @@ function toSettings(options: Given, config: string): Settings {
       ipv4: number('ipv4-prefix', value('ipv4-prefix') ?? '32', { least: 1, most: 32, whole: true }),
       ipv6: number('ipv6-prefix', value('ipv6-prefix') ?? '128', { least: 1, most: 128, whole: true }),
     },
+    output: resolve(value('output') ?? OPTIONS.output.default),
+    service: value('service') ?? OPTIONS.service.default,
     apachectl: value('apachectl'),
     reloadCommand: value('reload-command'),
     reloads: !flag('no-reload'),

@@ -384,11 +384,7 @@ suite('exit codes and messages', () => {
     ],
     [77, ['ban', '10.0.0.0/7'], /10\.0\.0\.0\/7 is too broad/],
     [77, ['ban', '2000::/18'], /2000::\/18 is too broad/],
-    [
-      78,
-      ['ban', A, '--protect', '@/nonexistent/list'],
-      /cannot read the protected ranges in \/nonexistent\/list/,
-    ],
+    [78, ['ban', A, '--protect', '@/nonexistent/list'], /cannot read the ranges in \/nonexistent\/list/],
     [78, ['ban', A, '--config', '/nonexistent/banctl.json'], /cannot read the configuration/],
     [78, ['ban', A], /NUL bytes/, 'x\0'],
   ];

@@ -1,0 +1,38 @@
+import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
+import { followLinks } from '../file.ts';
+import { print, showJson, showReload } from '../output.ts';
+import { readRangesFile } from '../protection.ts';
+import { keepRanges } from '../ranges-file.ts';
+import type { Settings } from '../settings.ts';
+
+const STANDARD_INPUT = 0;
+
+/** `banctl ranges FILE`: keeps the file of trusted proxies as a list that was fetched says, and Apache with it. */
+export async function rangesCommand(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
+  const [source, ...others] = operands;
+  if (source === undefined || others.length > 0)
+    throw new BanctlError(
+      EXIT.usage,
+      'ranges needs one file: the ip-ranges.json of AWS, or - for standard input',
+    );
+  const ranges =
+    source === '-'
+      ? readRangesFile(STANDARD_INPUT, settings.service, 'standard input')
+      : readRangesFile(source, settings.service);
+  const output = followLinks(settings.output);
+  const { added, removed, count, reload } = await keepRanges(output, ranges, settings);
+  const isChanged = added.length + removed.length > 0 && reload.isTakenBack !== true;
+  if (settings.json)
+    showJson({
+      changed: isChanged && !settings.dryRun,
+      ranges: count,
+      added,
+      removed,
+      reload: reload.result,
+    });
+  else if (isChanged)
+    print(
+      `${output} ${settings.dryRun ? 'would have' : 'has'} ${count} ranges: ${added.length} added, ${removed.length} removed`,
+    );
+  return showReload(reload, settings.json);
+}
