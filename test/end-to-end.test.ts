@@ -17,6 +17,7 @@ import { after, before, suite, test } from 'node:test';
 import { type Apache, type ApacheOptions, kit, startApache } from './support/apache.ts';
 import { banctl, executable } from './support/banctl.ts';
 import { type Fail2ban, type Fail2banOptions, startFail2ban } from './support/fail2ban.ts';
+import { shellAction } from './support/shell-action.ts';
 import { read } from './support/site.ts';
 import { until } from './support/wait.ts';
 
@@ -771,18 +772,6 @@ function addresses(way: Way) {
     });
   });
 }
-
-/** The action that banctl replaces, as far as dash runs it. */
-const shellAction = `[Definition]
-actionban = LINE="Require not ip <ip>"
-            grep -qxF "$LINE" "<banlist>" || echo "$LINE" >> "<banlist>"
-            <apache_reload_cmd>
-actionunban = sed -i "\\|^Require not ip <ip>$|d" "<banlist>"
-              <apache_reload_cmd>
-[Init]
-banlist = /etc/apache2/djangoapp/banlist.conf
-apache_reload_cmd = apachectl graceful
-`;
 
 /** A server of the shell days that gets the kit's action. */
 function takenOver(way: Way) {
