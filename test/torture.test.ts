@@ -31,7 +31,7 @@ suite('calls killed at random moments, some with their process group', () => {
       const audits = load.audit(() => isOver);
       await Promise.all(HOLDERS.map((holder) => load.hold(holder, CALLS)));
       isOver = true;
-      load.endAudits();
+      await load.endAudits();
       await audits;
       for (const line of load.told()) t.diagnostic(line);
       assert.ok(load.killed() > CALLS / 10, `${load.killed()} were killed`);

@@ -99,7 +99,9 @@ export async function startWorkload({
   if (!existsSync(banlist)) writeFileSync(banlist, '');
   if (place === 'the directory') mkdirSync(bandir);
   const counts = new Map<string, Count>();
-  const audits = new Set<number>();
+  /** By pid. */
+  const running = new Map<number, { what: string; ended: Promise<unknown> }>();
+  let isEnding = false;
   const typical = new Map<string, number>();
   // Who holds what, by `HOLDER ADDRESS`: true or false if that was acknowledged, absent if it can be both.
   const model = new Map<string, boolean>();
@@ -140,16 +142,16 @@ export async function startWorkload({
     const begin = performance.now();
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'], detached: true });
     const pid = child.pid ?? 0;
-    if (what.startsWith('audit')) audits.add(pid);
     const kill = () => quietly(() => process.kill(-pid, 'SIGKILL'));
-    // Half of them at any moment, half as soon as they hold a lock, which is a small part of their life.
-    const timer =
-      life === undefined ? undefined : Math.random() < 0.5 ? setTimeout(kill, life) : killInLock(pid, kill);
-    return new Promise((resolve, reject) => {
+    // Half of them at any moment, half as soon as they hold a lock, which is a small part of their life. What a shell
+    // has started has other pids.
+    const isAimed = what !== 'shell' && Math.random() < 0.5;
+    const timer = life === undefined ? undefined : isAimed ? killInLock(pid, kill) : setTimeout(kill, life);
+    const ended = new Promise<number | undefined>((resolve, reject) => {
       child.on('error', reject);
       child.on('exit', (code) => {
         clearTimeout(timer);
-        audits.delete(pid);
+        running.delete(pid);
         const time = performance.now() - begin;
         if (code === null) {
           count.killed += 1;
@@ -162,6 +164,15 @@ export async function startWorkload({
         resolve(code ?? undefined);
       });
     });
+    running.set(pid, { what, ended });
+    return ended;
+  }
+
+  /** Kills those calls that are under way, and awaits their end. */
+  async function end(which: (what: string) => boolean): Promise<void> {
+    const chosen = [...running].filter(([, { what }]) => which(what));
+    for (const [pid] of chosen) quietly(() => process.kill(-pid, 'SIGKILL'));
+    await Promise.allSettled(chosen.map(([, { ended }]) => ended));
   }
 
   const pick = <T>(values: readonly T[]): T => values[Math.floor(Math.random() * values.length)] as T;
@@ -241,7 +252,7 @@ export async function startWorkload({
     temporaries,
     /** So many calls of one holder. Without kills each is looked at as soon as it has ended. */
     async hold(holder: string, calls: number): Promise<void> {
-      for (let call = 0; call < calls; call += 1) {
+      for (let call = 0; call < calls && !isEnding; call += 1) {
         const { what, command, makes } = nextCall(holder);
         for (const address of makes.keys()) model.delete(`${holder} ${address}`);
         const code = await run(what, command);
@@ -257,7 +268,7 @@ export async function startWorkload({
     },
     /** Bans by hand that are over soon, and audits that repair, until `isOver`. */
     async audit(isOver: () => boolean): Promise<void> {
-      for (let turn = 0; !isOver(); turn += 1) {
+      for (let turn = 0; !isOver() && !isEnding; turn += 1) {
         const asked =
           fail2ban !== undefined && turn % 3 === 2
             ? `--fail2ban-client=${fail2ban.clientCommand}`
@@ -273,9 +284,7 @@ export async function startWorkload({
       }
     },
     /** Kills the audits that are under way: one takes seconds. */
-    endAudits(): void {
-      for (const pid of audits) quietly(() => process.kill(-pid, 'SIGKILL'));
-    },
+    endAudits: () => end((what) => what.startsWith('audit')),
     /** What was acknowledged is there, each version was one that Apache accepts, and nothing has piled up. */
     async check(): Promise<void> {
       const { exitCode, stdout, stderr } = await banctl(['list', '--json', ...where]);
@@ -325,9 +334,13 @@ export async function startWorkload({
       ];
     },
     async [Symbol.asyncDispose]() {
+      // After a failure of one the others go on.
+      isEnding = true;
+      await end(() => true);
       versions[Symbol.dispose]();
       watched?.[Symbol.dispose]();
       if (given === undefined) rmSync(directory, { recursive: true });
+      assert.deepEqual(watched?.faults ?? [], []);
     },
   };
 }
@@ -357,10 +370,8 @@ function watchFiles(bandir: string) {
   });
   return {
     count: () => count,
-    [Symbol.dispose]() {
-      watcher.close();
-      assert.deepEqual(faults, []);
-    },
+    faults,
+    [Symbol.dispose]: () => watcher.close(),
   };
 }
 
