@@ -318,16 +318,31 @@ export function removeFile(
 export function makeDirectory(directory: string): void {
   const umask = process.umask(0o022);
   try {
-    const first = mkdirSync(directory, { recursive: true, mode: 0o755 });
-    // A ban in a directory that a power cut takes away would be lost, however durable its file is.
-    for (let made = directory; first !== undefined && made.length >= first.length; made = dirname(made))
-      syncDirectory(dirname(made));
+    makeWithParents(directory);
   } catch (error) {
     const inItsPlace = 'something else is in its place; move it away';
-    const reason = reasonOf(error, { EEXIST: inItsPlace, ENOTDIR: inItsPlace });
+    const reason = reasonOf(error, {
+      EEXIST: inItsPlace,
+      ENOENT: 'no directory can be made there; give another path',
+      ENOTDIR: inItsPlace,
+    });
     throw new BanctlError(EXIT.cannotWrite, `cannot make ${directory}: ${reason}`);
   } finally {
     process.umask(umask);
+  }
+}
+
+/** Node's own `recursive` never ends where a directory exists but takes none, such as in /proc. */
+function makeWithParents(directory: string): void {
+  const parent = dirname(directory);
+  if (lstat(parent) === undefined) makeWithParents(parent);
+  try {
+    mkdirSync(directory, { mode: 0o755 });
+    // A ban in a directory that a power cut takes away would be lost, however durable its file is.
+    syncDirectory(parent);
+  } catch (error) {
+    // Another call may be faster.
+    if (systemCode(error) !== 'EEXIST' || !statSync(directory).isDirectory()) throw error;
   }
 }
 
