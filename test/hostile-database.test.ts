@@ -201,7 +201,7 @@ suite('any rows', () => {
   });
 
   test('are banned if they are addresses that may be, skipped and named if not', async (t) => {
-    const cases = casesOf(t, 12, fc.array(usual, { minLength: 1, maxLength: 8 }));
+    const cases = casesOf(t, 6, fc.array(usual, { minLength: 1, maxLength: 8 }));
     for (const [index, rows] of cases.entries()) {
       const texts = rows.map((row) => row.ip).filter((one) => typeof one === 'string');
       const networks = await networksOf(texts);
@@ -296,7 +296,7 @@ suite('a damaged database', () => {
     const bytes = whole();
     const path = at('damaged-too.sqlite3');
     let refused = 0;
-    for (const spoil of casesOf(t, 15, damage)) {
+    for (const spoil of casesOf(t, 8, damage)) {
       writeFileSync(path, spoil(Buffer.from(bytes)));
       const done = await sync(path);
       if (done.finished.exitCode === 0) {
@@ -310,7 +310,7 @@ suite('a damaged database', () => {
         refused += 1;
       }
     }
-    t.diagnostic(`${refused} of ${15 * TORTURE} calls were refused`);
+    t.diagnostic(`${refused} of ${8 * TORTURE} calls were refused`);
   });
 });
 
@@ -353,6 +353,7 @@ suite('in the place of the database', () => {
     // For root only without what lets it read everything.
     const through = process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-all', '--inh-caps=-all'] : [];
     for (const path of [unreadable, hidden]) assertRefused(await sync(path, { through }));
+    chmodSync(dirname(hidden), 0o700);
   });
 
   const nothing: [string, () => string][] = [
