@@ -759,20 +759,20 @@ suite('the directory itself', { concurrency: 2 }, () => {
     assert.deepEqual([exitCode, readdirSync(blank)], [64, []]);
   });
 
-  test('has a path that Apache can look up, wherever it is given: else 64', async () => {
+  test('has a path that Apache can look up, wherever it is given: else 64, or 78 in the configuration', async () => {
     const dir = mkdtempSync(join(tmpdir(), 'banctl-bandir-'));
     const banlist = `--banlist=${join(dir, 'banlist.conf')}`;
     const config = join(dir, 'banctl.json');
     for (const part of ['a b', "a'b", 'a"b', 'a%b', 'a$b', 'a\\b', 'a\nb', 'a\tb', 'a`b', ' ', 'a\u202eb']) {
       const bandir = join(dir, part);
       writeFileSync(config, JSON.stringify({ bandir }));
-      for (const { exitCode, stdout, stderr } of [
-        await banctl(['ban', ipv4, banlist, `--bandir=${bandir}`]),
-        await execute('env', [`BANCTL_BANDIR=${bandir}`, executable, 'ban', ipv4, banlist]),
-        await banctl(['ban', ipv4, banlist, `--config=${config}`]),
-      ]) {
-        assert.deepEqual([exitCode, stdout], [64, ''], JSON.stringify(part));
-        assert.match(stderr, /^banctl: not a path for --bandir: "[^\n]*"; [^\n]*\n$/);
+      for (const [code, { exitCode, stdout, stderr }] of [
+        [64, await banctl(['ban', ipv4, banlist, `--bandir=${bandir}`])],
+        [64, await execute('env', [`BANCTL_BANDIR=${bandir}`, executable, 'ban', ipv4, banlist])],
+        [78, await banctl(['ban', ipv4, banlist, `--config=${config}`])],
+      ] as const) {
+        assert.deepEqual([exitCode, stdout], [code, ''], JSON.stringify(part));
+        assert.match(stderr, /^banctl: (?:configuration \S+: )?not a path for --bandir: "[^\n]*"; [^\n]*\n$/);
       }
     }
     assert.deepEqual(readdirSync(dir), ['banctl.json']);
