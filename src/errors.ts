@@ -38,6 +38,7 @@ const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'its directory does not exist; create it, or give another path',
   ENOSPC: 'no space is left on the device; free some',
   ENOTDIR: 'what stands above it is not a directory',
+  ENXIO: 'it is not a regular file; move it away',
   EPERM: 'not permitted; is the file or its directory immutable (lsattr)?',
   EROFS: 'the file system is read-only',
 };
