@@ -19,6 +19,8 @@ export type Interruptible = Disposable & {
   killedOrDone(order: Order): Promise<number | undefined>;
   /** Does the order until it stops, or until its end: then the number of calls. */
   stopped(order: Order): Promise<number | undefined>;
+  /** How the last order has failed. */
+  failure(): Failure | undefined;
   /** Goes on until it stops again, or until its end. */
   goesOn(): Promise<number | undefined>;
 };
@@ -74,6 +76,7 @@ export async function interruptible(): Promise<Interruptible> {
       tell({ ...order, signal: 'SIGSTOP' });
       return stopOrEnd();
     },
+    failure: () => failure,
     goesOn() {
       child.kill('SIGCONT');
       return stopOrEnd();
