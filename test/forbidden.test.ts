@@ -205,7 +205,7 @@ suite('what may not be written is exit 73, and as it was', () => {
       /it is not a regular file; move it away/,
     ],
     'is a link to a device without an end': [
-      'rm banlist.conf.state && ln -s /dev/zero banlist.conf.state',
+      'rm banlist.conf.state && mknod ../zero c 1 5 && ln -s ../zero banlist.conf.state',
       'rm banlist.conf.state',
       /it is not a regular file; move it away/,
     ],
