@@ -276,7 +276,7 @@ export function replaceFile(
       },
     });
   } catch (error) {
-    if (isGone(error, temporary)) throw new LockLost();
+    if (lock !== undefined && isGone(error, temporary)) throw new LockLost();
     throw cannotWrite(path, error);
   }
   if (durable) syncDirectoryOf(path);

