@@ -12,7 +12,7 @@ export interface Outcome {
   readonly isTimedOut: boolean;
 }
 
-/** Characters of each of its two outputs. */
+/** Bytes of both outputs. */
 const MOST_OUTPUT = 16_000_000;
 /** How long is read on after its end, if something that it has started keeps its outputs open. Milliseconds. */
 const LAST_WORDS = 250;
@@ -33,7 +33,8 @@ export async function run(commandLine: string, args: readonly string[], timeout:
     stdin: 'ignore',
     // A process group of its own, so that what a script started is killed with the script.
     detached: true,
-    maxBuffer: MOST_OUTPUT,
+    // Of a failure execa would make a message with each line of the output, and there can be millions.
+    buffer: false,
     cwd: workingDirectory(),
     env: { PATH: withSystemPrograms(process.env.PATH) },
   } satisfies Options;
@@ -47,6 +48,18 @@ export async function run(commandLine: string, args: readonly string[], timeout:
   for (const ending of ENDINGS) process.on(ending, endWith);
   const child = execa(program, [...words, ...args], options);
   group = child.pid;
+  let length = 0;
+  const collect = (stream: NodeJS.ReadableStream) => {
+    const chunks: Buffer[] = [];
+    stream.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length <= MOST_OUTPUT) chunks.push(chunk);
+      else killGroup(group);
+    });
+    return () => Buffer.concat(chunks).toString().replace(/\n$/, '');
+  };
+  const stdout = collect(child.stdout);
+  const stderr = collect(child.stderr);
   const closeOutputs = () => {
     child.stdout.destroy();
     child.stderr.destroy();
@@ -71,13 +84,13 @@ export async function run(commandLine: string, args: readonly string[], timeout:
   if (result === undefined) {
     closeOutputs();
     child.nodeChildProcess.unref();
-  } else if (result.isMaxBuffer) killGroup(group);
-  const isFound = !['ENOENT', 'ENOTDIR', 'EACCES'].includes(result?.code ?? '');
+  }
+  const isFlood = length > MOST_OUTPUT;
   return {
-    exitCode: result?.exitCode,
-    stdout: String(result?.stdout ?? ''),
-    stderr: whyNot(program, result) ?? String(result?.stderr ?? ''),
-    isFound,
+    exitCode: isFlood ? undefined : result?.exitCode,
+    stdout: stdout(),
+    stderr: isFlood ? 'it says more than 16 MB' : (whyNot(program, result) ?? stderr()),
+    isFound: !['ENOENT', 'ENOTDIR', 'EACCES'].includes(result?.code ?? ''),
     isTimedOut,
   };
 }
@@ -85,12 +98,10 @@ export async function run(commandLine: string, args: readonly string[], timeout:
 interface Ending {
   readonly code?: string | undefined;
   readonly signal?: string | undefined;
-  readonly isMaxBuffer?: boolean;
 }
 
 /** Why it has no exit code; undefined if it has one. */
 function whyNot(program: string, ending: Ending | undefined): string | undefined {
-  if (ending?.isMaxBuffer) return 'it says more than 16 MB';
   if (ending?.signal !== undefined) return `it was killed by ${ending.signal}`;
   if (ending?.code === undefined) return undefined;
   const why = { ENOENT: 'not found', EACCES: 'it may not be executed', E2BIG: 'its line is too long' };
