@@ -1,6 +1,7 @@
 import yargs, { type Argv } from 'yargs';
 import { type Invocation, PARSER_CONFIGURATION, toInvocation } from './arguments.ts';
 import { BanctlError, EXIT, type ExitCode } from './errors.ts';
+import { EXAMPLES } from './manual.ts';
 import {
   COMMANDS,
   type CommandName,
@@ -77,7 +78,7 @@ export function buildCli(command?: CommandName): Argv {
     cli.epilogue(
       'Each option can also be set in the environment (BANCTL_BANLIST) or in the configuration file.',
     );
-  }
+  } else cli.epilogue(`Example, ${EXAMPLES[command].describe}:\n\n  ${EXAMPLES[command].line}`);
   return cli;
 }
 

@@ -6,6 +6,8 @@ import { resolveSettings } from './settings.ts';
 
 /** Runs a command; each is loaded only if it is called. */
 export async function runCommand({ command, operands, given }: Invocation): Promise<ExitCode> {
+  // Its answer depends on no setting, and a mistake in the configuration must not reach a shell that starts.
+  if (command === 'completion') return (await import('./commands/completion.ts')).completion(operands);
   const [operand] = operands;
   if (operand !== undefined && COMMANDS[command].operands === '')
     throw new BanctlError(

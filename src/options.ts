@@ -1,15 +1,38 @@
 /** One definition of every command and option: command line, environment, configuration file and help. */
 
+/**
+ * What a shell offers for a word: one of these, or what it finds out. Without it, the placeholder tells: files for FILE,
+ * directories for DIR, programs for CMD.
+ */
+export type Offered = readonly string[] | 'banned addresses' | 'jails';
+
+interface Command {
+  readonly operands: string;
+  readonly describe: string;
+  readonly offers?: Offered;
+}
+
+/** Shells for which `completion` has a script. */
+export const SHELLS = ['bash', 'zsh', 'fish'] as const;
+
+/** Where bans of single addresses stand. */
+export const PLACES = ['bandir', 'banlist'] as const;
+
 export const COMMANDS = {
   ban: { operands: 'ADDRESS...', describe: 'ban addresses; - reads them from standard input, one a line' },
   unban: {
     operands: 'ADDRESS...',
     describe: 'lift bans, and tell fail2ban; with --jail only the hold of that jail',
+    offers: 'banned addresses',
   },
   flush: { operands: '', describe: 'release everything that a jail holds; --all lifts every ban' },
   sync: { operands: '', describe: "make a jail's holds equal to what fail2ban holds" },
   list: { operands: '', describe: 'show every ban: held by whom, since when, for how long, and why' },
-  explain: { operands: 'ADDRESS', describe: 'say whether and why an address is refused' },
+  explain: {
+    operands: 'ADDRESS',
+    describe: 'say whether and why an address is refused',
+    offers: 'banned addresses',
+  },
   audit: { operands: '', describe: 'check the list, fail2ban and Apache against each other; --fix repairs' },
   reload: { operands: '', describe: 'make Apache load the list, if it has not; with --force in any case' },
   ranges: {
@@ -21,7 +44,12 @@ export const COMMANDS = {
     operands: '',
     describe: 'install action, filter, jail, list, Apache snippets and cron job; --remove takes them away',
   },
-} as const satisfies Record<string, { operands: string; describe: string }>;
+  completion: {
+    operands: 'SHELL',
+    describe: 'print what makes bash, zsh or fish complete commands, options and banned addresses',
+    offers: SHELLS,
+  },
+} as const satisfies Record<string, Command>;
 
 export type CommandName = keyof typeof COMMANDS;
 
@@ -35,9 +63,12 @@ interface Option {
   readonly commands: readonly CommandName[];
   /** Not for people: banctl gives it to itself. */
   readonly isHidden?: boolean;
+  readonly offers?: Offered;
 }
 
-const ALL = Object.keys(COMMANDS) as CommandName[];
+export const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
+
+const ALL = COMMAND_NAMES.filter((name) => name !== 'completion');
 const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush', 'sync'];
 const RELOADING: readonly CommandName[] = [...CHANGING, 'audit', 'reload', 'migrate', 'ranges'];
 
@@ -60,6 +91,7 @@ export const OPTIONS = {
     placeholder: 'PLACE',
     describe: 'where the bans are to be: bandir or banlist',
     commands: ['migrate'],
+    offers: PLACES,
   },
   jail: {
     kind: 'value',
@@ -67,6 +99,7 @@ export const OPTIONS = {
     default: 'manual',
     describe: 'the holder of the ban',
     commands: CHANGING,
+    offers: 'jails',
   },
   all: { kind: 'flag', describe: 'every ban, whoever holds it', commands: ['flush'] },
   since: {
@@ -219,6 +252,18 @@ export const OPTIONS = {
 export type OptionName = keyof typeof OPTIONS;
 
 export const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
+
+/** The options that a command has, for people. */
+export function optionsOf(command: CommandName): OptionName[] {
+  return OPTION_NAMES.filter((name) => {
+    const { commands, isHidden } = optionOf(name);
+    return isHidden !== true && commands.includes(command);
+  });
+}
+
+export function commandOf(name: CommandName): Command {
+  return COMMANDS[name];
+}
 
 export function optionOf(name: OptionName): Option {
   return OPTIONS[name];

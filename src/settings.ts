@@ -6,13 +6,11 @@ import { BanctlError, EXIT } from './errors.ts';
 import { followLinksBelow, followOwnLinks, readInput, reasonOfInput } from './file.ts';
 import { cleanReason, isHolder, parseDuration, parseTime } from './hold.ts';
 import { layoutOf } from './layout.ts';
-import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
+import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf, PLACES } from './options.ts';
 import { printable, quote } from './printable.ts';
 
 /** Where bans of single addresses stand. */
 export type Place = (typeof PLACES)[number];
-
-const PLACES = ['bandir', 'banlist'] as const;
 
 /** What the options say, in the units the program uses. */
 export interface Settings {

@@ -1,0 +1,18 @@
+import { basename } from 'node:path';
+import { completionScript } from '../completion.ts';
+import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
+import { SHELLS } from '../options.ts';
+import { printLines } from '../output.ts';
+import { quote } from '../printable.ts';
+
+/** `banctl completion [SHELL]`: the shell that the user has, if none is named. */
+export function completion(operands: readonly string[]): ExitCode {
+  const [named, ...others] = operands;
+  if (others.length > 0)
+    throw new BanctlError(EXIT.usage, `completion takes one shell: ${quote(others.join(' '))} is too much`);
+  const shell = SHELLS.find((one) => one === (named ?? basename(process.env.SHELL ?? '')));
+  if (shell === undefined && named !== undefined)
+    throw new BanctlError(EXIT.usage, `no completion for ${quote(named)}; give ${SHELLS.join(', ')}`);
+  printLines([completionScript(shell ?? 'bash').trimEnd()]);
+  return EXIT.done;
+}

@@ -1,0 +1,55 @@
+import type { EXIT } from './errors.ts';
+import type { CommandName } from './options.ts';
+
+/*
+ * What the help and the manual page tell beside the table of options.ts. The README's exit codes are checked against
+ * this, and the examples are run by the tests.
+ */
+
+export interface Example {
+  /** A line for the shell, as root on a server that has the Debian package. */
+  readonly line: string;
+  readonly describe: string;
+}
+
+/** In this order they tell a story: each works after those before it. */
+export const EXAMPLES: Readonly<Record<CommandName, Example>> = {
+  ban: {
+    line: 'banctl ban 203.0.113.55 --for 1h --reason "tries passwords"',
+    describe: 'ban an address for an hour',
+  },
+  list: { line: 'banctl list --json', describe: 'show the bans to a program' },
+  explain: { line: 'banctl explain 203.0.113.55', describe: 'why somebody gets 403' },
+  unban: { line: 'banctl unban 203.0.113.55', describe: 'let them in again, and tell fail2ban' },
+  sync: {
+    line: 'banctl sync --jail djangoapp-admin-login',
+    describe: 'after a list was lost: what fail2ban holds',
+  },
+  flush: {
+    line: 'banctl flush --jail djangoapp-admin-login',
+    describe: 'release everything that this jail holds',
+  },
+  audit: { line: 'banctl audit --fix', describe: 'what cron does every five minutes' },
+  reload: { line: 'banctl reload', describe: 'after the list was edited by hand' },
+  migrate: {
+    line: 'banctl migrate --to bandir --bandir /etc/apache2/djangoapp/bans',
+    describe: 'bans without reloads, from now on',
+  },
+  completion: {
+    line: '. <(banctl completion bash)',
+    describe: 'let this bash complete what is typed',
+  },
+};
+
+/** What each exit code tells. */
+export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
+  done: 'done, also where it was so already',
+  findings: '`audit` has findings left, or `explain` finds no ban',
+  usage: 'bad option or address',
+  reloadRefused: 'Apache refused the reload',
+  internal: 'a mistake in banctl itself',
+  cannotWrite: 'something cannot be written',
+  lockBusy: 'the list was locked for too long',
+  notPermitted: 'protected or too broad',
+  notUnderstood: "the list, the configuration or fail2ban's database cannot be understood",
+};
