@@ -53,3 +53,40 @@ export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
   notPermitted: 'protected or too broad',
   notUnderstood: "the list, the configuration or fail2ban's database cannot be understood",
 };
+
+/** Variables that banctl reads. */
+export const ENVIRONMENT: readonly { name: string; describe: string }[] = [
+  {
+    name: 'BANCTL_BANLIST, BANCTL_NO_RELOAD, ...',
+    describe:
+      'Each option can be set by the variable of its name; flags by 1 or 0, options that can be given more than once with commas between the values. The command line wins over the environment, the environment over the configuration file.',
+  },
+];
+
+/** Files of a server with banctl, where no option names others. */
+export const FILES: readonly { name: string; describe: string }[] = [
+  { name: '/etc/banctl.json', describe: 'Options by their names, as a JSON object.' },
+  {
+    name: '/etc/apache2/djangoapp/banlist.conf',
+    describe: 'The list: one line for each ban, and above it one comment that says who holds it.',
+  },
+  {
+    name: '/etc/apache2/djangoapp/banlist.conf.state',
+    describe: 'What Apache has loaded. It may be deleted at any time.',
+  },
+  {
+    name: '/etc/apache2/djangoapp/bans',
+    describe: 'A place for the ban directory, where Apache looks by the snippets that come with banctl.',
+  },
+  {
+    name: '/etc/apache2/conf-available/djangoapp-banlist.conf',
+    describe: 'Makes Apache refuse what is banned; a2enconf puts it to use.',
+  },
+  { name: '/etc/fail2ban/action.d/apache-banlist.conf', describe: 'How fail2ban calls banctl.' },
+  {
+    name: '/etc/fail2ban/jail.d/djangoapp-admin-login.conf',
+    describe:
+      'The jail of the Debian package. It is off until /etc/fail2ban/jail.d/djangoapp-admin-login.local says enabled = true.',
+  },
+  { name: '/etc/cron.d/banctl', describe: 'Calls banctl audit --fix every five minutes.' },
+];
