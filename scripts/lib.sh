@@ -60,3 +60,14 @@ packages() {
   fi
   case $PATH in "$commands:"*) ;; *) export PATH=$commands:$PATH ;; esac
 }
+
+# Writes dist/SHA256SUMS, which `sha256sum --check` reads; its comments tell the sizes in bytes.
+checksums() {
+  (
+    cd dist
+    shopt -s nullglob
+    files=(banctl banctl-* *.deb bundle/*.cjs)
+    { stat -c '# %s  %n' "${files[@]}" && sha256sum "${files[@]}"; } >.SHA256SUMS
+    mv .SHA256SUMS SHA256SUMS
+  )
+}
