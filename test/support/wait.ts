@@ -25,10 +25,10 @@ export function tail(text: string, lines = 20): string {
 
 export type Finished = { exitCode: number; stdout: string; stderr: string };
 
-/** Runs a program to its end, whatever its exit code; `input` is its standard input. */
-export function execute(command: string, args: string[], input = ''): Promise<Finished> {
+/** Runs a program to its end, whatever its exit code; `input` is its standard input. After `limit` ms it fails. */
+export function execute(command: string, args: string[], input = '', limit = 60_000): Promise<Finished> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { timeout: 60_000 });
+    const child = spawn(command, args, { timeout: limit });
     let stdout = '';
     let stderr = '';
     child.stdout.setEncoding('utf8').on('data', (text) => {
