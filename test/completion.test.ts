@@ -41,10 +41,10 @@ const START: Record<(typeof SHELLS)[number], (script: string, env: NodeJS.Proces
 };
 
 /** The script as banctl prints it. */
-async function script(shell: string): Promise<string> {
+async function script(shell: string, name = `completion.${shell}`): Promise<string> {
   const { exitCode, stdout, stderr } = await banctl(['completion', shell]);
   assert.equal(exitCode, 0, stderr);
-  const path = join(directory, `completion.${shell}`);
+  const path = join(directory, name);
   writeFileSync(path, stdout);
   return path;
 }
@@ -147,4 +147,11 @@ suite('the script', () => {
       assert.match(stderr, message);
     });
   }
+});
+
+test('zsh finds the script by its name where a package puts it', async () => {
+  await using shell = startZsh(await script('zsh', '_banctl'), env);
+  assert.deepEqual(await shell.press('banctl mig'), ['migrate']);
+  // Once it is loaded, too.
+  assert.deepEqual(await shell.press('banctl explain 2001:db8:1'), ['2001:db8:1::66']);
 });

@@ -129,6 +129,16 @@ suite('what is told of a package', () => {
     ]);
   });
 
+  test('names the processors that the executable is for, whatever machine packages it', async () => {
+    const program = readFileSync('/bin/true');
+    program.writeUInt16LE(183, 18); // e_machine of elf(5): EM_AARCH64
+    const path = join(directory, 'for-arm64');
+    writeFileSync(path, program);
+    const made = await makePackage('arm64', path);
+    assert.match(made, /_arm64\.deb$/);
+    assert.equal(fields(made, 'Architecture'), 'arm64\n');
+  });
+
   test('is not guessed', () => {
     assert.throws(() => libraryDependencies(elf(['libatomic.so.1'], [])), /libatomic\.so\.1/);
     assert.throws(() => libraryDependencies(elf(['libstdc++.so.6'], ['GLIBCXX_3.4.99'])), /GLIBCXX_3\.4\.99/);

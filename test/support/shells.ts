@@ -1,5 +1,6 @@
 // Real shells at a terminal, in which the key for completion is pressed.
 import { spawn } from 'node:child_process';
+import { basename, dirname } from 'node:path';
 import { execute, until } from './wait.ts';
 
 export type Shell = AsyncDisposable & {
@@ -15,11 +16,14 @@ export function startBash(script: string, env: NodeJS.ProcessEnv): Shell {
   ]);
 }
 
+/** zsh, which finds a script that is named _banctl by itself, as a package has it, and reads another one. */
 export function startZsh(script: string, env: NodeJS.ProcessEnv): Shell {
+  const isFound = basename(script) === '_banctl';
   return startAtTerminal('zsh -f -i', env, [
     'unsetopt BEEP PROMPT_CR PROMPT_SP',
+    ...(isFound ? [`fpath=(${dirname(script)} $fpath)`] : []),
     'autoload -Uz compinit && compinit -D -u',
-    `source ${script}`,
+    ...(isFound ? [] : [`source ${script}`]),
     "zstyle ':completion:all:*' completer _all_matches _complete",
     "zstyle ':completion:all:*' old-matches no; zstyle ':completion:all:*' insert yes",
     "zle -C all complete-word _generic; bindkey '^T' all",
