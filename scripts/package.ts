@@ -67,12 +67,16 @@ function contents(executable: string): Map<string, { content: string | Buffer; m
       ),
     ),
     text(`${doc}/README.md.gz`, compressed(source('README.md'))),
-    ...['apache2/remoteip-cloudfront.conf', 'apache2/remoteip-loadbalancer.conf'].map((name) =>
-      text(`${doc}/examples/${name}`, source(name)),
-    ),
-    ...['systemd/banctl-audit.service', 'systemd/banctl-audit.timer'].map((name) =>
-      text(`${doc}/examples/${name}`, source(name)),
-    ),
+    ...[
+      'apache2/djangoapp-banned-page.conf',
+      'apache2/remoteip-cloudfront.conf',
+      'apache2/remoteip-loadbalancer.conf',
+      'cron.d/banctl-ranges',
+      'systemd/banctl-audit.service',
+      'systemd/banctl-audit.timer',
+      'systemd/banctl-ranges.service',
+      'systemd/banctl-ranges.timer',
+    ].map((name) => text(`${doc}/examples/${name}`, source(name))),
     text('etc/fail2ban/action.d/apache-banlist.conf', source('action.d/apache-banlist.conf')),
     text('etc/fail2ban/filter.d/djangoapp-admin-login.conf', source('filter.d/djangoapp-admin-login.conf')),
     text(

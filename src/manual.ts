@@ -35,6 +35,11 @@ export const EXAMPLES: Readonly<Record<CommandName, Example>> = {
     line: 'banctl migrate --to bandir --bandir /etc/apache2/djangoapp/bans',
     describe: 'bans without reloads, from now on',
   },
+  ranges: {
+    line: 'banctl ranges ip-ranges.json',
+    describe: "trust and protect CloudFront's addresses, as AWS lists them in this file",
+  },
+  setup: { line: 'banctl setup --dry-run', describe: 'what setup would write on this server' },
   completion: {
     line: '. <(banctl completion bash)',
     describe: 'let this bash complete what is typed',

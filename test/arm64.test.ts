@@ -116,7 +116,7 @@ suite('the executable for arm64', () => {
     lock.release();
     // This process's pid, but another start: whoever held it has ended.
     mkdirSync(`${banlist}.lock`);
-    writeFileSync(join(`${banlist}.lock`, `${process.pid}-1`), '');
+    writeFileSync(join(`${banlist}.lock`, `${process.pid}-1.1`), '');
     const { exitCode, stderr } = await emulated(['ban', A, ...options]);
     assert.equal(exitCode, 0, stderr);
   });

@@ -159,13 +159,13 @@ suite('a lock left behind', () => {
     ['before its holder made an entry', () => {}, '5'],
     [
       'by a process whose pid another has now',
-      (lock) => writeFileSync(join(lock, `${process.pid}-1`), ''),
+      (lock) => writeFileSync(join(lock, `${process.pid}-1.1`), ''),
       '0',
     ],
     [
       'before the clock was set',
       (lock) => {
-        writeFileSync(join(lock, '1-1'), '');
+        writeFileSync(join(lock, '1-1.1'), '');
         utimesSync(lock, 0, 0);
       },
       '0',
@@ -173,7 +173,7 @@ suite('a lock left behind', () => {
     [
       'by a clock that has been set back since',
       (lock) => {
-        writeFileSync(join(lock, '1-1'), '');
+        writeFileSync(join(lock, '1-1.1'), '');
         utimesSync(lock, 4e9, 4e9);
       },
       '0',
@@ -181,7 +181,7 @@ suite('a lock left behind', () => {
     [
       'with a temporary file',
       (lock) => {
-        writeFileSync(join(lock, '1-1@banlist.conf.123'), '');
+        writeFileSync(join(lock, '1-1.1@banlist.conf.123'), '');
         writeFileSync(lock.replace('.lock', '.123'), 'half of the');
       },
       '0',
@@ -189,7 +189,7 @@ suite('a lock left behind', () => {
     [
       'with a temporary file that was never registered',
       (lock) => {
-        writeFileSync(join(lock, '1-1'), '');
+        writeFileSync(join(lock, '1-1.1'), '');
         writeFileSync(lock.replace('.lock', '.123'), '');
       },
       '0',
@@ -212,7 +212,7 @@ suite('a lock left behind', () => {
     for (const name of others) writeFileSync(join(list.directory, name), '');
     writeFileSync(join(list.directory, 'banlist.conf.1'), 'an old list');
     mkdirSync(list.lock);
-    writeFileSync(join(list.lock, '1-1'), '');
+    writeFileSync(join(list.lock, '1-1.1'), '');
     assert.equal((await list.ban()).exitCode, 0);
     assert.deepEqual(
       list.files(),

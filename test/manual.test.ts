@@ -115,6 +115,8 @@ suite('an example', () => {
     audit: /^missing: 203\.0\.113\.66: .*\(repaired\)\n$/,
     reload: /loaded/,
     migrate: /^1 ban moved to \/etc\/apache2\/djangoapp\/bans\n/,
+    ranges: /^\/etc\/apache2\/djangoapp\/cloudfront-proxies has 1 range: 1 added, 0 removed\n/,
+    setup: /^\/etc\/apache2\/conf-available\/djangoapp-banlist-admin\.conf would be written\n/m,
     completion: /^$/,
   };
 
@@ -124,6 +126,11 @@ suite('an example', () => {
       if (name === 'sync')
         await root.done(
           'fail2ban-client set djangoapp-admin-login banip 203.0.113.66 && : > /etc/apache2/djangoapp/banlist.conf',
+        );
+      if (name === 'ranges')
+        writeFileSync(
+          root.path('/root/ip-ranges.json'),
+          '{"prefixes":[{"ip_prefix":"192.0.2.0/24","service":"CLOUDFRONT_ORIGIN_FACING"}],"ipv6_prefixes":[]}',
         );
       writeFileSync(root.path('/root/example'), `${EXAMPLES[name].line}\n`);
       assert.match(await root.done('bash ./example'), SAYS[name]);

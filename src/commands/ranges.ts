@@ -1,5 +1,5 @@
 import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { followLinks } from '../file.ts';
+import { followOwnLinks } from '../file.ts';
 import { print, showJson, showReload } from '../output.ts';
 import { readRangesFile } from '../protection.ts';
 import { keepRanges } from '../ranges-file.ts';
@@ -19,7 +19,7 @@ export async function rangesCommand(settings: Settings, operands: readonly strin
     source === '-'
       ? readRangesFile(STANDARD_INPUT, settings.service, 'standard input')
       : readRangesFile(source, settings.service);
-  const output = followLinks(settings.output);
+  const output = followOwnLinks(settings.output);
   const { added, removed, count, reload } = await keepRanges(output, ranges, settings);
   const isChanged = added.length + removed.length > 0 && reload.isTakenBack !== true;
   if (settings.json)
@@ -32,7 +32,7 @@ export async function rangesCommand(settings: Settings, operands: readonly strin
     });
   else if (isChanged)
     print(
-      `${output} ${settings.dryRun ? 'would have' : 'has'} ${count} ranges: ${added.length} added, ${removed.length} removed`,
+      `${output} ${settings.dryRun ? 'would have' : 'has'} ${count} ${count === 1 ? 'range' : 'ranges'}: ${added.length} added, ${removed.length} removed`,
     );
   return showReload(reload, settings.json);
 }

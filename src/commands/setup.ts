@@ -3,7 +3,7 @@ import { layoutOf } from '../layout.ts';
 import { print, printLines, showJson } from '../output.ts';
 import type { Settings } from '../settings.ts';
 import { BESIDE, type FileReport, installFiles, removeFiles } from '../setup/files.ts';
-import { kitFile, readKit, render } from '../setup/kit.ts';
+import { isInstalled, kitFile, readKit, render } from '../setup/kit.ts';
 import { serverAt } from '../setup/server.ts';
 import { reasonsToKeep, type Todo, todoAfterInstall, todoAfterRemoval } from '../setup/todo.ts';
 
@@ -37,7 +37,7 @@ export async function setup(settings: Settings): Promise<ExitCode> {
     throw new BanctlError(EXIT.usage, 'setup takes --print or --remove, not both');
   if (name !== undefined) return showFile(settings, name);
   const server = serverAt(settings);
-  const kit = readKit();
+  const kit = readKit().filter(isInstalled);
   const files = remove
     ? removeFiles(kit, server, await reasonsToKeep(server, settings), settings)
     : installFiles(kit, server, settings);

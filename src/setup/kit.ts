@@ -48,6 +48,18 @@ const NAMES: Readonly<Record<string, string>> = {
   'cron.d/banctl': 'cron',
 };
 
+/** Only for servers behind CloudFront, and they fetch from the internet: shown, but never installed. */
+const ON_REQUEST: readonly string[] = [
+  'cron.d/banctl-ranges',
+  'systemd/banctl-ranges.service',
+  'systemd/banctl-ranges.timer',
+];
+
+/** True for what `setup` installs. */
+export function isInstalled({ directory, file }: KitFile): boolean {
+  return !ON_REQUEST.includes(`${directory}/${file}`);
+}
+
 /** The kit of this executable. */
 export function readKit(): KitFile[] {
   return kitOf(JSON.parse(getAsset(KIT_ASSET, 'utf8')));

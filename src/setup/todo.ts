@@ -185,7 +185,7 @@ async function fail2banTodo(
   const restart = 'systemctl restart fail2ban';
   if (!isAsked) return [{ code: 'fail2ban-reload', message: `start fail2ban anew: ${restart}` }];
   const jails = await jailNames(fail2banClient);
-  if (jails === undefined)
+  if (typeof jails === 'string')
     return [{ code: 'fail2ban-down', message: `fail2ban does not answer; ${restart}` }];
   const isNew = files.some(
     ({ path, status }) => path.startsWith('/etc/fail2ban/') && /^(?:written|replaced)$/.test(status),
