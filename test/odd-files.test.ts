@@ -260,6 +260,25 @@ suite('what is no lock, in its place, is exit 73 at once, and stays', () => {
   }
 });
 
+test('what is no lock in place of that of a reload is exit 69 at once, and the ban is there', async () => {
+  using temporary = temporaryDirectory();
+  const lock = `${temporary.banlist}.reload.lock`;
+  const reloading = ['--reload-interval=0', '--apachectl=/nonexistent', '--reload-command=true'];
+  writeFileSync(lock, 'kept');
+  const { exitCode, stdout, stderr } = await temporary.call('ban', A, ...reloading);
+  assert.deepEqual(
+    [exitCode, stdout, stderr],
+    [
+      69,
+      `${A} banned\n`,
+      `banctl: apache was not reloaded: cannot lock ${lock}: something else is in its place; remove it\n`,
+    ],
+  );
+  rmSync(lock);
+  assert.equal((await temporary.call('ban', A, ...reloading)).exitCode, 0);
+  assert.doesNotMatch((await temporary.call('list')).stdout, /not known to have loaded/);
+});
+
 test('a state that is none is made anew, whatever it says', async (t) => {
   const full = { list: null, digest: [0, 0], since: 0, loaded: null, lastReload: null, waiter: null };
   const STATES = [
