@@ -78,7 +78,7 @@ const OFFSETS = [
 
 for (const place of ['list', 'directory'] as const) {
   suite(`the ${place} and a clock that is set`, () => {
-    for (const offset of TORTURE > 1 || place === 'list' ? OFFSETS : OFFSETS.slice(0, 3)) {
+    for (const offset of OFFSETS.slice(0, TORTURE > 1 ? OFFSETS.length : 3)) {
       test(`${offset.replace('@', 'to ')}: nothing is lost, banned or lifted by that alone`, async () => {
         using site = temporarySite(place === 'directory');
         await site.call('', 'ban', A, '--for=1h');

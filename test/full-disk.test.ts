@@ -136,7 +136,7 @@ suite('a full disk: exit 73, and every file as before or as asked', () => {
         let isEnough = 0;
         let left = 0;
         let times = 0;
-        for (; isEnough < 2; left += scene.stride ?? 1) {
+        for (; isEnough < (TORTURE > 1 ? 2 : 1); left += scene.stride ?? 1) {
           times += 1;
           put(scene.files);
           await disk.leave(what, left);

@@ -96,10 +96,10 @@ suite('what is no list is refused with exit 78, untouched', () => {
         ['ban', A, '--no-reload'],
         ['unban', OLD, '--no-reload', '--jail=web'],
         ['unban', OLD, '--no-reload', '--no-fail2ban'],
-        ['flush', '--all', '--no-reload', '--no-fail2ban'],
-        ['list'],
-        ['explain', OLD],
         ['audit', '--fix', '--no-fail2ban', '--no-reload', '--apachectl=/nonexistent'],
+        ...(TORTURE > 1
+          ? [['flush', '--all', '--no-reload', '--no-fail2ban'], ['list'], ['explain', OLD]]
+          : []),
       ];
       const ended = await Promise.all(calls.map((call) => temporary.call(...call)));
       for (const [index, { exitCode, stdout, stderr }] of ended.entries()) {
@@ -320,7 +320,8 @@ test('a state that is none is made anew, whatever it says', async (t) => {
   ];
   using temporary = temporaryDirectory();
   const reloading = ['--reload-interval=0', '--apachectl=/nonexistent', '--reload-command=true'];
-  for (const state of STATES) {
+  const tried = STATES.filter((_state, index) => TORTURE > 1 || index % 3 === 0);
+  for (const state of tried) {
     writeFileSync(temporary.banlist, TEXT);
     writeFileSync(`${temporary.banlist}.state`, state);
     for (const call of [
@@ -334,7 +335,7 @@ test('a state that is none is made anew, whatever it says', async (t) => {
     const made = JSON.parse(readFileSync(`${temporary.banlist}.state`, 'utf8'));
     assert.ok(typeof made.list === 'string' && made.loaded.digest.length === 2, state);
   }
-  t.diagnostic(`${STATES.length} states`);
+  t.diagnostic(`${tried.length} states`);
 });
 
 suite('metrics replace no device and no directory', () => {
