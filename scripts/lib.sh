@@ -48,6 +48,14 @@ quietly() {
   return $status
 }
 
+# npm_ci DIRECTORY OPTION..: installs there what its package-lock.json says. By the system's Node: npm takes away the
+# other one (which `npm run` finds first). Not by npm's --prefix, with which it reads another system-wide npmrc.
+npm_ci() {
+  local commands=$PWD/node_modules/.bin directory=$1
+  shift
+  (cd "$directory" && PATH=${PATH//"$commands:"/} npm ci --loglevel=error --no-progress --no-update-notifier "$@" </dev/null)
+}
+
 # Installs the npm packages as locked, and puts their commands first in PATH: `node` is Node 24 from here on.
 packages() {
   local commands=$PWD/node_modules/.bin
@@ -55,8 +63,7 @@ packages() {
     [ "$(uname -sm)" = 'Linux x86_64' ] || fail 'banctl is built on x86-64 Linux'
     command -v npm >/dev/null || fail 'Node 20 or newer and npm are needed: install them, then call again'
     step 'Installing the npm packages'
-    # By the system's Node: npm takes away the other one (which `npm run` finds first).
-    PATH=${PATH//"$commands:"/} npm ci --loglevel=error --no-progress --no-update-notifier </dev/null
+    npm_ci .
   fi
   case $PATH in "$commands:"*) ;; *) export PATH=$commands:$PATH ;; esac
 }
