@@ -989,8 +989,8 @@ suite('audit of the directory', inOrder, () => {
     const living = join(bandir, '203.0.113.10.lock');
     for (const lock of [dead, living]) mkdirSync(lock);
     writeFileSync(join(bandir, '203.0.113.9.banctl-1234567'), '');
-    writeFileSync(join(dead, '4194304-1@203.0.113.9.banctl-1234567'), '');
-    writeFileSync(join(living, identify(process.pid) ?? ''), '');
+    writeFileSync(join(dead, '4194304-1.1@203.0.113.9.banctl-1234567'), '');
+    writeFileSync(join(living, `${identify(process.pid)}.1`), '');
     await finds(`leftover: ${dead} was left by a call that was killed`, true);
     assert.deepEqual(namesOf(bandir), [ipv4, '203.0.113.10.lock'].sort());
     await answer(apache, [ipv4], 403);

@@ -116,7 +116,7 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
     for (const named of ['other.conf', 'banlist.conf', '..', 'banlist.conf.bak']) {
       if (named !== '..') writeFileSync(join(places.shared, named), KEPT);
       mkdirSync(`${places.banlist}.lock`);
-      writeFileSync(join(`${places.banlist}.lock`, `1-1@${named}`), '');
+      writeFileSync(join(`${places.banlist}.lock`, `1-1.1@${named}`), '');
       assert.equal((await places.run('ban', A)).exitCode, 0);
       if (named !== '..') assert.match(read(join(places.shared, named)), new RegExp(`^${KEPT}`));
     }
