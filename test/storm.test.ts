@@ -160,7 +160,7 @@ suite('a burst', () => {
     for (const from of [first, ...rest]) assert.equal(await apache.get('/', { from }), 403, from);
   });
 
-  test('that comes while a slow reload is under way has one process that waits, and keeps the interval', async () => {
+  test('that comes while a slow reload is under way has one process that waits beside the one that reloads, and keeps the interval', async () => {
     await using apache = await startApache({ remoteip: true, mpm: quick, list: '' });
     const times = join(apache.dir, 'times');
     const slow = program(
@@ -178,7 +178,8 @@ suite('a burst', () => {
     }
     for (const { exitCode, stderr } of await Promise.all(calls)) assert.equal(exitCode, 0, stderr);
     await quiet(apache);
-    assert.equal(most, 1);
+    // The one that has waited reloads, which takes its time, when the next begins to wait.
+    assert.ok(most === 1 || most === 2, `${most} processes`);
     for (const from of all) assert.equal(await apache.get('/', { from }), 403, from);
     const reloads = readFileSync(times, 'utf8').trim().split('\n').map(Number);
     const gaps = reloads.slice(1).map((time, index) => time - (reloads[index] ?? 0));
