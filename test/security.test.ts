@@ -580,6 +580,30 @@ suite('words of others', { concurrency: 4 }, () => {
     }
   });
 
+  test('nor do the addresses of one attacker, which begin alike and are banned as one range', async () => {
+    using places = temporaryPlaces();
+    const holds = Array.from(
+      { length: 4096 },
+      (_, index) =>
+        `web 2001:db8::${(0x1000 + index).toString(16)} since 2026-01-01T00:00:00Z for ever: 5 failures`,
+    );
+    writeFileSync(places.banlist, `# banctl | ${holds.join(' | ')}\nRequire not ip 2001:db8::/64\n`);
+    for (const call of [
+      ['ban', '--ipv6-prefix=64'],
+      ['unban', '--no-fail2ban'],
+    ]) {
+      const { exitCode, stderr } = await limited([
+        ...call,
+        '2001:db8::1',
+        '--jail=web',
+        `--banlist=${places.banlist}`,
+        '--no-reload',
+      ]);
+      assert.deepEqual([exitCode, stderr], [0, '']);
+    }
+    assert.equal(read(places.banlist).split(' since ').length, 4097);
+  });
+
   test('on the command line and on standard input keep no call busy either', async () => {
     using places = temporaryPlaces();
     const pieces = ['1', ':', '1:', '::', '1.', '/', 'f', '0', ' ', '-', '.', '%', 'ffff:', '[', '::1.'];

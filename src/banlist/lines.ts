@@ -119,7 +119,8 @@ export function lineStart(text: Buffer, at: number): number {
   return at === 0 ? 0 : text.lastIndexOf(NEWLINE, at - 1) + 1;
 }
 
-function lineEnd(text: Buffer, start: number): number {
+/** Behind the line end. */
+export function lineEnd(text: Buffer, start: number): number {
   const newline = text.indexOf(NEWLINE, start);
   return newline === -1 ? text.length : newline + 1;
 }

@@ -5,6 +5,7 @@ import {
   isContinued,
   isEnded,
   type LogicalLine,
+  lineEnd,
   lineStart,
   logicalLineAt,
   logicalLines,
@@ -106,9 +107,12 @@ export function searchBans(text: Buffer): BanFinder {
       if (known !== undefined) return known;
       const needle = Buffer.from(` ${address}`);
       const found = new Map<number, Ban>();
-      for (let at = text.indexOf(needle); at !== -1; at = text.indexOf(needle, at + 1)) {
+      for (let at = text.indexOf(needle); at !== -1; ) {
         const ban = banNamedAt(text, at, address);
         if (ban !== undefined) found.set(ban.start, ban);
+        // Each line once: a range can have the holds of thousands of addresses, whose texts begin like this one's.
+        const end = lineEnd(text, at);
+        at = end === text.length ? -1 : text.indexOf(needle, end);
       }
       const bans = [...found.values()];
       answers.set(address, bans);
