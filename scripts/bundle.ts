@@ -1,6 +1,7 @@
 // Bundles what scripts/build puts into the executable: bundle.ts DIRECTORY
 //
 //   banctl.cjs             src/main.ts and the libraries that a ban needs
+//   other-commands.cjs     all commands but ban and unban, with copies of what they share with these
 //   execa.cjs, yargs.cjs   libraries that most calls do without
 //   launcher.cjs           what starts it
 //   kit.json               the files that banctl setup installs, by their paths in the repository
@@ -10,7 +11,7 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { KIT_ASSET, KIT_DIRECTORIES } from '../src/setup/kit.ts';
-import { LIBRARIES, MAIN } from '../src/startup/parts.ts';
+import { LIBRARIES, MAIN, OTHERS } from '../src/startup/parts.ts';
 
 const root = path.dirname(import.meta.dirname);
 const [directory = ''] = process.argv.slice(2);
@@ -53,6 +54,16 @@ const replace: Plugin = {
   },
 };
 
+/** The other commands are a part of their own: what is in the bundle costs each ban time, also if it is not run. */
+const apart: Plugin = {
+  name: 'apart',
+  setup({ onResolve }) {
+    onResolve({ filter: new RegExp(`/${OTHERS}\\.ts$`) }, ({ kind }) =>
+      kind === 'entry-point' ? undefined : { path: OTHERS, external: true },
+    );
+  },
+};
+
 const { version }: { version: string } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
 
 const common = {
@@ -90,14 +101,20 @@ const kit = KIT_DIRECTORIES.flatMap((folder) =>
 );
 
 await Promise.all([
-  build({
-    ...part,
-    entryPoints: ['src/main.ts'],
-    outfile: output(MAIN),
-    external: LIBRARIES,
-    // import() of a library is to ask for the part.
-    supported: { 'dynamic-import': false },
-  }),
+  ...[
+    ['src/main.ts', MAIN],
+    [`src/${OTHERS}.ts`, OTHERS],
+  ].map(([source = '', name = '']) =>
+    build({
+      ...part,
+      entryPoints: [source],
+      outfile: output(name),
+      external: LIBRARIES,
+      plugins: [replace, apart],
+      // import() of a part is to ask for it.
+      supported: { 'dynamic-import': false },
+    }),
+  ),
   ...LIBRARIES.map((name) =>
     build({
       ...part,

@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
-import { LIBRARIES, MAIN, startProgram } from '../src/startup/parts.ts';
+import { LIBRARIES, MAIN, OTHERS, startProgram } from '../src/startup/parts.ts';
 
 const [bundles = ''] = process.argv.slice(2);
 const directory = mkdtempSync(join(tmpdir(), 'banctl-code-cache-'));
@@ -32,6 +32,8 @@ const runs: { line: string[]; parts?: string[] }[] = [
   // What a reload compiles of the program is left out: each function in the cache costs every other call time.
   { line: ['unban', ...asAction, ...silently, address], parts: [MAIN] },
   { line: ['unban', list, '--fail2ban-client=true', ...silently, '2001:db8::1'], parts: ['execa'] },
+  { line: ['sync', '--jail=web', list, '--fail2ban-client=true', '--no-reload'] },
+  { line: ['list', list], parts: [OTHERS] },
   { line: ['--help'], parts: ['yargs'] },
 ];
 

@@ -1,42 +1,17 @@
 import type { Invocation } from './arguments.ts';
-import { BanctlError, EXIT, type ExitCode } from './errors.ts';
-import { COMMANDS } from './options.ts';
-import { quote } from './printable.ts';
+import type { ExitCode } from './errors.ts';
 import { resolveSettings } from './settings.ts';
 
-/** Runs a command; each is loaded only if it is called. */
-export async function runCommand({ command, operands, given }: Invocation): Promise<ExitCode> {
-  // Its answer depends on no setting, and a mistake in the configuration must not reach a shell that starts.
-  if (command === 'completion') return (await import('./commands/completion.ts')).completion(operands);
-  const [operand] = operands;
-  if (operand !== undefined && COMMANDS[command].operands === '')
-    throw new BanctlError(
-      EXIT.usage,
-      `${command} takes no addresses: ${quote(operand)}; see banctl ${command} --help`,
-    );
+/**
+ * Runs a command; each is loaded only if it is called. What fail2ban calls for each address is here, all else is a part
+ * of the executable that these two do without (see scripts/bundle.ts).
+ */
+export async function runCommand(invocation: Invocation): Promise<ExitCode> {
+  const { command, operands, given } = invocation;
+  if (command !== 'ban' && command !== 'unban')
+    return (await import('./other-commands.ts')).runOther({ command, operands, given });
   const settings = resolveSettings(given, process.env);
-  switch (command) {
-    case 'ban':
-      return (await import('./commands/ban.ts')).ban(settings, operands);
-    case 'unban':
-      return (await import('./commands/unban.ts')).unban(settings, operands);
-    case 'flush':
-      return (await import('./commands/flush.ts')).flush(settings);
-    case 'sync':
-      return (await import('./commands/sync.ts')).sync(settings);
-    case 'list':
-      return (await import('./commands/list.ts')).list(settings);
-    case 'explain':
-      return (await import('./commands/explain.ts')).explain(settings, operands);
-    case 'audit':
-      return (await import('./commands/audit.ts')).auditCommand(settings);
-    case 'ranges':
-      return (await import('./commands/ranges.ts')).rangesCommand(settings, operands);
-    case 'migrate':
-      return (await import('./commands/migrate.ts')).migrateCommand(settings);
-    case 'setup':
-      return (await import('./commands/setup.ts')).setup(settings);
-    case 'reload':
-      return (await import('./commands/reload.ts')).reloadCommand(settings);
-  }
+  return command === 'ban'
+    ? (await import('./commands/ban.ts')).ban(settings, operands)
+    : (await import('./commands/unban.ts')).unban(settings, operands);
 }

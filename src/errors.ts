@@ -24,6 +24,11 @@ export class BanctlError extends Error {
   }
 }
 
+/** True also for the error of another part of the executable, which has a class of its own. */
+export function isBanctlError(error: unknown): error is BanctlError {
+  return error instanceof Error && error.name === BanctlError.name && 'exitCode' in error;
+}
+
 /** What the codes of the system mean to the administrator, and what to do. */
 const REASONS: Readonly<Record<string, string>> = {
   EACCES: 'permission denied; run banctl as root',

@@ -1,13 +1,14 @@
 import { readArguments } from './arguments.ts';
 import { runCommand } from './command.ts';
-import { BanctlError, EXIT } from './errors.ts';
+import { EXIT, isBanctlError } from './errors.ts';
 import { warn } from './output.ts';
 
 // Nothing that is made may be written by others, a lock least of all, however careless the caller's umask is.
 process.umask(process.umask(0o077) | 0o022);
 
 async function main(argv: readonly string[]): Promise<number> {
-  const invocation = readArguments(argv) ?? (await (await import('./cli.ts')).parseCommandLine(argv));
+  const invocation =
+    readArguments(argv) ?? (await (await import('./other-commands.ts')).parseCommandLine(argv));
   return typeof invocation === 'number' ? invocation : runCommand(invocation);
 }
 
@@ -16,7 +17,7 @@ main(process.argv.slice(2)).then(
     process.exitCode = exitCode;
   },
   (error: unknown) => {
-    const isExpected = error instanceof BanctlError;
+    const isExpected = isBanctlError(error);
     warn(isExpected ? error.message : `${String(error)}; this is a mistake in banctl, please report it`);
     process.exitCode = isExpected ? error.exitCode : EXIT.internal;
   },

@@ -1,8 +1,13 @@
 import { Script } from 'node:vm';
 
-/** Libraries that most calls do without: each is a script of its own, which is read when it is called for. */
+/** Libraries that most calls do without. */
 export const LIBRARIES = ['cli-progress', 'execa', 'yargs'];
+/** What a ban does without: src/other-commands.ts. */
+export const OTHERS = 'other-commands';
 export const MAIN = 'banctl';
+
+/** Each is a script of its own, which is read when it is called for. */
+const CALLED_FOR = [...LIBRARIES, OTHERS];
 
 export interface Part {
   readonly source: string;
@@ -24,7 +29,7 @@ export function startProgram(
   requireBuiltIn: (name: string) => unknown,
   scripts = new Map<string, Script>(),
 ): void {
-  const libraries = new Map<string, Module>();
+  const called = new Map<string, Module>();
   const run = (name: string): Module => {
     let script = scripts.get(name);
     if (script === undefined) {
@@ -37,10 +42,10 @@ export function startProgram(
     return module;
   };
   const require = (name: string): unknown => {
-    if (!LIBRARIES.includes(name)) return requireBuiltIn(name);
-    const library = libraries.get(name) ?? run(name);
-    libraries.set(name, library);
-    return library.exports;
+    if (!CALLED_FOR.includes(name)) return requireBuiltIn(name);
+    const part = called.get(name) ?? run(name);
+    called.set(name, part);
+    return part.exports;
   };
   run(MAIN);
 }
