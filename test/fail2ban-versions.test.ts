@@ -27,6 +27,11 @@ const RANGE = '198.51.100.0/24';
 /** A site with too few children makes requests after a reload wait for Apache's next look at them. */
 const mpm = 'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
 
+test('each line of development is tested, where an archive of Debian is known', () => {
+  const isDebian = /^ID=debian$/m.test(readFileSync('/etc/os-release', 'utf8'));
+  assert.ok(fail2banVersions.length === 3 || !isDebian, fail2banVersions.join());
+});
+
 suite('fail2ban', { concurrency: 2 }, () => {
   for (const version of fail2banVersions) {
     suite(version, { concurrency: 1 }, () => {

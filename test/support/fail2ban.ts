@@ -3,15 +3,29 @@
 //   await using fail2ban = await startFail2ban({ jails: '[web]\nenabled = true\n…' });
 //   await fail2ban.client('set', 'web', 'banip', '203.0.113.5');
 //   await fail2ban.awaitLog(/Ban 203\.0\.113\.5/);
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { daemon, execute, type Finished, tail, until } from './wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
 
-/** The last of each line of development. */
-export const fail2banVersions = ['0.11.2', '1.0.2', '1.1.0'] as const;
+/** Where scripts/fail2ban-versions puts them. */
+const versions = join(repository, 'node_modules', '.cache', 'banctl', 'fail2ban');
+
+/** The last of each line of development, where they could be had. */
+export const fail2banVersions: readonly string[] = existsSync(versions)
+  ? readdirSync(versions).filter((name) => /^\d/.test(name))
+  : [];
 
 export type Fail2banOptions = {
   /** jail.local; `DIR` in it becomes the private directory. An empty DIR/access.log is there. The default backend here is polling (once a second). */
@@ -25,7 +39,7 @@ export type Fail2banOptions = {
   /** Debian's own jail.conf and filters under it, as on a server; else only the few defaults that are needed. */
   stock?: boolean;
   /** One of those that scripts/fail2ban-versions fetches; else the one that is installed. */
-  version?: (typeof fail2banVersions)[number];
+  version?: string;
   /** More of the server's environment, and so of its actions'. */
   env?: Record<string, string>;
   /** Logs debug messages too (the output of actions that succeed). */
@@ -97,9 +111,7 @@ export async function startFail2ban(options: Fail2banOptions): Promise<Fail2ban>
   };
   const setJails = (text: string) => writeFileSync(join(config, 'jail.local'), text.replaceAll('DIR', dir));
 
-  const root = options.version
-    ? join(repository, 'node_modules', '.cache', 'banctl', 'fail2ban', options.version)
-    : '/';
+  const root = options.version ? join(versions, options.version) : '/';
   const program = (name: string): [string, ...string[]] =>
     options.version
       ? [
