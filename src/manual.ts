@@ -33,7 +33,7 @@ export const EXAMPLES: Readonly<Record<CommandName, Example>> = {
   reload: { line: 'banctl reload', describe: 'after the list was edited by hand' },
   migrate: {
     line: 'banctl migrate --to bandir --bandir /etc/apache2/djangoapp/bans',
-    describe: 'bans without reloads, from now on',
+    describe: 'bans without reloads, once /etc/banctl.json names the directory too',
   },
   ranges: {
     line: 'banctl ranges ip-ranges.json',
