@@ -1,8 +1,8 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type FileVersion, isSamePlace, putThere, readText, statFile } from './file.ts';
-import { childrenOf, nameOf, outlives, startOf } from './process.ts';
+import { childrenOf, nameOf, outlives, startOf, ticksNow } from './process.ts';
 import { type Outcome, run } from './program.ts';
 
 /** What Apache's own test says of its configuration. */
@@ -41,7 +41,11 @@ export interface ApacheCommands {
 const TEST_LIMIT = 25;
 const RELOAD_LIMIT = 25;
 const START_LIMIT = 10;
+/** How long children are waited for that go on listening: one that hangs may never stop, and answers nobody. */
+const CLOSING_LIMIT = 2;
 const POLL_MILLISECONDS = 10;
+/** The state of a listening socket in /proc/net/tcp. */
+const LISTEN = '0A';
 /** Characters of a message of somebody else's: it is told, and kept in the state. */
 const MOST_SAID = 500;
 
@@ -120,13 +124,19 @@ export async function reloadGracefully(
 ): Promise<string | undefined> {
   const seconds = Math.min(limit, RELOAD_LIMIT);
   const deadline = performance.now() + seconds * 1000;
+  const asked = ticksNow();
+  let hasRead: number | undefined;
   const failure = (await whenStarted(apache, seconds)) ?? (await requestReload(apache, commands, seconds));
   if (failure !== undefined) return failure;
   while (performance.now() < deadline) {
     const now = runningApache(apache.pidFile);
     if (now === undefined && !existsSync(`/proc/${apache.pid}`))
       return 'apache ended while it was reloading; see its error log';
-    if (now !== undefined && now.version !== apache.version) return undefined;
+    if (now !== undefined && now.version !== apache.version) {
+      hasRead ??= performance.now();
+      const isLate = performance.now() - hasRead > CLOSING_LIMIT * 1000;
+      if (isLate || !olderChildListens(now, asked)) return undefined;
+    }
     await sleep(POLL_MILLISECONDS);
   }
   return `apache has not read its configuration again within ${Math.round(seconds)} s; see its error log`;
@@ -179,9 +189,47 @@ export function systemdUnit(cgroup: string): string | undefined {
   return unit;
 }
 
+/**
+ * True while a child that was started before `ticks` (see startOf) may still accept a visitor: Apache tells its children
+ * to stop listening before it reads its configuration, and on a busy machine they may come to it later. False where the
+ * system does not let this be seen.
+ */
+function olderChildListens({ pid }: RunningApache, ticks: number): boolean {
+  const older = olderChildren(pid, ticks);
+  if (older.length === 0) return false;
+  const listening = new Set(['tcp', 'tcp6'].flatMap((family) => listeningSockets(pid, family)));
+  return older.some((child) => linksIn(`/proc/${child}/fd`).some((link) => listening.has(link)));
+}
+
+/** The names of the listening sockets in the network of a process, as its descriptors have them (proc_pid_net(5)). */
+function listeningSockets(pid: number, family: string): string[] {
+  const lines = readOrEmpty(`/proc/${pid}/net/${family}`).split('\n').slice(1);
+  const columns = lines.map((line) => line.trim().split(/\s+/));
+  return columns.filter(([, , , state]) => state === LISTEN).map((column) => `socket:[${column[9]}]`);
+}
+
+/** What the links in a directory lead to, none if it cannot be read. */
+function linksIn(directory: string): string[] {
+  try {
+    return readdirSync(directory).map((name) => {
+      try {
+        return readlinkSync(`${directory}/${name}`);
+      } catch {
+        return '';
+      }
+    });
+  } catch {
+    return [];
+  }
+}
+
+function olderChildren(pid: number, ticks: number): number[] {
+  return childrenOf(pid).filter((child) => isApache(child) && (startOf(child) ?? ticks) < ticks);
+}
+
 /** Children of Apache that serve on although it was reloaded since: those started before `ticks` (see startOf). */
 export function countOlderChildren(apache: RunningApache, ticks: number): number {
-  return childrenOf(apache.pid).filter((pid) => isApache(pid) && (startOf(pid) ?? ticks) < ticks).length;
+  return olderChildren(apache.pid, ticks).length;
 }
 
 async function callControl(

@@ -7,6 +7,7 @@ import {
   existsSync,
   readdirSync,
   readFileSync,
+  statSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -15,7 +16,7 @@ import { constants } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { systemdUnit } from '../src/apache.ts';
-import { outlives } from '../src/process.ts';
+import { childrenOf, outlives } from '../src/process.ts';
 import { type Apache, type ApacheOptions, startApache } from './support/apache.ts';
 import { banctl, banctlJson, executable } from './support/banctl.ts';
 import { processesNaming } from './support/processes.ts';
@@ -185,6 +186,32 @@ suite('reloads', { concurrency: 3 }, () => {
     }
     assert.equal(apache.reloads(), 30);
     await nothingLeft(apache);
+  });
+
+  test('done waits for an old child of Apache that has not come to stop listening', async () => {
+    await using apache = await start();
+    const [child = 0] = childrenOf(apache.pid());
+    const goOn = () => childrenOf(apache.pid()).includes(child) && process.kill(child, 'SIGCONT');
+    process.kill(child, 'SIGSTOP');
+    try {
+      const before = statSync(apache.pidFile).mtimeMs;
+      let isDone = false;
+      const ban = call(apache, ['ban', one]).finally(() => {
+        isDone = true;
+      });
+      await until(
+        'a new PidFile',
+        () => existsSync(apache.pidFile) && statSync(apache.pidFile).mtimeMs > before,
+      );
+      // That it does not come cannot be awaited: it would come within some milliseconds.
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      assert.equal(isDone, false);
+      goOn();
+      assert.equal((await ban).reload, 'done');
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+    } finally {
+      goOn();
+    }
   });
 
   test('twenty bans at once that each wait for their reload share a few', async () => {
