@@ -126,7 +126,8 @@ export async function reloadGracefully(
   const deadline = performance.now() + seconds * 1000;
   const asked = ticksNow();
   let hasRead: number | undefined;
-  const failure = (await whenStarted(apache, seconds)) ?? (await requestReload(apache, commands, seconds));
+  const left = () => (deadline - performance.now()) / 1000;
+  const failure = (await whenStarted(apache, left())) ?? (await requestReload(apache, commands, left()));
   if (failure !== undefined) return failure;
   while (performance.now() < deadline) {
     const now = runningApache(apache.pidFile);

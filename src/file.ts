@@ -16,6 +16,7 @@ import { dirname, join, resolve } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
 import { discard, FileChanged, type Lock, LockLost, REMOVED, syncDirectory } from './lock.ts';
+import { pause } from './process.ts';
 
 /** A version of a file: inode, size and time of change. Each replacement gives another one. */
 export type FileVersion = string;
@@ -213,7 +214,7 @@ function readOrWait(descriptor: number, piece: Buffer): number {
       return readSync(descriptor, piece);
     } catch (error) {
       if (systemCode(error) !== 'EAGAIN') throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+      pause(10);
     }
   }
 }

@@ -14,7 +14,7 @@ import { basename, dirname, join } from 'node:path';
 import lockfile from 'proper-lockfile';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
 import { quote } from './printable.ts';
-import { isRunning, type ProcessId, processId } from './process.ts';
+import { isRunning, type ProcessId, pause, processId } from './process.ts';
 
 /*
  * A lock on a file is proper-lockfile's directory beside it, `FILE.lock`. The library tells a dead holder by the
@@ -341,8 +341,4 @@ function quietly(work: () => void): boolean {
 /** Milliseconds of a clock that is never set; the global `performance` takes a millisecond to load. */
 function now(): number {
   return Number(process.hrtime.bigint() / 1_000_000n);
-}
-
-function pause(milliseconds: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }

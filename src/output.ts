@@ -3,6 +3,7 @@ import type { Outcome } from './banlist/change.ts';
 import { BanctlError, EXIT, type ExitCode, reasonOf, systemCode } from './errors.ts';
 import type { ChangeReport } from './list-change.ts';
 import { printable, printableJson } from './printable.ts';
+import { pause } from './process.ts';
 import type { ReloadReport } from './reload-plan.ts';
 
 /*
@@ -86,7 +87,7 @@ function write(descriptor: number, text: string): void {
         const reason = reasonOf(error, { EIO: 'input/output error' });
         throw new BanctlError(EXIT.cannotWrite, `cannot write to standard output: ${reason}`);
       }
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+      pause(10);
     }
   }
 }

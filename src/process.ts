@@ -71,3 +71,8 @@ function readStat(pid: number): { name: string; fields: string[] } | undefined {
 export function ticksNow(): number {
   return Math.floor(Number.parseFloat(readFileSync('/proc/uptime', 'latin1')) * 100);
 }
+
+/** Stops this process for a time, in milliseconds: for calls that are synchronous, as all those under a lock are. */
+export function pause(milliseconds: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}
