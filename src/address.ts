@@ -15,11 +15,11 @@ export interface Address {
 /** Ranges with fewer bits than this are refused without `--force`. */
 export const BROADEST = { ipv4: 8, ipv6: 19 } as const;
 
-const IPV4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$/;
 const IPV6_GROUPS = /^[0-9a-f:]+$/i;
 const TOO_LONG_GROUP = /[0-9a-f]{5}/i;
 const DOT = 46;
 const ZERO = 48;
+const NINE = 57;
 const PREFIX = /^(?:0|[1-9]\d{0,2})$/;
 
 /**
@@ -42,8 +42,8 @@ export function parseAddress(input: string): Address {
 
 /** Like {@link parseAddress}, undefined for what is not an address. */
 export function readAddress(input: string): Address | undefined {
-  // Such a text is canonical, and most calls are about one.
-  if (IPV4.test(input)) return { text: input, bytes: ipv4Bytes(input), prefix: 32 };
+  const ipv4 = ipv4Bytes(input);
+  if (ipv4 !== undefined) return { text: input, bytes: ipv4, prefix: 32 };
   const slash = input.indexOf('/');
   const bytes = readBytes(slash === -1 ? input : input.slice(0, slash));
   if (bytes === undefined) return undefined;
@@ -101,7 +101,8 @@ export function covers(outer: Address, inner: Address): boolean {
 
 /** True if the two have an address in common. */
 export function overlaps(one: Address, other: Address): boolean {
-  return covers(one, other) || covers(other, one);
+  const isSameFamily = one.bytes.length === other.bytes.length;
+  return isSameFamily && sameBits(one.bytes, other.bytes, Math.min(one.prefix, other.prefix));
 }
 
 /** IPv4 before IPv6, each by their bytes, the wider first. */
@@ -133,30 +134,41 @@ function isMapped(bytes: readonly number[]): boolean {
 }
 
 function readBytes(host: string): number[] | undefined {
-  if (IPV4.test(host)) return ipv4Bytes(host);
+  const ipv4 = ipv4Bytes(host);
+  if (ipv4 !== undefined) return ipv4;
   // ipaddr.js also takes zone ids, octal and short IPv4 tails: only what inet_pton takes may reach it.
   const tail = host.slice(host.lastIndexOf(':') + 1);
-  const groups = tail.includes('.') && IPV4.test(tail) ? `${host.slice(0, -tail.length)}0:0` : host;
+  const last = ipv4Bytes(tail);
+  const groups = last === undefined ? host : `${host.slice(0, -tail.length)}0:0`;
   if (!groups.includes(':') || !IPV6_GROUPS.test(groups) || TOO_LONG_GROUP.test(groups)) return undefined;
   if (!ipaddr.IPv6.isValid(groups)) return undefined;
   const { parts } = ipaddr.IPv6.parse(groups);
   const bytes = parts.flatMap((part) => [part >> 8, part & 0xff]);
-  return groups === host ? bytes : [...bytes.slice(0, 12), ...ipv4Bytes(tail)];
+  return last === undefined ? bytes : [...bytes.slice(0, 12), ...last];
 }
 
-/** Of a text that IPV4 matches. Without a text for each part, for the sake of thousands of addresses. */
-function ipv4Bytes(text: string): number[] {
+/**
+ * Four decimal parts without leading zeros, which is the canonical text; undefined for any other. By hand, since most
+ * calls are about one such, and some about thousands.
+ */
+function ipv4Bytes(text: string): number[] | undefined {
   const bytes = [0, 0, 0, 0];
   let part = 0;
-  let byte = 0;
+  let byte = -1;
   for (let index = 0; index < text.length; index += 1) {
     const unit = text.charCodeAt(index);
     if (unit === DOT) {
+      if (byte === -1 || part === 3) return undefined;
       bytes[part] = byte;
       part += 1;
-      byte = 0;
-    } else byte = byte * 10 + unit - ZERO;
+      byte = -1;
+    } else {
+      if (unit < ZERO || unit > NINE || byte === 0) return undefined;
+      byte = (byte === -1 ? 0 : byte * 10) + unit - ZERO;
+      if (byte > 255) return undefined;
+    }
   }
+  if (byte === -1 || part !== 3) return undefined;
   bytes[part] = byte;
   return bytes;
 }

@@ -259,16 +259,46 @@ function describe(command: string, outcome: Outcome, limit: number): string {
 }
 
 /** The files that the configuration reads (`-t -D DUMP_INCLUDES`), undefined if it cannot be asked. */
-export async function includedFiles(apachectl: string | undefined): Promise<string[] | undefined> {
-  return (await inclusions(apachectl))?.map((files) => files.at(-1) ?? '');
+export async function includedFiles(
+  apachectl: string | undefined,
+  limit?: number,
+): Promise<string[] | undefined> {
+  return (await inclusions(apachectl, limit))?.map((files) => files.at(-1) ?? '');
 }
 
-/** Of each file that is read, those that include it, outermost first, and itself: the dump is indented. */
-async function inclusions(apachectl: string | undefined): Promise<string[][] | undefined> {
-  const { outcome } = await callControl(apachectl, ['-t', '-D', 'DUMP_INCLUDES'], TEST_LIMIT);
+/** Why bans in the list refuse nobody, undefined if they do, or if Apache cannot be asked. */
+export async function whyNotRead(
+  apachectl: string | undefined,
+  banlist: string,
+  limit?: number,
+): Promise<string | undefined> {
+  const files = await includedFiles(apachectl, limit);
+  return files === undefined || files.some((file) => isSamePlace(file, banlist))
+    ? undefined
+    : `apache does not read ${banlist}; include it in the site's configuration`;
+}
+
+/**
+ * Of each file that is read, those that include it, outermost first, and itself: the dump is indented. Undefined where
+ * it does not even name the main configuration.
+ */
+async function inclusions(
+  apachectl: string | undefined,
+  limit: number = TEST_LIMIT,
+): Promise<string[][] | undefined> {
+  const { outcome } = await callControl(
+    apachectl,
+    ['-t', '-D', 'DUMP_INCLUDES'],
+    Math.min(limit, TEST_LIMIT),
+  );
   if (outcome.exitCode !== 0) return undefined;
+  const included = readInclusions(outcome.stdout);
+  return included.length === 0 ? undefined : included;
+}
+
+function readInclusions(dump: string): string[][] {
   const open: { depth: number; file: string }[] = [];
-  return [...outcome.stdout.matchAll(/^( *)\((?:\*|\d+)\) (.+)$/gm)].map(([, indent = '', file = '']) => {
+  return [...dump.matchAll(/^( *)\((?:\*|\d+)\) (.+)$/gm)].map(([, indent = '', file = '']) => {
     while ((open.at(-1)?.depth ?? -1) >= indent.length) open.pop();
     open.push({ depth: indent.length, file });
     return open.map((one) => one.file);

@@ -58,6 +58,7 @@ export function buildCli(command?: CommandName): Argv {
     .parserConfiguration(PARSER_CONFIGURATION)
     .version(VERSION)
     .help()
+    .alias('help', 'h')
     .wrap(Math.min(110, process.stdout.columns ?? 110))
     .exitProcess(false)
     .fail((message, error) => {
@@ -83,7 +84,7 @@ export function buildCli(command?: CommandName): Argv {
 }
 
 function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
-  const { help: _help, version: _version, $0: _program, ...line } = parsed;
+  const { help: _help, h: _short, version: _version, $0: _program, ...line } = parsed;
   const [command = ''] = Array.isArray(line._) ? line._.map(String) : [];
   if (!isCommandName(command)) {
     throw new BanctlError(

@@ -32,7 +32,7 @@ const SECONDS_PER = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 } as const;
  * in a holder's name, an address or a reason (it is escaped), so nothing that a client writes can forge it.
  */
 export function holdMark(holder: string, address: string): string {
-  return `| ${encodeURIComponent(holder)} ${address} since `;
+  return `| ${holderText(holder)} ${address} since `;
 }
 
 /** The comment line for a ban's holds, without its line end. */
@@ -82,17 +82,10 @@ export function isTime(seconds: number): boolean {
   return seconds >= 0 && seconds <= LAST_SECOND;
 }
 
-const timeTexts = new Map<number, string>();
-
-/** ISO 8601 in UTC, whole seconds. Remembered, since thousands of bans of one call have the same times. */
-export function formatTime(seconds: number): string {
-  let text = timeTexts.get(seconds);
-  if (text === undefined) {
-    text = `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`;
-    timeTexts.set(seconds, text);
-  }
-  return text;
-}
+/** ISO 8601 in UTC, whole seconds. */
+export const formatTime = remembering(
+  (seconds: number) => `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`,
+);
 
 /** Seconds since the epoch (rounded, as fail2ban does in its database), or ISO 8601, UTC where it names no zone. */
 export function parseTime(input: string): number {
@@ -155,8 +148,20 @@ function readHolder(text: string): string | undefined {
   }
 }
 
-function escapeReason(text: string): string {
-  return text.replace(/[%|]/g, encodeURIComponent);
+const holderText = remembering<string>(encodeURIComponent);
+const escapeReason = remembering((text: string) => text.replace(/[%|]/g, encodeURIComponent));
+
+/** Thousands of bans of one call have the same holder, times and reason. */
+function remembering<T>(format: (value: T) => string): (value: T) => string {
+  const texts = new Map<T, string>();
+  return (value) => {
+    let text = texts.get(value);
+    if (text === undefined) {
+      text = format(value);
+      texts.set(value, text);
+    }
+    return text;
+  };
 }
 
 /** Only what was escaped: a comment can have been edited by hand, and a line end must not get out of it. */

@@ -5,7 +5,7 @@ import { addressesIn, bansInDirectory, changeBanFile, makeBandir, putOnDisk, rea
 import type { Change } from './banlist/change.ts';
 import { type Ban, bansOf, denyLines } from './banlist/text.ts';
 import { BanctlError, EXIT } from './errors.ts';
-import { followLinks, readText } from './file.ts';
+import { isSamePlace, readText } from './file.ts';
 import { now } from './hold.ts';
 import { type ChangeOptions, changeBanlist, DRY_RUN } from './list-change.ts';
 import { withLock } from './lock.ts';
@@ -141,6 +141,6 @@ async function refuseUnlessListed(
   const stay = `the bans stay in ${bandir} too`;
   if (result === 'failed') throw new BanctlError(EXIT.reloadRefused, `${message}; ${stay}`);
   const files = await includedFiles(apachectl);
-  if (files === undefined || !files.some((file) => followLinks(file) === banlist))
+  if (files === undefined || !files.some((file) => isSamePlace(file, banlist)))
     throw new BanctlError(EXIT.reloadRefused, `apache does not read ${banlist}; ${stay}`);
 }

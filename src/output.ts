@@ -92,8 +92,9 @@ function write(descriptor: number, text: string): void {
   }
 }
 
-function describeOutcome({ address, status, heldBy }: Outcome, dryRun: boolean): string {
+function describeOutcome({ address, status, heldBy, isHeldAnew }: Outcome, dryRun: boolean): string {
   const isChange = status === 'banned' || status === 'unbanned';
   const holders = heldBy.length === 0 ? '' : ` by ${heldBy.join(', ')}`;
-  return `${address} ${isChange && dryRun ? 'would be ' : ''}${WORDS[status]}${holders}`;
+  const holds = isHeldAnew === true ? `; its holds ${dryRun ? 'would change' : 'have changed'}` : '';
+  return `${address} ${isChange && dryRun ? 'would be ' : ''}${WORDS[status]}${holders}${holds}`;
 }

@@ -5,6 +5,7 @@ import {
   runningApache,
   runReloadCommand,
   testConfig,
+  whyNotRead,
 } from './apache.ts';
 import { BanctlError, EXIT } from './errors.ts';
 import { readText, statFile } from './file.ts';
@@ -58,7 +59,7 @@ export async function reload(
       return [planned, plan];
     });
     if (!isForced && plan !== 'reload') return plan.result === 'not-needed' ? { result: 'done' } : plan;
-    return await reloadLocked(options, deadline);
+    return await reloadLocked(options, { isForced, deadline });
   } finally {
     lock.release();
   }
@@ -78,7 +79,10 @@ export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadRepor
       });
       if (isDue !== undefined)
         return isPending(isDue)
-          ? await reloadLocked(options, performance.now() + LONGEST_CALL * 1000)
+          ? await reloadLocked(options, {
+              isForced: false,
+              deadline: performance.now() + LONGEST_CALL * 1000,
+            })
           : { result: 'not-needed' };
     } finally {
       lock.release();
@@ -91,7 +95,10 @@ function reloadLockPath({ banlist }: ReloadOptions): string {
 }
 
 /** @param deadline by `performance.now()` */
-async function reloadLocked(options: ReloadOptions, deadline: number): Promise<ReloadReport> {
+async function reloadLocked(
+  options: ReloadOptions,
+  { isForced, deadline }: { isForced: boolean; deadline: number },
+): Promise<ReloadReport> {
   const left = () => Math.max(1, (deadline - performance.now()) / 1000);
   const known = updateState(options, (state) => [state, state]);
   const failed = (message: string, more: Partial<ReloadReport> = {}): ReloadReport => {
@@ -111,6 +118,14 @@ async function reloadLocked(options: ReloadOptions, deadline: number): Promise<R
     ]);
     return { result: 'skipped', message: 'apache is not running; it reads the list when it starts' };
   }
+  // Only until it is known, since it costs as much as a test.
+  const isKnown = known.isIncluded && known.apachectl === (options.apachectl ?? null);
+  const notRead =
+    apache === undefined || known.list === null || isKnown
+      ? undefined
+      : await whyNotRead(options.apachectl, options.banlist, left());
+  if (notRead !== undefined && !isForced) return { ...failed(notRead), result: 'skipped' };
+
   const lingering =
     apache !== undefined && known.generation !== null && countOlderChildren(apache, known.generation) > 0;
   const spacing = Math.max(
@@ -133,17 +148,18 @@ async function reloadLocked(options: ReloadOptions, deadline: number): Promise<R
         ...state,
         ...asked(options, pidFile),
         // A list that was changed meanwhile may have been read before or after its change.
-        loaded: isSame ? { digest: before.digest, pidFile: version } : null,
+        loaded: isSame && notRead === undefined ? { digest: before.digest, pidFile: version } : null,
+        isIncluded: notRead === undefined,
         lastReload: now,
         lastTry: now,
         spacing,
         generation,
-        error: null,
+        error: notRead ?? null,
       },
       undefined,
     ];
   });
-  return { result: 'done' };
+  return { result: 'done', ...(notRead === undefined ? {} : { message: notRead }) };
 }
 
 function asked(options: ReloadOptions, pidFile: string | null): Pick<ReloadState, 'apachectl' | 'pidFile'> {

@@ -440,7 +440,10 @@ suite('what stands in place of a file of the ban directory', () => {
         );
       writeFileSync(places.file(A), text);
       assert.deepEqual(await told(), [A]);
-      assert.equal((await places.call('ban', A, '--jail', 'web')).stdout, `${A} already banned\n`);
+      assert.equal(
+        (await places.call('ban', A, '--jail', 'web')).stdout,
+        `${A} already banned; its holds have changed\n`,
+      );
       assert.ok(readFileSync(places.file(A)).includes(text));
       assert.match(places.read(A), new RegExp(`^# banctl \\| web ${A} .*\nRequire not ip ${A}$`, 'm'));
       assert.deepEqual(await told(), [A]);

@@ -401,7 +401,10 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
 
     test('ban: twice is one ban, said as such; the end and the reason are the last ones', async () => {
       await done(apache, 'ban', ipv4, '--reason=first', '--since=1700000000');
-      assert.equal(await done(apache, 'ban', ipv4, '--for=1h'), `${ipv4} already banned\n`);
+      assert.equal(
+        await done(apache, 'ban', ipv4, '--for=1h'),
+        `${ipv4} already banned; its holds have changed\n`,
+      );
       const text = readFileSync(join(apache.bandir, ipv4), 'utf8');
       assert.match(
         text,
@@ -427,7 +430,7 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
 
     test('a ban lives while one of its holders does', async () => {
       await done(apache, 'ban', ipv4, '--jail=web');
-      assert.equal(await done(apache, 'ban', ipv4), `${ipv4} already banned\n`);
+      assert.equal(await done(apache, 'ban', ipv4), `${ipv4} already banned; its holds have changed\n`);
       assert.equal(await done(apache, 'unban', ipv4, '--jail=ssh'), `${ipv4} still held by web, manual\n`);
       assert.equal(await done(apache, 'unban', ipv4, '--jail=web'), `${ipv4} still held by manual\n`);
       await answer(apache, [ipv4], 403);
@@ -477,7 +480,10 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
       rmSync(file);
       await answer(apache, [ipv4], 200);
       writeFileSync(file, '');
-      assert.equal(await done(apache, 'ban', ipv4, '--jail=web'), `${ipv4} already banned\n`);
+      assert.equal(
+        await done(apache, 'ban', ipv4, '--jail=web'),
+        `${ipv4} already banned; its holds have changed\n`,
+      );
       assert.deepEqual(await holders(apache, ipv4), ['web bandir']);
       writeFileSync(file, '');
       assert.equal(await done(apache, 'unban', ipv4), `${ipv4} unbanned\n`);
@@ -503,7 +509,10 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
         const names = (await listed(apache)).map(({ address }) => address);
         assert.deepEqual([...new Set(names)], [ipv4]);
         await done(apache, 'explain', ipv4);
-        assert.equal(await done(apache, 'ban', ipv4, '--jail=ssh'), `${ipv4} already banned\n`);
+        assert.equal(
+          await done(apache, 'ban', ipv4, '--jail=ssh'),
+          `${ipv4} already banned; its holds have changed\n`,
+        );
         assert.ok((await holders(apache, ipv4)).includes('ssh bandir'));
         if (text.includes('passwords')) assert.match(readFileSync(file, 'utf8'), /tries passwords/);
         for (const release of [
@@ -548,7 +557,9 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
         const { stdout } = await run(apache, ...(args as [string]), '--dry-run');
         assert.match(
           stdout,
-          args[0] === 'ban' ? /^203\.0\.113\.5 already banned\n/ : /^203\.0\.113\.5 would be unbanned\n/,
+          args[0] === 'ban'
+            ? /^203\.0\.113\.5 already banned; its holds would change\n/
+            : /^203\.0\.113\.5 would be unbanned\n/,
         );
         assert.deepEqual([readFileSync(file, 'utf8'), namesIn(apache)], [text, [ipv4]]);
       }

@@ -446,7 +446,13 @@ suite('answers', () => {
         .slice(0, -1)
         .filter((line) => /^[\d.:a-f/]+ /.test(line));
     assert.deepEqual(await said('ban', A, B, '::ffff:203.0.113.5'), [`${A} banned`, `${B} banned`]);
-    assert.deepEqual(await said('ban', A, '--jail', 'web'), [`${A} already banned`]);
+    const again = `${A} already banned`;
+    assert.deepEqual(await said('ban', A), [again]);
+    assert.deepEqual(await said('ban', A, '--jail', 'web', '--dry-run'), [
+      `${again}; its holds would change`,
+    ]);
+    assert.deepEqual(await said('ban', A, '--jail', 'web'), [`${again}; its holds have changed`]);
+    assert.deepEqual(await said('ban', A, '--for', '1h'), [`${again}; its holds have changed`]);
     assert.deepEqual(await said('unban', A, '--jail', 'web'), [`${A} still held by manual`]);
     assert.deepEqual(await said('unban', A, '192.0.2.1'), [`${A} unbanned`, '192.0.2.1 not banned']);
   });
@@ -532,6 +538,7 @@ suite('answers', () => {
     for (const [args, said] of [
       [['--help'], /banctl COMMAND[\s\S]*ban [\s\S]*unban /],
       [['ban', '--help'], /--ipv6-prefix/],
+      [['ban', '-h'], /--ipv6-prefix/],
       [['--version'], /^\d+\.\d+\.\d+\n$/],
     ] as const) {
       const { exitCode, stdout, stderr } = await call(args);

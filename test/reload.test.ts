@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -562,4 +563,53 @@ suite('the unit of systemd that Apache runs in', () => {
   for (const [cgroup, unit] of units) {
     test(`${JSON.stringify(cgroup)}: ${unit ?? 'none'}`, () => assert.equal(systemdUnit(cgroup), unit));
   }
+});
+
+suite('a list that no configuration includes', { concurrency: 2 }, () => {
+  test('is told with each ban and by list and explain, and reloads nothing; what includes it ends that', async () => {
+    await using apache = await start({ site: '', server: (dir) => `IncludeOptional ${dir}/site-*.conf` });
+    const said = `apache does not read ${apache.banlist}; include it in the site's configuration`;
+    const { exitCode, stdout, stderr } = await banctl(['ban', one, ...options(apache)]);
+    assert.deepEqual([exitCode, stdout, stderr], [0, `${one} banned\n${said}\n`, '']);
+    const later = await call(apache, ['ban', two, '--reload-interval=0']);
+    assert.deepEqual([later.changed, later.reload], [true, 'skipped']);
+    assert.deepEqual(await pendingOf(apache), { pending: true, error: said });
+    const place = `--banlist=${apache.banlist}`;
+    const explained = await banctlJson<{ enforced: boolean }>(['explain', one, place]);
+    assert.equal(explained.enforced, false);
+    assert.equal(apache.reloads(), 0);
+
+    const forced = await banctl(['reload', '--force', ...options(apache)]);
+    assert.deepEqual([forced.exitCode, forced.stdout], [0, `${said}\n`]);
+    assert.equal(apache.reloads(), 1);
+    assert.deepEqual(await pendingOf(apache), { pending: true, error: said });
+
+    const site = `<Location />\n<RequireAll>\nRequire all granted\nInclude ${apache.banlist}\n</RequireAll>\n</Location>\n`;
+    writeFileSync(join(apache.dir, 'site-banned.conf'), site);
+    assert.equal((await call(apache, ['ban', three, '--reload-interval=0'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 403, 403]);
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
+    await nothingLeft(apache);
+  });
+
+  test('is asked after until Apache reads it, not at each reload', async () => {
+    await using apache = await start();
+    const calls = join(apache.dir, 'calls');
+    const control = program(apache, 'control', `echo "$*" >>${calls}\nexec ${apache.ctl} "$@"`);
+    const more = [`--apachectl=${control}`, '--reload-interval=0'];
+    for (const address of visitors)
+      assert.equal((await call(apache, ['ban', address, ...more])).reload, 'done');
+    const asked = readFileSync(calls, 'utf8').trim().split('\n');
+    assert.equal(asked.filter((line) => line === '-t -D DUMP_INCLUDES').length, 1);
+    assert.equal(asked.filter((line) => line === '-k graceful').length, visitors.length);
+  });
+
+  test('may be read by another name', async () => {
+    await using apache = await start({ list: '' });
+    const link = join(apache.dir, 'linked.conf');
+    symlinkSync(apache.banlist, link);
+    const made = await banctlJson<Report>(['ban', one, `--banlist=${link}`, `--apachectl=${apache.ctl}`]);
+    assert.equal(made.reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
 });

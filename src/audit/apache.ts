@@ -4,12 +4,12 @@ import {
   type ApacheUser,
   canSearch,
   directoryRule,
-  includedFiles,
   runningApache,
   testConfig,
+  whyNotRead,
 } from '../apache.ts';
 import type { PlaceOptions } from '../bans.ts';
-import { followLinks, readText } from '../file.ts';
+import { readText } from '../file.ts';
 import { isRunning } from '../process.ts';
 import type { ReloadOptions } from '../reload-plan.ts';
 import { isPending, type ReloadState, readState } from '../reload-state.ts';
@@ -45,14 +45,8 @@ async function settledState({ banlist }: ReloadOptions, pidFile: string): Promis
 }
 
 async function inclusion({ apachectl, banlist }: ReloadOptions): Promise<Finding[]> {
-  const files = await includedFiles(apachectl);
-  if (files === undefined || files.some((file) => followLinks(file) === banlist)) return [];
-  return [
-    {
-      code: 'not-included',
-      message: `apache does not read ${banlist}; include it in the site's configuration`,
-    },
-  ];
+  const message = await whyNotRead(apachectl, banlist);
+  return message === undefined ? [] : [{ code: 'not-included', message }];
 }
 
 type Passed = Extract<Awaited<ReturnType<typeof testConfig>>, { result: 'passed' }>;

@@ -55,6 +55,8 @@ export interface Outcome {
   readonly status: Status;
   /** What still refuses the address: holders, or wider ranges. */
   readonly heldBy: readonly string[];
+  /** It was banned already, and is now held by somebody else too, or for another time. */
+  readonly isHeldAnew?: boolean;
 }
 
 /** VARBUF_MAX_LEN in httpd's server/config.c is 16 MiB. Bytes. */
@@ -130,16 +132,22 @@ function add(
 ): Outcome {
   const { target, hold } = change;
   const draft = draftOf(target, finder, drafts);
+  const { holds: before } = draft;
   const status = isAlive(draft) ? 'already-banned' : 'banned';
-  draft.holds = addHold(draft.holds, hold, now);
+  draft.holds = addHold(before, hold, now);
+  const isHeldAnew = status === 'already-banned' && !sameHolds(before, draft.holds);
   draft.unknownHolder = false;
-  for (const elsewhere of draftsNaming(hold.address, finder, drafts)) {
-    if (elsewhere.address !== target) {
-      const isSame = (other: Hold) => other.holder === hold.holder && other.address === hold.address;
-      elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
-    }
+  // A list that does not name the address has its hold nowhere else.
+  const named =
+    target === hold.address && finder.naming(target).length === 0
+      ? NONE
+      : draftsNaming(hold.address, finder, drafts);
+  for (const elsewhere of named) {
+    if (elsewhere.address === target) continue;
+    const isSame = (other: Hold) => other.holder === hold.holder && other.address === hold.address;
+    elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
   }
-  return { address: hold.address, status, heldBy: NONE };
+  return { address: hold.address, status, heldBy: NONE, isHeldAnew };
 }
 
 /** What a holder holds here already is newer. */

@@ -20,5 +20,5 @@ async function reloadNow(settings: Settings): Promise<ReloadReport> {
   if (dryRun) return { result: 'skipped', message: 'apache would be reloaded' };
   if (!reloads) return { result: 'skipped', message: 'apache was not reloaded, as asked' };
   const report = await reload(settings, { isForced: force, isUrgent: true });
-  return report.result === 'done' ? { ...report, message: 'apache has loaded the list' } : report;
+  return report.result === 'done' ? { message: 'apache has loaded the list', ...report } : report;
 }
