@@ -42,6 +42,12 @@ const cacheOf = (name: string) => join(bundles, `${name}.cache`);
 const require = createRequire(import.meta.url);
 const scripts = new Map<string, Script>();
 
+// The program ends its process, but this one goes on to the next line.
+const exit: (exitCode: number) => never = process.exit;
+process.exit = ((exitCode: number) => {
+  process.exitCode = exitCode;
+}) as typeof exit;
+
 let parts: string[] = [];
 // A program has ended when nothing is left to do, which is when the next may begin.
 process.on('beforeExit', () => {
@@ -59,7 +65,7 @@ process.on('beforeExit', () => {
         new Script(read(name).source, { filename: `${name}.cjs` }).createCachedData(),
       );
     rmSync(directory, { recursive: true });
-    process.exit(0);
+    exit(0);
   }
   parts = next.parts ?? [];
   process.argv = [process.execPath, process.execPath, ...next.line];

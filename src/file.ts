@@ -37,6 +37,8 @@ const MOST_LINKS = 40;
 /** A text that banctl is to hold in memory, also as text of Node's and each ban of it as an object. Bytes. */
 const LONGEST_TEXT = 2 ** 26;
 const INPUT_PIECE = 65_536;
+/** Of more in one call the kernel makes larger units of memory, for which it may have to move others. Bytes. */
+const WRITTEN_AT_ONCE = 2 ** 18;
 
 /**
  * Where a path leads, through symbolic links, also if the last of them points to a file that is not there yet:
@@ -390,7 +392,8 @@ function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolea
       );
     for (const piece of pieces) {
       for (let written = 0; written < piece.length; ) {
-        written += writeSync(descriptor, piece, written, piece.length - written);
+        const count = Math.min(WRITTEN_AT_ONCE, piece.length - written);
+        written += writeSync(descriptor, piece, written, count);
       }
     }
     if (durable) fsyncSync(descriptor);

@@ -12,13 +12,11 @@ async function main(argv: readonly string[]): Promise<number> {
   return typeof invocation === 'number' ? invocation : runCommand(invocation);
 }
 
-main(process.argv.slice(2)).then(
-  (exitCode) => {
-    process.exitCode = exitCode;
-  },
-  (error: unknown) => {
+main(process.argv.slice(2))
+  .catch((error: unknown) => {
     const isExpected = isBanctlError(error);
     warn(isExpected ? error.message : `${String(error)}; this is a mistake in banctl, please report it`);
-    process.exitCode = isExpected ? error.exitCode : EXIT.internal;
-  },
-);
+    return isExpected ? error.exitCode : EXIT.internal;
+  })
+  // All is written by now (see output.ts), and Node would take itself apart first: a twentieth of a ban's time.
+  .then((exitCode) => process.exit(exitCode));

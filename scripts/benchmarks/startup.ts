@@ -260,7 +260,7 @@ function steps(marks: Marks, wall: number, banlist: string): Record<string, numb
     calls.find((call) => call.name === name && call.about === about) ?? { from: marks.end, to: marks.end };
   const total = (isCounted: (call: Marks['calls'][number]) => boolean) =>
     calls.filter(isCounted).reduce((sum, { from, to }) => sum + at(to) - at(from), 0);
-  const state = calls.find(({ name, about }) => name === 'readFileSync' && about === `${banlist}.state`);
+  const state = first('openSync', `${banlist}.state`);
   const [locks, reads] = [first('mkdirSync', `${banlist}.lock`), first('openSync', banlist)];
   const locked = calls
     .filter(({ name, about }) => name === 'rmdirSync' && about === `${banlist}.lock`)

@@ -105,15 +105,15 @@ export function changeList(
   }
   // What became of a released address is known when all are done: the range around it may have been freed too.
   const outcomes = told.map((outcome) => (typeof outcome === 'function' ? outcome() : outcome));
-  const edits = [...drafts.values()].flatMap(editsOf);
-  const added = [...drafts.values()].filter((draft) => draft.lines.length === 0 && isAlive(draft));
+  const edits: Edit[] = [];
+  const added: string[] = [];
+  for (const draft of drafts.values()) {
+    if (draft.lines.length > 0) edits.push(...editsOf(draft));
+    else if (isAlive(draft)) added.push(linesOf(draft));
+  }
   if (added.length > 0) {
     const at = insertionPoint(text);
-    edits.push({
-      start: at,
-      end: at,
-      insert: added.map(linesOf).join(''),
-    });
+    edits.push({ start: at, end: at, insert: added.join('') });
   }
   return { edits: [...edits, ...foreignEdits(lines, changes)], outcomes };
 }
