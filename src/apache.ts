@@ -266,7 +266,7 @@ export async function includedFiles(
   return (await inclusions(apachectl, limit))?.map((files) => files.at(-1) ?? '');
 }
 
-/** Why bans in the list refuse nobody, undefined if they do, or if Apache cannot be asked. */
+/** What Apache does where bans in the list refuse nobody; undefined if they do, or if it cannot be asked. */
 export async function whyNotRead(
   apachectl: string | undefined,
   banlist: string,
@@ -275,7 +275,7 @@ export async function whyNotRead(
   const files = await includedFiles(apachectl, limit);
   return files === undefined || files.some((file) => isSamePlace(file, banlist))
     ? undefined
-    : `apache does not read ${banlist}; include it in the site's configuration`;
+    : `does not read ${banlist}; include it in the site's configuration`;
 }
 
 /**

@@ -59,9 +59,12 @@ export function deferReload(
   options: ReloadOptions,
 ): { plan: ReloadReport; state: ReloadState } {
   const seconds = Math.max(1, Math.ceil((dueTime(state, options) - Date.now()) / 1000));
-  const earlier = state.error === null ? '' : `; the last reload failed: ${state.error}`;
+  const message =
+    state.error === null
+      ? `apache reloads within ${seconds} s`
+      : `a reload is tried again within ${seconds} s; the last one failed: ${state.error}`;
   return {
-    plan: { result: 'deferred', message: `apache reloads within ${seconds} s${earlier}` },
+    plan: { result: 'deferred', message },
     state: { ...state, waiter: ensureWaiter(state.waiter, options) },
   };
 }

@@ -18,8 +18,6 @@ export interface ReloadState {
   /** How Apache was asked where its PidFile is, and what it said. */
   readonly apachectl: string | null;
   readonly pidFile: string | null;
-  /** True once Apache was asked whether its configuration reads the list, and has not denied it. */
-  readonly isIncluded: boolean;
   /** What Apache has loaded, as long as its PidFile is of this version. */
   readonly loaded: { readonly digest: Digest; readonly pidFile: FileVersion | null } | null;
   /** Ends of the last reload that was seen and of the last try. Milliseconds since the epoch. */
@@ -40,7 +38,6 @@ const UNKNOWN: ReloadState = {
   since: 0,
   apachectl: null,
   pidFile: null,
-  isIncluded: false,
   loaded: null,
   lastReload: null,
   lastTry: null,
@@ -128,7 +125,6 @@ function isState(state: Readonly<Record<keyof ReloadState, unknown>>): state is 
     [state.lastReload, state.lastTry, state.generation].every((time) => time === null || isNumber(time)) &&
     [state.since, state.spacing].every(isNumber) &&
     isDigest(state.digest) &&
-    typeof state.isIncluded === 'boolean' &&
     (loaded === null ||
       (typeof loaded === 'object' &&
         'digest' in loaded &&

@@ -118,13 +118,18 @@ async function reloadLocked(
     ]);
     return { result: 'skipped', message: 'apache is not running; it reads the list when it starts' };
   }
-  // Only until it is known, since it costs as much as a test.
-  const isKnown = known.isIncluded && known.apachectl === (options.apachectl ?? null);
   const notRead =
-    apache === undefined || known.list === null || isKnown
+    apache === undefined || known.list === null
       ? undefined
       : await whyNotRead(options.apachectl, options.banlist, left());
-  if (notRead !== undefined && !isForced) return { ...failed(notRead), result: 'skipped' };
+  if (notRead !== undefined && !isForced) {
+    const message = `apache ${notRead}`;
+    updateState(options, (state) => [
+      { ...state, ...asked(options, pidFile), lastTry: Date.now(), error: message },
+      undefined,
+    ]);
+    return { result: 'skipped', message };
+  }
 
   const lingering =
     apache !== undefined && known.generation !== null && countOlderChildren(apache, known.generation) > 0;
@@ -149,17 +154,19 @@ async function reloadLocked(
         ...asked(options, pidFile),
         // A list that was changed meanwhile may have been read before or after its change.
         loaded: isSame && notRead === undefined ? { digest: before.digest, pidFile: version } : null,
-        isIncluded: notRead === undefined,
         lastReload: now,
         lastTry: now,
         spacing,
         generation,
-        error: notRead ?? null,
+        error: notRead === undefined ? null : `apache ${notRead}`,
       },
       undefined,
     ];
   });
-  return { result: 'done', ...(notRead === undefined ? {} : { message: notRead }) };
+  return {
+    result: 'done',
+    ...(notRead === undefined ? {} : { message: `apache was reloaded, but ${notRead}` }),
+  };
 }
 
 function asked(options: ReloadOptions, pidFile: string | null): Pick<ReloadState, 'apachectl' | 'pidFile'> {

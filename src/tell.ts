@@ -1,5 +1,5 @@
 import { styleText } from 'node:util';
-import { formatTime, type Hold } from './hold.ts';
+import { formatTime, type Hold, isOver } from './hold.ts';
 import { print, printLines } from './output.ts';
 import { printable } from './printable.ts';
 import type { Report, ReportedBan } from './report.ts';
@@ -55,7 +55,7 @@ export function describeHold(hold: Hold): string {
   const until =
     hold.until === null
       ? 'for ever'
-      : `until ${formatTime(hold.until)} (${left(hold, Date.now() / 1000)} left)`;
+      : `until ${formatTime(hold.until)} (${isOver(hold, Date.now() / 1000) ? 'over' : `${left(hold, Date.now() / 1000)} left`})`;
   return `by ${hold.holder} since ${formatTime(hold.since)} ${until}${hold.reason === null ? '' : `: ${hold.reason}`}`;
 }
 

@@ -45,8 +45,8 @@ async function settledState({ banlist }: ReloadOptions, pidFile: string): Promis
 }
 
 async function inclusion({ apachectl, banlist }: ReloadOptions): Promise<Finding[]> {
-  const message = await whyNotRead(apachectl, banlist);
-  return message === undefined ? [] : [{ code: 'not-included', message }];
+  const notRead = await whyNotRead(apachectl, banlist);
+  return notRead === undefined ? [] : [{ code: 'not-included', message: `apache ${notRead}` }];
 }
 
 type Passed = Extract<Awaited<ReturnType<typeof testConfig>>, { result: 'passed' }>;

@@ -15,7 +15,12 @@ const LONGEST_INPUT = 2 ** 26;
 export function readAddresses(operands: readonly string[]): Address[] {
   const words = operands.flatMap((operand) => (operand === '-' ? readLines() : [operand]));
   if (words.length === 0)
-    throw new BanctlError(EXIT.usage, 'no address is given; name one, or - for standard input');
+    throw new BanctlError(
+      EXIT.usage,
+      operands.length === 0
+        ? 'no address is given; name one, or - for standard input'
+        : 'no address is given: standard input has none; give one a line',
+    );
   const addresses = new Map<string, Address>();
   for (const word of words) {
     const address = parseAddress(word);
