@@ -266,16 +266,23 @@ export async function includedFiles(
   return (await inclusions(apachectl, limit))?.map((files) => files.at(-1) ?? '');
 }
 
+/** Whether the configuration reads a file, by whatever name; undefined if it cannot be asked. */
+export async function readsFile(
+  apachectl: string | undefined,
+  path: string,
+  limit?: number,
+): Promise<boolean | undefined> {
+  return (await includedFiles(apachectl, limit))?.some((file) => isSamePlace(file, path));
+}
+
 /** What Apache does where bans in the list refuse nobody; undefined if they do, or if it cannot be asked. */
 export async function whyNotRead(
   apachectl: string | undefined,
   banlist: string,
   limit?: number,
 ): Promise<string | undefined> {
-  const files = await includedFiles(apachectl, limit);
-  return files === undefined || files.some((file) => isSamePlace(file, banlist))
-    ? undefined
-    : `does not read ${banlist}; include it in the site's configuration`;
+  const isRead = await readsFile(apachectl, banlist, limit);
+  return isRead === false ? `does not read ${banlist}; include it in the site's configuration` : undefined;
 }
 
 /**

@@ -1,11 +1,11 @@
 import { existsSync } from 'node:fs';
 import { isSingle, parseAddress } from './address.ts';
-import { canSearch, directoryRule, includedFiles, testConfig } from './apache.ts';
+import { canSearch, directoryRule, readsFile, testConfig } from './apache.ts';
 import { addressesIn, bansInDirectory, changeBanFile, makeBandir, putOnDisk, readBanFile } from './bandir.ts';
 import type { Change } from './banlist/change.ts';
 import { type Ban, bansOf, denyLines } from './banlist/text.ts';
 import { BanctlError, EXIT } from './errors.ts';
-import { isSamePlace, readText } from './file.ts';
+import { readText } from './file.ts';
 import { now } from './hold.ts';
 import { type ChangeOptions, changeBanlist, DRY_RUN } from './list-change.ts';
 import { withLock } from './lock.ts';
@@ -140,7 +140,6 @@ async function refuseUnlessListed(
 ): Promise<void> {
   const stay = `the bans stay in ${bandir} too`;
   if (result === 'failed') throw new BanctlError(EXIT.reloadRefused, `${message}; ${stay}`);
-  const files = await includedFiles(apachectl);
-  if (files === undefined || !files.some((file) => isSamePlace(file, banlist)))
+  if ((await readsFile(apachectl, banlist)) !== true)
     throw new BanctlError(EXIT.reloadRefused, `apache does not read ${banlist}; ${stay}`);
 }

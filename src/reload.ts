@@ -111,12 +111,15 @@ async function reloadLocked(
 
   const apache = test.result === 'passed' ? runningApache(test.pidFile) : undefined;
   const pidFile = test.result === 'passed' ? test.pidFile : null;
-  if (test.result === 'passed' && apache === undefined) {
+  const skipped = (message: string, error: string | null): ReloadReport => {
     updateState(options, (state) => [
-      { ...state, ...asked(options, pidFile), lastTry: Date.now(), error: null },
+      { ...state, ...asked(options, pidFile), lastTry: Date.now(), error },
       undefined,
     ]);
-    return { result: 'skipped', message: 'apache is not running; it reads the list when it starts' };
+    return { result: 'skipped', message };
+  };
+  if (test.result === 'passed' && apache === undefined) {
+    return skipped('apache is not running; it reads the list when it starts', null);
   }
   const notRead =
     apache === undefined || known.list === null
@@ -124,11 +127,7 @@ async function reloadLocked(
       : await whyNotRead(options.apachectl, options.banlist, left());
   if (notRead !== undefined && !isForced) {
     const message = `apache ${notRead}`;
-    updateState(options, (state) => [
-      { ...state, ...asked(options, pidFile), lastTry: Date.now(), error: message },
-      undefined,
-    ]);
-    return { result: 'skipped', message };
+    return skipped(message, message);
   }
 
   const lingering =

@@ -52,10 +52,11 @@ export function reloadLine({ isPending, reloadError }: Report): string[] {
 }
 
 export function describeHold(hold: Hold): string {
+  const now = Date.now() / 1000;
   const until =
     hold.until === null
       ? 'for ever'
-      : `until ${formatTime(hold.until)} (${isOver(hold, Date.now() / 1000) ? 'over' : `${left(hold, Date.now() / 1000)} left`})`;
+      : `until ${formatTime(hold.until)} (${isOver(hold, now) ? 'over' : `${left(hold, now)} left`})`;
   return `by ${hold.holder} since ${formatTime(hold.since)} ${until}${hold.reason === null ? '' : `: ${hold.reason}`}`;
 }
 

@@ -559,6 +559,11 @@ suite('holds', () => {
     assert.equal(changed.text, ban(A, ['admin']));
   });
 
+  test('however many duplicates there are, one ban leaves one line', () => {
+    const { text } = change('Require not ip 203.0.113.5\n'.repeat(200_000), [add('203.0.113.5')]);
+    assert.equal(text.match(/^Require not ip 203\.0\.113\.5$/gm)?.length, 1);
+  });
+
   test('a duplicate with holds of its own keeps them all', () => {
     const text = `${ban(A, ['web'])}# between\n${ban(A, ['admin'])}`;
     assert.equal(

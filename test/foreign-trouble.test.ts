@@ -257,7 +257,6 @@ suite('troubles', { concurrency: 4 }, () => {
   test('an Apache that is stopped and started all the time costs no ban', async () => {
     await using apache = await startApache({ remoteip: true });
     const options = [`--banlist=${apache.banlist}`, `--apachectl=${apache.ctl}`, '--reload-interval=0'];
-    const isGone = (pid: number) => !existsSync(`/proc/${pid}`);
     // `-k graceful` starts an Apache that has stopped since banctl saw it run: that one is nobody's but the test's.
     const startAlone = async () => {
       for (;;) {
@@ -266,7 +265,7 @@ suite('troubles', { concurrency: 4 }, () => {
         const pid = Number(/\(pid (\d+)\) already running/.exec(error)?.[1]);
         assert.ok(pid > 1, error);
         await execute('kill', [`${pid}`]);
-        await until('what a reload has started to end', () => isGone(pid));
+        await until('what a reload has started to end', () => !existsSync(`/proc/${pid}`));
       }
     };
     const stops = 4 * TORTURE;

@@ -218,6 +218,13 @@ suite('list and explain', { concurrency: 2 }, () => {
       );
     });
 
+    test('tells that a hold is over, and no time that is left', async () => {
+      const hold = `# banctl | web ${ipv4} since 2025-12-31T00:00:00Z until 2026-01-01T00:00:00Z`;
+      const path = listOf(`${hold}\nRequire not ip ${ipv4}\n`);
+      const { stdout } = await banctl(['explain', ipv4, `--banlist=${path}`]);
+      assert.match(stdout, /^ {4}by web since \S+ until 2026-01-01T00:00:00Z \(over\)$/m);
+    });
+
     for (const [what, operands] of [
       ['no address', []],
       ['two addresses', [ipv4, ipv6]],

@@ -105,15 +105,15 @@ export function changeList(
   }
   // What became of a released address is known when all are done: the range around it may have been freed too.
   const outcomes = told.map((outcome) => (typeof outcome === 'function' ? outcome() : outcome));
-  const edits: Edit[] = [];
-  const added: string[] = [];
-  for (const draft of drafts.values()) {
-    if (draft.lines.length > 0) edits.push(...editsOf(draft));
-    else if (isAlive(draft)) added.push(linesOf(draft));
-  }
+  const edits = [...drafts.values()].flatMap(editsOf);
+  const added = [...drafts.values()].filter((draft) => draft.lines.length === 0 && isAlive(draft));
   if (added.length > 0) {
     const at = insertionPoint(text);
-    edits.push({ start: at, end: at, insert: added.join('') });
+    edits.push({
+      start: at,
+      end: at,
+      insert: added.map(linesOf).join(''),
+    });
   }
   return { edits: [...edits, ...foreignEdits(lines, changes)], outcomes };
 }
@@ -137,15 +137,11 @@ function add(
   draft.holds = addHold(before, hold, now);
   const isHeldAnew = status === 'already-banned' && !sameHolds(before, draft.holds);
   draft.unknownHolder = false;
-  // A list that does not name the address has its hold nowhere else.
-  const named =
-    target === hold.address && finder.naming(target).length === 0
-      ? NONE
-      : draftsNaming(hold.address, finder, drafts);
-  for (const elsewhere of named) {
-    if (elsewhere.address === target) continue;
-    const isSame = (other: Hold) => other.holder === hold.holder && other.address === hold.address;
-    elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
+  for (const elsewhere of draftsNaming(hold.address, finder, drafts)) {
+    if (elsewhere.address !== target) {
+      const isSame = (other: Hold) => other.holder === hold.holder && other.address === hold.address;
+      elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
+    }
   }
   return { address: hold.address, status, heldBy: NONE, isHeldAnew };
 }

@@ -1,4 +1,4 @@
-import { visitDirectives } from './lines.ts';
+import { directives } from './lines.ts';
 
 /**
  * What a list tells Apache, as a number: the sum of a hash of each line that is not a comment. Sums can be
@@ -12,7 +12,7 @@ export const EMPTY: Digest = [0, 0];
 export function digestOf(text: Buffer): Digest {
   let one = 0;
   let other = 0;
-  visitDirectives(text, (bytes, start, end) => {
+  for (const { bytes, start, end } of directives(text)) {
     let hash = 0x811c9dc5;
     let otherHash = 0x9747b28c;
     for (let index = start; index < end; index += 1) {
@@ -23,7 +23,7 @@ export function digestOf(text: Buffer): Digest {
     }
     one = (one + (hash >>> 0)) >>> 0;
     other = (other + (otherHash >>> 0)) >>> 0;
-  });
+  }
   return [one, other];
 }
 

@@ -52,28 +52,31 @@ export function* logicalLines(text: Buffer): Generator<LogicalLine> {
 }
 
 /**
- * Calls `visit` for what each line tells Apache: the bytes from `start` to `end`, without the blanks around them; not
- * for comments and empty lines. Only a continued line is copied.
+ * What the lines tell Apache, one by one, as bytes without the blanks around them: no comments, no empty lines. Only a
+ * continued line is copied.
  */
-export function visitDirectives(
-  text: Buffer,
-  visit: (bytes: Buffer, start: number, end: number) => void,
-): void {
-  for (let from = 0; from < text.length; ) {
-    let next = lineEnd(text, from);
+export function* directives(text: Buffer): Generator<{ bytes: Buffer; start: number; end: number }> {
+  for (let start = 0; start < text.length; ) {
+    let next = lineEnd(text, start);
     if (!isContinued(text, next)) {
-      let [start, end] = [from, next];
-      while (start < next && isBlank(text[start])) start += 1;
-      while (end > start && isBlank(text[end - 1])) end -= 1;
-      if (start < end && text[start] !== HASH) visit(text, start, end);
+      const directive = { bytes: text, ...withoutBlanks(text, start, next) };
+      if (directive.start < directive.end && text[directive.start] !== HASH) yield directive;
     } else {
-      const line = logicalLineAt(text, from, 0);
+      const line = logicalLineAt(text, start, 0);
       const bytes = Buffer.from(line?.content ?? '');
-      if (bytes.length > 0 && bytes[0] !== HASH) visit(bytes, 0, bytes.length);
+      if (bytes.length > 0 && bytes[0] !== HASH) yield { bytes, start: 0, end: bytes.length };
       next = line?.end ?? next;
     }
-    from = next;
+    start = next;
   }
+}
+
+function withoutBlanks(text: Buffer, from: number, to: number): { start: number; end: number } {
+  let start = from;
+  let end = to;
+  while (start < end && isBlank(text[start])) start += 1;
+  while (end > start && isBlank(text[end - 1])) end -= 1;
+  return { start, end };
 }
 
 /** isspace(3), as Apache has it. */
