@@ -1,15 +1,27 @@
-import { readArguments } from './arguments.ts';
-import { runCommand } from './command.ts';
-import { EXIT, isBanctlError } from './errors.ts';
-import { warn } from './output.ts';
+import { type Invocation, readArguments } from './cli/arguments.ts';
+import { resolveSettings } from './cli/settings.ts';
+import { EXIT, type ExitCode, isBanctlError } from './system/errors.ts';
+import { warn } from './terminal/print.ts';
 
-// Nothing that is made may be written by others, a lock least of all, however careless the caller's umask is.
+// Whatever the caller's umask, other users must not be able to write what banctl makes, a lock least of all.
 process.umask(process.umask(0o077) | 0o022);
 
 async function main(argv: readonly string[]): Promise<number> {
-  const invocation =
-    readArguments(argv) ?? (await (await import('./other-commands.ts')).parseCommandLine(argv));
-  return typeof invocation === 'number' ? invocation : runCommand(invocation);
+  const invocation = readArguments(argv) ?? (await (await import('./full.ts')).parseCommandLine(argv));
+  return typeof invocation === 'number' ? invocation : run(invocation);
+}
+
+/**
+ * Runs a command. fail2ban calls ban and unban for each address, so only these two are here; the others are a part of
+ * the executable that these do without (see tools/bundle.ts).
+ */
+async function run({ command, operands, given }: Invocation): Promise<ExitCode> {
+  if (command !== 'ban' && command !== 'unban')
+    return (await import('./full.ts')).runOther({ command, operands, given });
+  const settings = resolveSettings(given, process.env);
+  return command === 'ban'
+    ? (await import('./commands/ban.ts')).ban(settings, operands)
+    : (await import('./commands/unban.ts')).unban(settings, operands);
 }
 
 main(process.argv.slice(2))
@@ -18,5 +30,5 @@ main(process.argv.slice(2))
     warn(isExpected ? error.message : `${String(error)}; this is a mistake in banctl, please report it`);
     return isExpected ? error.exitCode : EXIT.internal;
   })
-  // All is written by now (see output.ts), and Node would take itself apart first: a twentieth of a ban's time.
+  // Everything is written by now (see terminal/print.ts); Node's own way out would take a twentieth of a ban's time.
   .then((exitCode) => process.exit(exitCode));

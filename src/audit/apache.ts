@@ -7,12 +7,12 @@ import {
   runningApache,
   testConfig,
   whyNotRead,
-} from '../apache.ts';
-import type { PlaceOptions } from '../bans.ts';
-import { readText } from '../file.ts';
-import { isRunning } from '../process.ts';
-import type { ReloadOptions } from '../reload-plan.ts';
-import { isPending, type ReloadState, readState } from '../reload-state.ts';
+} from '../apache/apache.ts';
+import { isPending, type ReloadState, readState } from '../reload/state.ts';
+import type { ReloadOptions } from '../reload/types.ts';
+import type { PlaceOptions } from '../store/types.ts';
+import { isRunning } from '../system/process.ts';
+import { readText } from '../system/read.ts';
 import { type Finding, SETTLING } from './finding.ts';
 
 /** Does Apache run, can it reload, does it read the list, and has it read it as it is? */

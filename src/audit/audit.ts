@@ -1,19 +1,19 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { bansInDirectory } from '../bandir.ts';
-import type { Change } from '../banlist/change.ts';
-import { type ListFault, listFaults } from '../banlist/faults.ts';
 import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
-import { changeBans } from '../bans.ts';
-import { readText } from '../file.ts';
-import { type Hold, isOver, now } from '../hold.ts';
-import { protectedRanges } from '../protection.ts';
-import type { Settings } from '../settings.ts';
-import { addition } from '../wanted.ts';
+import type { Change } from '../bans/change.ts';
+import { type Hold, isOver, now } from '../bans/hold.ts';
+import { addition } from '../fail2ban/wanted.ts';
+import { protectedRanges } from '../protection/protection.ts';
+import { bansInDirectory } from '../store/directory.ts';
+import { changeBans } from '../store/store.ts';
+import { readText } from '../system/read.ts';
 import { apacheFindings } from './apache.ts';
 import { directoryFaults } from './directory.ts';
 import { type Comparison, compareWithFail2ban, comparisonFindings, NOT_ASKED } from './fail2ban.ts';
 import { fileFindings, openDirectory, repairFiles } from './files.ts';
 import { type Finding, SETTLING } from './finding.ts';
+import { type ListFault, listFaults } from './list.ts';
+import type { AuditOptions } from './types.ts';
 
 /** What is wrong, and what of it can be put right without harm. */
 interface Inspection {
@@ -28,7 +28,7 @@ export interface AuditResult {
 }
 
 /** Checks the list, fail2ban and Apache against each other, and with `--fix` repairs what cannot hurt. */
-export async function audit(settings: Settings): Promise<AuditResult> {
+export async function audit(settings: AuditOptions): Promise<AuditResult> {
   const before = await inspect(settings);
   if (!settings.fix || settings.dryRun || before.findings.length === 0) {
     return { findings: before.findings.map((finding) => ({ ...finding, fixed: false })), bans: before.bans };
@@ -51,7 +51,7 @@ export async function audit(settings: Settings): Promise<AuditResult> {
   };
 }
 
-async function inspect(settings: Settings): Promise<Inspection> {
+async function inspect(settings: AuditOptions): Promise<Inspection> {
   const { text } = readText(settings.banlist);
   const bans = readBans(settings);
   const comparison = await settledComparison(settings, bans);
@@ -86,13 +86,13 @@ async function inspect(settings: Settings): Promise<Inspection> {
 }
 
 /** The bans in both places. */
-function readBans({ banlist, bandir }: Settings): Ban[] {
+function readBans({ banlist, bandir }: AuditOptions): Ban[] {
   const inList = bansOf(denyLines(readText(banlist).text));
   return bandir === undefined ? inList : [...inList, ...bansInDirectory(bandir)];
 }
 
 /** A comparison without what is only on its way. */
-async function settledComparison(settings: Settings, bans: readonly Ban[]): Promise<Comparison> {
+async function settledComparison(settings: AuditOptions, bans: readonly Ban[]): Promise<Comparison> {
   if (!settings.asksFail2ban) return NOT_ASKED;
   const first = await compareWithFail2ban(settings, bans);
   if (first.missing.length + first.stale.length === 0) return first;

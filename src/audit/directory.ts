@@ -1,11 +1,11 @@
 import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Address, parseAddress, readAddress } from '../address.ts';
-import { addressesIn, bansInDirectory, isBanName, namesIn, readBanFile } from '../bandir.ts';
-import { BanctlError } from '../errors.ts';
-import { isOver } from '../hold.ts';
-import { isLockOrTemporary } from '../lock.ts';
-import { findProtected } from '../protection.ts';
+import { type Address, parseAddress, readAddress } from '../bans/address.ts';
+import { isOver } from '../bans/hold.ts';
+import { findProtected } from '../protection/protection.ts';
+import { addressesIn, bansInDirectory, isBanName, namesIn, readBanFile } from '../store/directory.ts';
+import { BanctlError } from '../system/errors.ts';
+import { isLockOrTemporary } from '../system/lock.ts';
 import type { Finding } from './finding.ts';
 
 /** What is wrong with the ban directory itself. Times are seconds since the epoch. */

@@ -1,12 +1,12 @@
-import { readAddress } from '../address.ts';
 import type { Ban } from '../banlist/text.ts';
-import { BanctlError } from '../errors.ts';
-import { heldBans, ignoredBy, type JailAction, jailAction, jailNames } from '../fail2ban.ts';
-import { followLinks } from '../file.ts';
-import { type Hold, MANUAL } from '../hold.ts';
-import type { Settings } from '../settings.ts';
-import { selectWanted, type WantedBan } from '../wanted.ts';
+import { readAddress } from '../bans/address.ts';
+import { type Hold, MANUAL } from '../bans/hold.ts';
+import { heldBans, ignoredBy, type JailAction, jailAction, jailNames } from '../fail2ban/client.ts';
+import { selectWanted, type WantedBan } from '../fail2ban/wanted.ts';
+import { BanctlError } from '../system/errors.ts';
+import { followLinks } from '../system/links.ts';
 import type { Finding } from './finding.ts';
+import type { AuditOptions } from './types.ts';
 
 /** A jail, and the name under which it bans. */
 interface Holder {
@@ -39,7 +39,7 @@ const STOPPED: Comparison = {
 /** Where fail2ban is not to be asked, or does not answer, each jail may still hold its bans. */
 export const NOT_ASKED: Comparison = { ...STOPPED, isHeld: (hold) => hold.holder !== MANUAL };
 
-export async function compareWithFail2ban(settings: Settings, bans: readonly Ban[]): Promise<Comparison> {
+export async function compareWithFail2ban(settings: AuditOptions, bans: readonly Ban[]): Promise<Comparison> {
   const client = settings.fail2banClient;
   const jails = await jailNames(client);
   if (jails === 'stopped') return STOPPED;
@@ -115,7 +115,7 @@ export function comparisonFindings({ missing, stale, unknownHolders, otherLists 
   ];
 }
 
-function isSameList({ banlist, bandir, ipv6Prefix }: JailAction, settings: Settings): boolean {
+function isSameList({ banlist, bandir, ipv6Prefix }: JailAction, settings: AuditOptions): boolean {
   const isSameFile = banlist === '' || followLinks(banlist) === settings.banlist;
   const isSameDirectory = bandir === '' || followLinks(bandir) === settings.bandir;
   return (

@@ -9,12 +9,12 @@ import {
   statSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { isBanName } from '../bandir.ts';
-import { isOwn } from '../file.ts';
-import { ABANDONED, discard, isAbandoned, isTemporaryOf, withLock } from '../lock.ts';
-import { statePath } from '../reload-state.ts';
-import type { Settings } from '../settings.ts';
+import { statePath } from '../reload/state.ts';
+import { isBanName } from '../store/directory.ts';
+import { isOwn } from '../system/links.ts';
+import { ABANDONED, discard, isAbandoned, isTemporaryOf, withLock } from '../system/lock.ts';
 import type { Finding } from './finding.ts';
+import type { AuditOptions } from './types.ts';
 
 const WRITABLE_BY_OTHERS = 0o022;
 const SEARCHABLE = 0o055;
@@ -52,7 +52,7 @@ function abandonedLocks(bandir: string): string[] {
     .filter(isAbandoned);
 }
 
-export function fileFindings({ banlist, bandir, config }: Settings): Finding[] {
+export function fileFindings({ banlist, bandir, config }: AuditOptions): Finding[] {
   const left = [
     ...leftovers(banlist),
     ...(bandir === undefined
@@ -98,7 +98,7 @@ export function repairFiles({
   banlist,
   bandir,
   lockTimeout,
-}: Pick<Settings, 'banlist' | 'bandir' | 'lockTimeout'>): void {
+}: Pick<AuditOptions, 'banlist' | 'bandir' | 'lockTimeout'>): void {
   withLock(banlist, { timeout: lockTimeout }, () => {
     for (const path of leftovers(banlist)) discard(path);
     for (const path of [banlist, statePath(banlist), ...(bandir === undefined ? [] : [bandir])])

@@ -1,4 +1,4 @@
-import type { ListFault } from '../banlist/faults.ts';
+import type { ListFault } from './list.ts';
 
 /** The codes are fixed: monitoring relies on them. */
 export type FindingCode =

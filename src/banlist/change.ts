@@ -1,7 +1,8 @@
-import { parseAddress } from '../address.ts';
-import { BanctlError, EXIT } from '../errors.ts';
-import { type Hold, isOver, MANUAL } from '../hold.ts';
-import { addHold, type HoldRequest, releaseHolds, type Status, sameHold, sameHolds } from '../ledger.ts';
+import { parseAddress } from '../bans/address.ts';
+import type { Change, Outcome } from '../bans/change.ts';
+import { type Hold, isOver, MANUAL } from '../bans/hold.ts';
+import { addHold, releaseHolds, sameHold, sameHolds } from '../bans/holds.ts';
+import { BanctlError, EXIT } from '../system/errors.ts';
 import {
   type Ban,
   type BanFinder,
@@ -15,49 +16,6 @@ import {
   isManaged,
   withoutArguments,
 } from './text.ts';
-
-/** A change to the bans, whoever asks for it. */
-export type Change =
-  | {
-      readonly verb: 'add';
-      /** What Apache is to refuse: the address of the hold, or a range around it. */
-      readonly target: string;
-      readonly hold: HoldRequest;
-    }
-  | {
-      readonly verb: 'release';
-      readonly address: string;
-      /** null: every holder's, known or not. */
-      readonly holder: string | null;
-      /** Where given, only these holds go: what came later stays. */
-      readonly seen?: readonly Hold[];
-    }
-  | {
-      /** Takes a ban over from another place, as it is; without holds it is one with an unknown holder. */
-      readonly verb: 'adopt';
-      readonly address: string;
-      readonly holds: readonly Hold[];
-    }
-  | {
-      /** Gives a ban up that another place has taken over: what came later stays, and so do foreign lines. */
-      readonly verb: 'cede';
-      readonly address: string;
-      readonly holds: readonly Hold[];
-    }
-  | {
-      /** Leaves one line of several that ban the same address, and drops manual holds that are over. */
-      readonly verb: 'tidy';
-      readonly address: string;
-    };
-
-export interface Outcome {
-  readonly address: string;
-  readonly status: Status;
-  /** What still refuses the address: holders, or wider ranges. */
-  readonly heldBy: readonly string[];
-  /** It was banned already, and is now held by somebody else too, or for another time. */
-  readonly isHeldAnew?: boolean;
-}
 
 /** VARBUF_MAX_LEN in httpd's server/config.c is 16 MiB. Bytes. */
 const LONGEST_LINE = 2 ** 24 - 2 ** 10;

@@ -1,4 +1,4 @@
-import { type Address, readApacheArgument } from '../address.ts';
+import { type Address, readApacheArgument } from '../bans/address.ts';
 
 /*
  * The list as lines, as Apache reads them (ap_cfg_getline in httpd's server/util.c): a backslash at the end of a line

@@ -1,5 +1,5 @@
-import { type Address, covers, readAddress } from '../address.ts';
-import { formatHolds, HOLDS_PREFIX, type Hold, parseHolds } from '../hold.ts';
+import { type Address, covers, readAddress } from '../bans/address.ts';
+import { formatHolds, HOLDS_PREFIX, type Hold, parseHolds } from '../bans/hold.ts';
 import {
   type DenyArgument,
   isContinued,

@@ -1,12 +1,13 @@
 import { type AuditResult, audit } from '../audit/audit.ts';
 import { severityOf } from '../audit/finding.ts';
 import { formatMetrics } from '../audit/metrics.ts';
-import { EXIT, type ExitCode } from '../errors.ts';
-import { followOwnLinks, replaceFile } from '../file.ts';
-import { now } from '../hold.ts';
-import { print, showJson } from '../output.ts';
-import { printable } from '../printable.ts';
-import type { Settings } from '../settings.ts';
+import { now } from '../bans/hold.ts';
+import type { Settings } from '../cli/settings.ts';
+import { EXIT, type ExitCode } from '../system/errors.ts';
+import { followOwnLinks } from '../system/links.ts';
+import { printable } from '../system/printable.ts';
+import { replaceFile } from '../system/write.ts';
+import { print, showJson } from '../terminal/print.ts';
 
 /** `banctl audit`: silent and 0 when all is well, otherwise a line a finding, and 1 if one is left. */
 export async function auditCommand(settings: Settings): Promise<ExitCode> {

@@ -1,11 +1,11 @@
-import { type Address, isTooBroad, widen } from '../address.ts';
-import { changeBans } from '../bans.ts';
-import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { MANUAL } from '../hold.ts';
-import { showChange } from '../output.ts';
-import { findProtected, protectedRanges } from '../protection.ts';
-import type { Settings } from '../settings.ts';
+import { type Address, isTooBroad, widen } from '../bans/address.ts';
+import { MANUAL } from '../bans/hold.ts';
+import type { Settings } from '../cli/settings.ts';
+import { findProtected, protectedRanges } from '../protection/protection.ts';
+import { changeBans } from '../store/store.ts';
+import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { progressOf, readAddresses } from './operands.ts';
+import { showChange } from './show-change.ts';
 
 /** `banctl ban ADDRESS...`: adds a hold to each. */
 export async function ban(settings: Settings, operands: readonly string[]): Promise<ExitCode> {

@@ -1,9 +1,9 @@
 import { basename } from 'node:path';
-import { completionScript } from '../completion.ts';
-import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { SHELLS } from '../options.ts';
-import { printLines } from '../output.ts';
-import { quote } from '../printable.ts';
+import { completionScript } from '../cli/completion.ts';
+import { SHELLS } from '../cli/options.ts';
+import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { quote } from '../system/printable.ts';
+import { printLines } from '../terminal/print.ts';
 
 /** `banctl completion [SHELL]`: the shell that the user has, if none is named. */
 export function completion(operands: readonly string[]): ExitCode {

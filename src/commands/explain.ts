@@ -1,9 +1,9 @@
-import { parseAddress } from '../address.ts';
-import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { print, showJson } from '../output.ts';
-import { readReport } from '../report.ts';
-import type { Settings } from '../settings.ts';
-import { banDocument, describeHold, reloadLine } from '../tell.ts';
+import { parseAddress } from '../bans/address.ts';
+import type { Settings } from '../cli/settings.ts';
+import { readReport } from '../store/read.ts';
+import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { print, showJson } from '../terminal/print.ts';
+import { banDocument, describeHold, reloadLine } from './show-bans.ts';
 
 /** `banctl explain ADDRESS`: whether and why it is refused. */
 export async function explain(settings: Settings, operands: readonly string[]): Promise<ExitCode> {

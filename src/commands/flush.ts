@@ -1,12 +1,13 @@
-import { type Change, tidyOver } from '../banlist/change.ts';
+import { tidyOver } from '../banlist/change.ts';
 import type { Ban } from '../banlist/text.ts';
-import { changeBans } from '../bans.ts';
-import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { now } from '../hold.ts';
-import { showChange } from '../output.ts';
-import { terminalProgress } from '../progress.ts';
-import { bannedAnywhere } from '../report.ts';
-import type { Settings } from '../settings.ts';
+import type { Change } from '../bans/change.ts';
+import { now } from '../bans/hold.ts';
+import type { Settings } from '../cli/settings.ts';
+import { bannedAnywhere } from '../store/read.ts';
+import { changeBans } from '../store/store.ts';
+import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { terminalProgress } from '../terminal/progress.ts';
+import { showChange } from './show-change.ts';
 import { releaseByHand } from './unban.ts';
 
 /** `banctl flush --jail NAME`: releases everything that the jail holds. `--all`: every ban there is. */

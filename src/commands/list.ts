@@ -1,9 +1,9 @@
-import { EXIT, type ExitCode } from '../errors.ts';
-import { formatTime } from '../hold.ts';
-import { print, showJson } from '../output.ts';
-import { type Report, readReport } from '../report.ts';
-import type { Settings } from '../settings.ts';
-import { banDocument, reloadLine, showTable } from '../tell.ts';
+import { formatTime } from '../bans/hold.ts';
+import type { Settings } from '../cli/settings.ts';
+import { type Report, readReport } from '../store/read.ts';
+import { EXIT, type ExitCode } from '../system/errors.ts';
+import { print, showJson } from '../terminal/print.ts';
+import { banDocument, reloadLine, showTable } from './show-bans.ts';
 
 /** `banctl list`: every ban with its holds. */
 export async function list(settings: Settings): Promise<ExitCode> {

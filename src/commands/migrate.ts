@@ -1,8 +1,9 @@
-import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { migrateToBanlist, migrateToDirectory } from '../migrate.ts';
-import { print, showJson, showReload } from '../output.ts';
-import { terminalProgress } from '../progress.ts';
-import type { Settings } from '../settings.ts';
+import type { Settings } from '../cli/settings.ts';
+import { migrateToBanlist, migrateToDirectory } from '../store/migrate.ts';
+import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { print, showJson } from '../terminal/print.ts';
+import { terminalProgress } from '../terminal/progress.ts';
+import { showReload } from './show-change.ts';
 
 /** `banctl migrate --to bandir|banlist`: moves the bans of single addresses, never without one of the places. */
 export async function migrateCommand(settings: Settings): Promise<ExitCode> {

@@ -1,7 +1,7 @@
-import { type Address, parseAddress } from '../address.ts';
-import { BanctlError, EXIT } from '../errors.ts';
-import { readInput, reasonOfInput } from '../file.ts';
-import type { StartProgress } from '../progress.ts';
+import { type Address, parseAddress } from '../bans/address.ts';
+import { BanctlError, EXIT } from '../system/errors.ts';
+import { readInput, reasonOfInput } from '../system/read.ts';
+import type { StartProgress } from '../terminal/progress.ts';
 
 const STANDARD_INPUT = 0;
 /** A million addresses. Bytes. */
@@ -31,7 +31,7 @@ export function readAddresses(operands: readonly string[]): Address[] {
 
 /** For calls about as many addresses as somebody has in a file. */
 export async function progressOf(operands: readonly string[]): Promise<StartProgress | undefined> {
-  return operands.includes('-') ? (await import('../progress.ts')).terminalProgress() : undefined;
+  return operands.includes('-') ? (await import('../terminal/progress.ts')).terminalProgress() : undefined;
 }
 
 function readLines(): string[] {

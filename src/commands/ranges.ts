@@ -1,9 +1,10 @@
-import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { followOwnLinks } from '../file.ts';
-import { print, showJson, showReload } from '../output.ts';
-import { readRangesFile } from '../protection.ts';
-import { keepRanges } from '../ranges-file.ts';
-import type { Settings } from '../settings.ts';
+import type { Settings } from '../cli/settings.ts';
+import { readRangesFile } from '../protection/protection.ts';
+import { keepRanges } from '../protection/proxies-file.ts';
+import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { followOwnLinks } from '../system/links.ts';
+import { print, showJson } from '../terminal/print.ts';
+import { showReload } from './show-change.ts';
 
 const STANDARD_INPUT = 0;
 

@@ -1,10 +1,11 @@
-import type { ExitCode } from '../errors.ts';
-import { readText } from '../file.ts';
-import { showJson, showReload } from '../output.ts';
-import { reload, reloadWhenDue } from '../reload.ts';
-import type { ReloadReport } from '../reload-plan.ts';
-import { isPending, readState } from '../reload-state.ts';
-import type { Settings } from '../settings.ts';
+import type { Settings } from '../cli/settings.ts';
+import { reload, reloadWhenDue } from '../reload/run.ts';
+import { isPending, readState } from '../reload/state.ts';
+import type { ReloadReport } from '../reload/types.ts';
+import type { ExitCode } from '../system/errors.ts';
+import { readText } from '../system/read.ts';
+import { showJson } from '../terminal/print.ts';
+import { showReload } from './show-change.ts';
 
 /** `banctl reload`: makes Apache load the list if it has not, or in any case. Does not wait for the interval. */
 export async function reloadCommand(settings: Settings): Promise<ExitCode> {

@@ -1,11 +1,11 @@
-import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { layoutOf } from '../layout.ts';
-import { print, printLines, showJson } from '../output.ts';
-import type { Settings } from '../settings.ts';
+import { layoutOf } from '../apache/layout.ts';
+import type { Settings } from '../cli/settings.ts';
 import { BESIDE, type FileReport, installFiles, removeFiles } from '../setup/files.ts';
 import { isInstalled, kitFile, readKit, render } from '../setup/kit.ts';
 import { serverAt } from '../setup/server.ts';
 import { reasonsToKeep, type Todo, todoAfterInstall, todoAfterRemoval } from '../setup/todo.ts';
+import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { print, printLines, showJson } from '../terminal/print.ts';
 
 /** What is told of a file, where anything is. */
 function lineOf({ path, status, reason }: FileReport, { dryRun, remove }: Settings): string | undefined {

@@ -1,13 +1,14 @@
-import { type Change, type Outcome, tidyOver } from '../banlist/change.ts';
+import { tidyOver } from '../banlist/change.ts';
 import type { Ban } from '../banlist/text.ts';
-import { changeBans } from '../bans.ts';
-import { BanctlError, EXIT, type ExitCode } from '../errors.ts';
-import { type HeldBan, heldBans, ignoredBy, ignoredByConfig } from '../fail2ban.ts';
-import { now } from '../hold.ts';
-import { showChange } from '../output.ts';
-import { terminalProgress } from '../progress.ts';
-import type { Settings } from '../settings.ts';
-import { addition, selectWanted, type WantedBan } from '../wanted.ts';
+import type { Change, Outcome } from '../bans/change.ts';
+import { now } from '../bans/hold.ts';
+import type { Settings } from '../cli/settings.ts';
+import { type HeldBan, heldBans, ignoredBy, ignoredByConfig } from '../fail2ban/client.ts';
+import { addition, selectWanted, type WantedBan } from '../fail2ban/wanted.ts';
+import { changeBans } from '../store/store.ts';
+import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { terminalProgress } from '../terminal/progress.ts';
+import { showChange } from './show-change.ts';
 
 /** What fail2ban holds for a jail. */
 interface Held {
@@ -49,7 +50,7 @@ function releaseOthers(bans: readonly Ban[], holder: string, wanted: readonly Wa
 }
 
 async function readDatabase(settings: Settings, jail: string): Promise<Held | string> {
-  const { bansInDatabase } = await import('../fail2ban-database.ts');
+  const { bansInDatabase } = await import('../fail2ban/database.ts');
   const bans = bansInDatabase(settings.fail2banDatabase, jail, now());
   if (bans === undefined)
     return `fail2ban's database (${settings.fail2banDatabase}) has no jail ${jail}; nothing was changed`;

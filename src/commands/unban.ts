@@ -1,11 +1,12 @@
-import type { Address } from '../address.ts';
-import type { Outcome } from '../banlist/change.ts';
-import { changeBans } from '../bans.ts';
-import type { ExitCode } from '../errors.ts';
-import type { ChangeOptions, ChangeReport } from '../list-change.ts';
-import { showChange, warn } from '../output.ts';
-import type { Settings } from '../settings.ts';
+import type { Address } from '../bans/address.ts';
+import type { Outcome } from '../bans/change.ts';
+import type { Settings } from '../cli/settings.ts';
+import { changeBans } from '../store/store.ts';
+import type { ChangeOptions, ChangeReport } from '../store/types.ts';
+import type { ExitCode } from '../system/errors.ts';
+import { warn } from '../terminal/print.ts';
 import { progressOf, readAddresses } from './operands.ts';
+import { showChange } from './show-change.ts';
 
 /** `banctl unban ADDRESS...`: releases the jail's hold, or without a jail every hold. */
 export async function unban(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
@@ -26,12 +27,12 @@ export async function releaseByHand(
   addresses: readonly Address[],
 ): Promise<ExitCode> {
   // Most unbans are a jail's, which do not look.
-  const { findHolds } = await import('../report.ts');
+  const { findHolds } = await import('../store/read.ts');
   const seen = findHolds(settings, addresses);
   const inList =
     settings.bandir === undefined ? seen : findHolds({ ...settings, bandir: undefined }, addresses);
   if (settings.asksFail2ban && !settings.dryRun) {
-    const { releaseInFail2ban } = await import('../release.ts');
+    const { releaseInFail2ban } = await import('../fail2ban/unban.ts');
     const holds = seen.map((bans) => bans ?? []);
     for (const note of await releaseInFail2ban(settings.fail2banClient, addresses, holds)) warn(note);
   }

@@ -1,13 +1,14 @@
 import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { systemCode } from '../errors.ts';
-import { cannotWrite, makeDirectory, readText, replaceFile } from '../file.ts';
-import { isAbandoned, isLockOrTemporary, isTemporaryOf, type Lock, withLock } from '../lock.ts';
-import { statePath } from '../reload-state.ts';
-import type { Settings } from '../settings.ts';
+import { statePath } from '../reload/state.ts';
+import { systemCode } from '../system/errors.ts';
+import { isAbandoned, isLockOrTemporary, isTemporaryOf, type Lock, withLock } from '../system/lock.ts';
+import { readText } from '../system/read.ts';
+import { cannotWrite, makeDirectory, replaceFile } from '../system/write.ts';
 import { type KitDirectory, type KitFile, render } from './kit.ts';
 import { isRemembered, MEMORY, type Memory, readMemory, remember, writeMemory } from './memory.ts';
 import { logsOf, namingJail, packagedFiles, possibleDirectories, type Server } from './server.ts';
+import type { SetupOptions } from './types.ts';
 
 /*
  * Puts the kit's files in place, and takes them away. What an administrator has changed is neither replaced nor removed.
@@ -59,7 +60,7 @@ interface Step extends Target {
   readonly tidies: boolean;
 }
 
-type Options = Pick<Settings, 'banlist' | 'bandir' | 'lockTimeout' | 'dryRun' | 'root'>;
+type Options = Pick<SetupOptions, 'banlist' | 'bandir' | 'lockTimeout' | 'dryRun' | 'root'>;
 
 /** @throws BanctlError notUnderstood for what is not a text file: then nothing has changed; cannotWrite, lockBusy */
 export function installFiles(kit: readonly KitFile[], server: Server, options: Options): FileReport[] {
@@ -105,7 +106,7 @@ function targetsOf(kit: readonly KitFile[], server: Server, options: Options): T
 }
 
 /** A jail without logs keeps fail2ban from its next start. In another system's tree they may come with its own. */
-export function lacksLogs(server: Server, { root }: Pick<Settings, 'root'>): boolean {
+export function lacksLogs(server: Server, { root }: Pick<SetupOptions, 'root'>): boolean {
   return root === undefined && logsOf(server).length === 0;
 }
 

@@ -1,7 +1,7 @@
 import { getAsset } from 'node:sea';
-import { BanctlError, EXIT } from '../errors.ts';
-import { DEBIAN, type Layout, RED_HAT } from '../layout.ts';
-import { quote } from '../printable.ts';
+import { DEBIAN, type Layout, RED_HAT } from '../apache/layout.ts';
+import { BanctlError, EXIT } from '../system/errors.ts';
+import { quote } from '../system/printable.ts';
 
 /*
  * The kit: the files of the repository that belong on a server, as the executable carries them, and as a server of
@@ -10,7 +10,7 @@ import { quote } from '../printable.ts';
 
 /** The directories of the repository whose files are the kit. */
 export const KIT_DIRECTORIES = ['action.d', 'filter.d', 'jail.d', 'apache2', 'cron.d', 'systemd'] as const;
-/** The asset of the executable that scripts/bundle.ts makes of them: texts by path. */
+/** The asset of the executable that tools/bundle.ts makes of them: texts by path. */
 export const KIT_ASSET = 'kit.json';
 
 export type KitDirectory = (typeof KIT_DIRECTORIES)[number];

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import { readText, replaceFile } from '../file.ts';
-import type { Lock } from '../lock.ts';
+import type { Lock } from '../system/lock.ts';
+import { readText } from '../system/read.ts';
+import { replaceFile } from '../system/write.ts';
 
 /*
  * What setup has written on this server, in whatever version: checksums by path. A file that has one of its own is as

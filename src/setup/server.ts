@@ -1,10 +1,11 @@
 import { accessSync, constants, existsSync, lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { BanctlError, EXIT } from '../errors.ts';
-import { followLinks, followLinksBelow, readText } from '../file.ts';
-import { DEBIAN, knownLayout, type Layout } from '../layout.ts';
-import type { Settings } from '../settings.ts';
+import { DEBIAN, knownLayout, type Layout } from '../apache/layout.ts';
+import { BanctlError, EXIT } from '../system/errors.ts';
+import { followLinks, followLinksBelow } from '../system/links.ts';
+import { readText } from '../system/read.ts';
 import { JAIL, jailLogs, type KitDirectory, TIMER } from './kit.ts';
+import type { SetupOptions } from './types.ts';
 
 /*
  * The server on which the kit is to stand: this host, or the tree below --root. Paths are those that its own programs
@@ -32,7 +33,7 @@ export const TIMER_LINK = `${SYSTEMD}/timers.target.wants/${TIMER}`;
  * @throws BanctlError usage if there is no such root; cannotWrite without an Apache, unless it is for a removal: Apache
  *   may have gone first
  */
-export function serverAt({ root, remove }: Pick<Settings, 'root' | 'remove'>): Server {
+export function serverAt({ root, remove }: Pick<SetupOptions, 'root' | 'remove'>): Server {
   if (root !== undefined && !statSync(root, { throwIfNoEntry: false })?.isDirectory())
     throw new BanctlError(EXIT.usage, `--root is not a directory: ${root}`);
   const at = (path: string) => (root === undefined ? followLinks(path) : followLinksBelow(root, path));

@@ -1,13 +1,12 @@
 import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { covers, parseAddress, readAddress } from '../address.ts';
-import { includedFiles } from '../apache.ts';
+import { includedFiles } from '../apache/apache.ts';
+import { DEBIAN } from '../apache/layout.ts';
 import { audit } from '../audit/audit.ts';
-import { jailNames } from '../fail2ban.ts';
-import { followLinks } from '../file.ts';
-import { DEBIAN } from '../layout.ts';
-import { protectedRanges } from '../protection.ts';
-import type { Settings } from '../settings.ts';
+import { covers, parseAddress, readAddress } from '../bans/address.ts';
+import { jailNames } from '../fail2ban/client.ts';
+import { protectedRanges } from '../protection/protection.ts';
+import { followLinks } from '../system/links.ts';
 import { type FileReport, lacksLogs, type ReasonToKeep } from './files.ts';
 import { JAIL, jailLogs, SNIPPET, TIMER } from './kit.ts';
 import {
@@ -20,6 +19,7 @@ import {
   type Server,
   TIMER_LINK,
 } from './server.ts';
+import type { SetupOptions } from './types.ts';
 
 /** What is left for the administrator, by a code of audit or one of its own. */
 export interface Todo {
@@ -39,7 +39,7 @@ const MOST = 0.9;
 export async function todoAfterInstall(
   server: Server,
   files: readonly FileReport[],
-  settings: Settings,
+  settings: SetupOptions,
 ): Promise<Todo[]> {
   const isAsked = settings.root === undefined && !settings.dryRun;
   return [
@@ -50,7 +50,7 @@ export async function todoAfterInstall(
   ];
 }
 
-function missingParts(server: Server, settings: Settings): Todo[] {
+function missingParts(server: Server, settings: SetupOptions): Todo[] {
   const { at, directoryFor } = server;
   const hasFail2ban = directoryFor('jail.d') !== undefined;
   const hasTimer = existsSync(at(TIMER_LINK));
@@ -78,7 +78,7 @@ function missingParts(server: Server, settings: Settings): Todo[] {
 }
 
 /** False if the administrator has named another log in the jail. */
-function withoutLogs(server: Server, settings: Settings): Todo | false {
+function withoutLogs(server: Server, settings: SetupOptions): Todo | false {
   const { directory, suffix } = jailLogs(server.layout);
   const usual = `${directory}/*${suffix}`;
   const jail = readOrEmpty(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
@@ -126,7 +126,7 @@ function behindProxy({ directoryFor }: Server, why = ''): Todo {
   };
 }
 
-async function apacheTodo(server: Server, settings: Settings): Promise<Todo[]> {
+async function apacheTodo(server: Server, settings: SetupOptions): Promise<Todo[]> {
   const { findings } = await audit({ ...settings, fix: false });
   const isAsked = (await includedFiles(settings.apachectl)) !== undefined;
   const isIncluded = isAsked
@@ -144,7 +144,7 @@ async function apacheTodo(server: Server, settings: Settings): Promise<Todo[]> {
 }
 
 /** The requests in the logs come from proxies, and Apache is told of none. */
-async function proxyTodo(server: Server, settings: Settings): Promise<Todo[]> {
+async function proxyTodo(server: Server, settings: SetupOptions): Promise<Todo[]> {
   const proxy = commonProxy(server, settings);
   if (proxy === undefined) return [];
   const files = (await includedFiles(settings.apachectl)) ?? [];
@@ -155,7 +155,7 @@ async function proxyTodo(server: Server, settings: Settings): Promise<Todo[]> {
 }
 
 /** The address of which most requests came, if nearly all came from private or protected addresses. */
-function commonProxy(server: Server, { protect }: Settings): string | undefined {
+function commonProxy(server: Server, { protect }: SetupOptions): string | undefined {
   const own = protectedRanges([]);
   const proxies = [...PRIVATE.map(parseAddress), ...protectedRanges(protect)];
   const clients = logsOf(server)
@@ -178,7 +178,7 @@ function clientOf(line: string) {
 async function fail2banTodo(
   server: Server,
   files: readonly FileReport[],
-  { fail2banClient, asksFail2ban }: Settings,
+  { fail2banClient, asksFail2ban }: SetupOptions,
   isAsked: boolean,
 ): Promise<Todo[]> {
   if (server.directoryFor('jail.d') === undefined || !asksFail2ban) return [];
@@ -203,7 +203,7 @@ async function fail2banTodo(
 }
 
 /** What is left after the files are gone. */
-export async function todoAfterRemoval(server: Server, settings: Settings): Promise<Todo[]> {
+export async function todoAfterRemoval(server: Server, settings: SetupOptions): Promise<Todo[]> {
   const { banlist, bandir, root, dryRun, asksFail2ban, fail2banClient } = settings;
   const isAsked = root === undefined && !dryRun;
   const jails = isAsked && asksFail2ban ? await jailNames(fail2banClient) : undefined;
@@ -231,7 +231,7 @@ export async function todoAfterRemoval(server: Server, settings: Settings): Prom
 }
 
 /** Why a file would be missed: a snippet that Apache's configuration names, the timer while it is enabled. */
-export async function reasonsToKeep(server: Server, settings: Settings): Promise<ReasonToKeep> {
+export async function reasonsToKeep(server: Server, settings: SetupOptions): Promise<ReasonToKeep> {
   const { layout, at } = server;
   const directories = possibleDirectories(server, 'apache2');
   const read = settings.root === undefined ? await includedFiles(settings.apachectl) : undefined;

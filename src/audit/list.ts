@@ -1,0 +1,126 @@
+import { type LogicalLine, logicalLines } from '../banlist/lines.ts';
+import { type DenyLine, denyLines } from '../banlist/text.ts';
+import { type Address, covers, isPartial } from '../bans/address.ts';
+import { HOLDS_PREFIX, isOver, parseHolds } from '../bans/hold.ts';
+import { findProtected } from '../protection/protection.ts';
+
+/** What an audit finds in the text of the list itself. */
+export interface ListFault {
+  readonly code:
+    | 'bad-line'
+    | 'partial-address'
+    | 'not-canonical'
+    | 'duplicate'
+    | 'shadowed'
+    | 'protected'
+    | 'expired';
+  readonly line: number;
+  readonly address?: string;
+  /** The holder, where the fault is one hold's. */
+  readonly holder?: string;
+  readonly message: string;
+}
+
+/** Everything that is wrong with a list, in the order of its lines. Times are seconds since the epoch. */
+export function listFaults(text: Buffer, protectedRanges: readonly Address[], now: number): ListFault[] {
+  const lines = denyLines(text);
+  return [
+    ...unreadableLines(text, lines),
+    ...lines.flatMap((line) => spellingFaults(line)),
+    ...repetitions(lines),
+    ...lines.flatMap((line) => protectedFaults(line, protectedRanges)),
+    ...lines.flatMap((line) => expiredHolds(line, now)),
+  ].sort((one, other) => one.line - other.line);
+}
+
+function unreadableLines(text: Buffer, lines: readonly DenyLine[]): ListFault[] {
+  const denying = new Set(lines.map((line) => line.start));
+  const withHolds = new Set(lines.filter((line) => line.holds.length > 0).map((line) => line.banStart));
+  const bad = (line: LogicalLine, message: string): ListFault[] => [
+    { code: 'bad-line', line: line.number, message },
+  ];
+  return [...logicalLines(text)].flatMap((line) => {
+    if (line.content.startsWith('#')) {
+      const raw = text.toString('utf8', line.start, line.end).trimEnd();
+      if (raw.includes('\n')) return bad(line, 'a comment that ends in a backslash hides the line after it');
+      if (!line.content.startsWith(HOLDS_PREFIX) || withHolds.has(line.start)) return [];
+      const isHolds = parseHolds(line.content) !== undefined;
+      return bad(
+        line,
+        isHolds ? 'holds without the ban that belongs below them' : 'holds that cannot be read',
+      );
+    }
+    return !denying.has(line.start) && /require\s+not\s+ip/i.test(line.content)
+      ? bad(line, 'a line that runs into another')
+      : [];
+  });
+}
+
+function spellingFaults(line: DenyLine): ListFault[] {
+  const at = { line: line.number };
+  if (line.arguments.length === 0) return [{ code: 'bad-line', ...at, message: 'no address' }];
+  const refused = line.arguments.filter((argument) => argument.address === undefined);
+  const partial = line.arguments.filter((argument) => isPartial(argument.text));
+  const odd = refused.length + partial.length === 0 && !line.isExact;
+  return [
+    ...refused.map(({ text }): ListFault => ({ code: 'bad-line', ...at, message: `Apache refuses ${text}` })),
+    ...partial.map(
+      ({ text, address }): ListFault => ({
+        code: 'partial-address',
+        ...at,
+        address: address?.text ?? text,
+        message: `${text} bans all of ${address?.text}`,
+      }),
+    ),
+    ...(odd
+      ? [{ code: 'not-canonical', ...at, message: `not as banctl writes it: ${line.content}` } as const]
+      : []),
+  ];
+}
+
+/** Addresses that stand in more than one line, or in a range that stands there too. */
+function repetitions(lines: readonly DenyLine[]): ListFault[] {
+  const first = new Map<string, number>();
+  const faults: ListFault[] = [];
+  const all = lines.flatMap((line) =>
+    line.arguments.flatMap(({ address }) => (address ? [{ address, line }] : [])),
+  );
+  const ranges = all.filter(({ address }) => address.text.includes('/'));
+  for (const { address, line } of all) {
+    const earlier = first.get(address.text);
+    if (earlier === undefined) first.set(address.text, line.number);
+    else {
+      const message = `banned by line ${earlier} already`;
+      faults.push({ code: 'duplicate', line: line.number, address: address.text, message });
+    }
+    const wider = ranges.find(
+      (range) => range.address.text !== address.text && covers(range.address, address),
+    );
+    if (wider !== undefined) {
+      const message = `banned by ${wider.address.text} in line ${wider.line.number} too`;
+      faults.push({ code: 'shadowed', line: line.number, address: address.text, message });
+    }
+  }
+  return faults;
+}
+
+function protectedFaults(line: DenyLine, ranges: readonly Address[]): ListFault[] {
+  return line.arguments.flatMap(({ address }) => {
+    const hit = address === undefined ? undefined : findProtected(address, ranges);
+    if (address === undefined || hit === undefined) return [];
+    const message = `protected${hit.text === address.text ? '' : ` by ${hit.text}`}, but banned`;
+    return [{ code: 'protected', line: line.number, address: address.text, message } as const];
+  });
+}
+
+function expiredHolds(line: DenyLine, now: number): ListFault[] {
+  return line.holds
+    .filter((hold) => isOver(hold, now))
+    .map(({ address, holder }) => ({
+      code: 'expired',
+      line: line.number,
+      address,
+      holder,
+      message: `the hold of ${holder} is over`,
+    }));
+}

@@ -1,0 +1,12 @@
+import type { ReloadOptions } from '../reload/types.ts';
+import type { PlaceOptions } from '../store/types.ts';
+
+/** What an audit needs to know. */
+export interface AuditOptions extends PlaceOptions, ReloadOptions {
+  readonly protect: readonly string[];
+  readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
+  readonly fail2banClient: string;
+  readonly asksFail2ban: boolean;
+  readonly fix: boolean;
+  readonly dryRun: boolean;
+}

@@ -1,0 +1,112 @@
+import yargs, { type Argv } from 'yargs';
+import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { quote } from '../system/printable.ts';
+import { printLines } from '../terminal/print.ts';
+import { type Invocation, PARSER_CONFIGURATION, toInvocation } from './arguments.ts';
+import { EXAMPLES } from './manual.ts';
+import {
+  COMMANDS,
+  type CommandName,
+  isCommandName,
+  isOptionName,
+  OPTION_NAMES,
+  optionOf,
+} from './options.ts';
+import { VERSION } from './version.ts';
+
+const SEE_HELP = 'see banctl --help';
+
+/**
+ * Reads a command line with yargs: help, version, and what is wrong with a line, included.
+ *
+ * @returns what to run, or the exit code if help or the version was all that was asked for
+ * @throws BanctlError usage
+ */
+export function parseCommandLine(argv: readonly string[]): Invocation | ExitCode {
+  const command = argv.find((word) => isCommandName(word));
+  let help = '';
+  const parsed = parseWithYargs(buildCli(command), argv, (output) => {
+    help = output;
+  });
+  if (help !== '') {
+    printLines([help]);
+    return EXIT.done;
+  }
+  return judge(parsed);
+}
+
+function parseWithYargs(cli: Argv, argv: readonly string[], onHelp: (output: string) => void) {
+  try {
+    return cli.parseSync([...argv], {}, (_error, _parsed, output) => onHelp(output));
+  } catch (error) {
+    if (error instanceof BanctlError) throw error;
+    // It stumbles over names that every object of JavaScript has, such as --constructor.
+    throw new BanctlError(EXIT.usage, `the line cannot be read: ${quote(argv.join(' '))}; ${SEE_HELP}`);
+  }
+}
+
+/** The command line for yargs, with the options of one command, or of all, in its help. */
+export function buildCli(command?: CommandName): Argv {
+  const { operands, describe } = command === undefined ? { operands: '', describe: '' } : COMMANDS[command];
+  const usage =
+    command === undefined ? '$0 COMMAND [OPTIONS]' : `$0 ${command} [OPTIONS] ${operands}\n\n${describe}`;
+  const cli = yargs([])
+    // It would read a file that the environment names (LC_ALL=/some/file) for its messages.
+    .detectLocale(false)
+    .scriptName('banctl')
+    .usage(usage.trim())
+    .parserConfiguration(PARSER_CONFIGURATION)
+    .version(VERSION)
+    .help()
+    .alias('help', 'h')
+    .wrap(Math.min(110, process.stdout.columns ?? 110))
+    .exitProcess(false)
+    .fail((message, error) => {
+      throw new BanctlError(EXIT.usage, `${lowerFirst(message ?? error.message)}; ${SEE_HELP}`);
+    });
+  for (const name of OPTION_NAMES) {
+    const option = optionOf(name);
+    cli.option(name, {
+      type: option.kind === 'flag' ? 'boolean' : 'string',
+      requiresArg: option.kind !== 'flag',
+      describe: option.describe,
+      defaultDescription: option.default,
+      hidden: option.isHidden === true || (command !== undefined && !option.commands.includes(command)),
+    });
+  }
+  if (command === undefined) {
+    for (const [name, { describe }] of Object.entries(COMMANDS)) cli.command(name, describe);
+    cli.epilogue(
+      'Each option can also be set in the environment (BANCTL_BANLIST) or in the configuration file.',
+    );
+  } else cli.epilogue(`Example, ${EXAMPLES[command].describe}:\n\n  ${EXAMPLES[command].line}`);
+  return cli;
+}
+
+function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
+  const { help: _help, h: _short, version: _version, $0: _program, ...line } = parsed;
+  const [command = ''] = Array.isArray(line._) ? line._.map(String) : [];
+  if (!isCommandName(command)) {
+    throw new BanctlError(
+      EXIT.usage,
+      `${command === '' ? 'no command' : `no such command: ${quote(command)}`}; ${SEE_HELP}`,
+    );
+  }
+  for (const name of Object.keys(line).filter((key) => key !== '_')) {
+    if (!isOptionName(name))
+      throw new BanctlError(EXIT.usage, `no such option: ${quote(`--${name}`)}; ${SEE_HELP}`);
+    if (line[name] !== undefined && !optionOf(name).commands.includes(command)) {
+      throw new BanctlError(
+        EXIT.usage,
+        `--${name} is not an option of ${command}; see banctl ${command} --help`,
+      );
+    }
+  }
+  const invocation = toInvocation(line);
+  if (invocation === undefined) throw new BanctlError(EXIT.usage, `the line cannot be read; ${SEE_HELP}`);
+  return invocation;
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}

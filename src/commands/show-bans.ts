@@ -1,0 +1,90 @@
+import { styleText } from 'node:util';
+import { formatTime, type Hold, isOver } from '../bans/hold.ts';
+import type { Report, ReportedBan } from '../store/read.ts';
+import { printable } from '../system/printable.ts';
+import { print, printLines } from '../terminal/print.ts';
+
+/** How bans look on a terminal and in JSON. */
+
+const UNKNOWN_HOLDER = '?';
+const HEADINGS = ['ADDRESS', 'HELD BY', 'SINCE (UTC)', 'LEFT', 'REASON'];
+const WIDTH_WITHOUT_TERMINAL = Number.POSITIVE_INFINITY;
+
+export function banDocument({ address, holds, where }: ReportedBan): object {
+  const told = holds.map((hold) => ({
+    holder: hold.holder,
+    address: hold.address,
+    since: formatTime(hold.since),
+    until: hold.until === null ? null : formatTime(hold.until),
+    reason: hold.reason,
+  }));
+  const unknown = [{ holder: null, address, since: null, until: null, reason: null }];
+  return { address, holds: holds.length === 0 ? unknown : told, where };
+}
+
+/** A line for each hold; wide reasons are cut to the terminal. */
+export function showTable(bans: readonly ReportedBan[]): void {
+  if (bans.length === 0) {
+    print('nothing is banned');
+    return;
+  }
+  const now = Date.now() / 1000;
+  const rows = bans.flatMap((ban) => rowsOf(ban, now));
+  const widths = HEADINGS.map((heading, column) =>
+    rows.reduce((most, row) => Math.max(most, row[column]?.length ?? 0), heading.length),
+  );
+  const columns = process.stdout.isTTY ? process.stdout.columns : WIDTH_WITHOUT_TERMINAL;
+  const format = (row: readonly string[]) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd()
+      .slice(0, columns);
+  const heading = format(HEADINGS);
+  printLines([process.stdout.isTTY ? styleText('bold', heading) : heading, ...rows.map(format)]);
+}
+
+/** What is to be said of a reload that is due, or has failed. */
+export function reloadLine({ isPending, reloadError }: Report): string[] {
+  if (!isPending) return [];
+  const why = reloadError === null ? '' : `; the last reload failed: ${reloadError}`;
+  return [`apache is not known to have loaded the list as it is${why}`];
+}
+
+export function describeHold(hold: Hold): string {
+  const now = Date.now() / 1000;
+  const until =
+    hold.until === null
+      ? 'for ever'
+      : `until ${formatTime(hold.until)} (${isOver(hold, now) ? 'over' : `${left(hold, now)} left`})`;
+  return `by ${hold.holder} since ${formatTime(hold.since)} ${until}${hold.reason === null ? '' : `: ${hold.reason}`}`;
+}
+
+function rowsOf({ address, holds }: ReportedBan, now: number): string[][] {
+  if (holds.length === 0) return [[address, UNKNOWN_HOLDER, '', '', '']];
+  return holds.map((hold, index) =>
+    [
+      index === 0 ? address : '',
+      hold.address === address ? hold.holder : `${hold.holder} (${hold.address})`,
+      formatTime(hold.since).slice(0, 16).replace('T', ' '),
+      left(hold, now),
+      hold.reason ?? '',
+    ].map(printable),
+  );
+}
+
+/** The time that is left, in its two greatest units: `1h 5m`. */
+function left({ until }: Hold, now: number): string {
+  if (until === null) return 'for ever';
+  const seconds = Math.ceil(until - now);
+  if (seconds <= 0) return 'over';
+  const units = [
+    ['d', Math.floor(seconds / 86_400)],
+    ['h', Math.floor(seconds / 3600) % 24],
+    ['m', Math.floor(seconds / 60) % 60],
+    ['s', seconds % 60],
+  ] as const;
+  const first = units.findIndex(([, count]) => count > 0);
+  const told = units.slice(first, first + 2).filter(([, count]) => count > 0);
+  return told.map(([unit, count]) => `${count}${unit}`).join(' ');
+}

@@ -1,0 +1,60 @@
+// For fs in write-file-atomic (see tools/bundle.ts), which means a file by its name at each step. In a directory that
+// somebody else may write, such as node_exporter's, the name of the temporary file can lead to any other file by then,
+// which root would empty, or give away. So the file is made where nothing is, and meant by its descriptor from then on.
+import {
+  closeSync as close,
+  fchmodSync,
+  fchownSync,
+  openSync as open,
+  renameSync as rename,
+  unlinkSync as unlink,
+} from 'node:fs';
+
+export { fsyncSync, statSync, writeSync } from 'node:fs';
+
+const NONE = -1;
+let temporary = NONE;
+
+export function openSync(path: string, _flags: string, mode: number): number {
+  try {
+    temporary = open(path, 'wx', mode);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
+    // Its name depends on the pid: a process that was killed has left it.
+    unlink(path);
+    temporary = open(path, 'wx', mode);
+  }
+  return temporary;
+}
+
+/** Not before it has its name: owner and mode are set later. */
+export function closeSync(_descriptor: number): void {}
+
+export function chownSync(_path: string, uid: number, gid: number): void {
+  fchownSync(temporary, uid, gid);
+}
+
+export function chmodSync(_path: string, mode: number): void {
+  fchmodSync(temporary, mode);
+}
+
+export function renameSync(path: string, target: string): void {
+  rename(path, target);
+  forget();
+}
+
+export function unlinkSync(path: string): void {
+  forget();
+  unlink(path);
+}
+
+/** Links that are to be followed have been: src/system/write.ts. */
+export function realpathSync(path: string): string {
+  return path;
+}
+
+function forget(): void {
+  if (temporary === NONE) return;
+  close(temporary);
+  temporary = NONE;
+}

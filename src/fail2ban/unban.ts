@@ -1,0 +1,34 @@
+import type { Address } from '../bans/address.ts';
+import { type Hold, MANUAL } from '../bans/hold.ts';
+import { jailsHolding, tellUnbanned } from './client.ts';
+
+/**
+ * Tells each jail that holds one of the addresses to forget it: the holders named in the list, and whom fail2ban
+ * itself names.
+ *
+ * @returns what did not work, to be said and gone on from
+ */
+export async function releaseInFail2ban(
+  client: string,
+  addresses: readonly Address[],
+  holds: readonly (readonly Hold[])[],
+): Promise<string[]> {
+  const asked = new Map<string, Set<string>>();
+  const ask = (jail: string, address: string) => asked.set(jail, (asked.get(jail) ?? new Set()).add(address));
+  for (const { holder, address } of holds.flat()) if (holder !== MANUAL) ask(holder, address);
+  const jails = await jailsHolding(
+    client,
+    addresses.map((address) => address.text),
+  );
+  addresses.forEach(({ text }, index) => {
+    for (const jail of jails?.[index] ?? []) ask(jail, text);
+  });
+  const failures = new Set<string>();
+  if (jails === undefined)
+    failures.add('fail2ban does not answer: jails that hold it may not be told of the unban');
+  for (const [jail, names] of asked) {
+    const failure = await tellUnbanned(client, jail, [...names]);
+    if (failure !== undefined) failures.add(`${failure}: it was not told of the unban`);
+  }
+  return [...failures];
+}

@@ -1,0 +1,84 @@
+import { networkInterfaces } from 'node:os';
+import { type Address, isIPv4, overlaps, parseAddress, readAddress } from '../bans/address.ts';
+import { BanctlError, EXIT } from '../system/errors.ts';
+import { quote } from '../system/printable.ts';
+import { readInput, reasonOfInput } from '../system/read.ts';
+
+/** The service under which AWS's ip-ranges.json lists the addresses from which CloudFront asks an origin. */
+export const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
+
+/** Many times Amazon's file. Bytes. */
+const LONGEST_FILE = 2 ** 24;
+
+const LOOPBACK: readonly Address[] = [
+  { text: '127.0.0.0/8', bytes: [127, 0, 0, 0], prefix: 8 },
+  { text: '::1', bytes: [...new Array(15).fill(0), 1], prefix: 128 },
+];
+
+/**
+ * What is never banned: loopback, this host's own addresses, and what `--protect` names. With `targets`, own addresses
+ * of another family than theirs are left out: to read an IPv6 address takes long for a ban of an IPv4 one.
+ */
+export function protectedRanges(protect: readonly string[], targets?: readonly Address[]): Address[] {
+  const isAsked = (family: string) =>
+    targets?.some((target) => isIPv4(target) === (family === 'IPv4')) !== false;
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return [
+    ...LOOPBACK,
+    ...own.flatMap(({ address, family }) => (isAsked(family) ? (readAddress(address) ?? []) : [])),
+    ...protect.flatMap((entry) =>
+      entry.startsWith('@') ? readRangesFile(entry.slice(1)) : [parseAddress(entry)],
+    ),
+  ];
+}
+
+/** The protected range that a ban of `target` would hit. */
+export function findProtected(target: Address, ranges: readonly Address[]): Address | undefined {
+  return ranges.find((range) => overlaps(range, target));
+}
+
+/**
+ * The ranges in a file that lists them, one a line, or those of a service in AWS's ip-ranges.json.
+ *
+ * @param source a path, or the descriptor of an open file, which `path` then names in errors
+ * @throws BanctlError notUnderstood if it cannot be read, or anything in it is no range
+ */
+export function readRangesFile(
+  source: string | number,
+  service = CLOUDFRONT,
+  path = String(source),
+): Address[] {
+  let text: string;
+  try {
+    text = readInput(source, LONGEST_FILE);
+  } catch (error) {
+    throw new BanctlError(EXIT.notUnderstood, `cannot read the ranges in ${path}: ${reasonOfInput(error)}`);
+  }
+  const entries = text.trimStart().startsWith('{') ? readIpRanges(text, service, path) : readLines(text);
+  return entries.map((entry) => {
+    const range = readAddress(entry);
+    if (range === undefined)
+      throw new BanctlError(EXIT.notUnderstood, `${path}: not an address or CIDR range: ${quote(entry)}`);
+    return range;
+  });
+}
+
+/** The lines of a list, without comments and what is empty. */
+export function readLines(text: string): string[] {
+  const lines = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
+  return lines.filter((line) => line !== '');
+}
+
+function readIpRanges(text: string, wanted: string, path: string): string[] {
+  try {
+    const { prefixes, ipv6_prefixes } = JSON.parse(text);
+    const ranges = [...prefixes, ...ipv6_prefixes].filter(({ service }) => service === wanted);
+    if (ranges.length > 0) return ranges.map((range) => String(range.ip_prefix ?? range.ipv6_prefix));
+  } catch {
+    // Told below.
+  }
+  throw new BanctlError(
+    EXIT.notUnderstood,
+    `${path} has no ranges of ${quote(wanted)}; is it AWS's ip-ranges.json, whole?`,
+  );
+}

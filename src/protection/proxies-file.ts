@@ -1,0 +1,124 @@
+import { testConfig } from '../apache/apache.ts';
+import { type Address, compareAddresses, covers, isTooBroad, readAddress } from '../bans/address.ts';
+import { reload } from '../reload/run.ts';
+import type { ReloadOptions, ReloadReport } from '../reload/types.ts';
+import { DRY_RUN } from '../store/list.ts';
+import { BanctlError, EXIT } from '../system/errors.ts';
+import { acquireLock, Overtaken } from '../system/lock.ts';
+import { putThere, readText, statFile } from '../system/read.ts';
+import { removeFile, replaceFile } from '../system/write.ts';
+import { readLines } from './protection.ts';
+
+/*
+ * The ranges of a service, in one file that two read: Apache, as the proxies whose word it takes for who a visitor is
+ * (RemoteIPTrustedProxyList, mod_remoteip), and banctl, as what is never banned (--protect @FILE). So the two cannot
+ * disagree. Whoever is in it may claim to be anybody: it is replaced only by what can be true.
+ */
+
+export interface RangesOptions extends ReloadOptions {
+  readonly force: boolean;
+  readonly dryRun: boolean;
+}
+
+export interface RangesReport {
+  readonly added: readonly string[];
+  readonly removed: readonly string[];
+  /** How many there are. */
+  readonly count: number;
+  readonly reload: ReloadReport & { readonly isTakenBack?: boolean };
+}
+
+const HEADER = '# Written by "banctl ranges", which replaces all of it.\n';
+/** Of the ranges that were there, the part that may go at once. */
+const MOST_LOST = 0.5;
+/** The lock is held while Apache is reloaded, with all that it waits for. Seconds. */
+const STALE = 180;
+
+/**
+ * Makes the file hold these ranges, and Apache load it if it has not.
+ *
+ * @throws BanctlError notUnderstood or notPermitted for ranges that cannot be right; cannotWrite; lockBusy. Then nothing
+ *   has changed.
+ */
+export async function keepRanges(
+  path: string,
+  ranges: readonly Address[],
+  options: RangesOptions,
+): Promise<RangesReport> {
+  const wanted = simplify(ranges);
+  if (wanted.length === 0)
+    throw new BanctlError(EXIT.notUnderstood, 'there are no ranges in what was given; nothing was changed');
+  const broad = wanted.find(isTooBroad);
+  if (broad !== undefined)
+    throw new BanctlError(EXIT.notPermitted, `${broad.text} is too broad to trust; nothing was changed`);
+  const lock = acquireLock(path, { timeout: options.lockTimeout, stale: STALE });
+  try {
+    const before = readText(path);
+    const known = readKnown(before.text);
+    refuseLoss(path, known, wanted, options);
+    const added = minus(wanted, known);
+    const removed = minus(known, wanted);
+    const report = { added, removed, count: wanted.length };
+    const text = Buffer.from(`${HEADER}${wanted.map((range) => `${range.text}\n`).join('')}`);
+    const isChanged = added.length + removed.length > 0;
+    if (options.dryRun) return { ...report, reload: isChanged ? DRY_RUN : { result: 'not-needed' } };
+    const seen = isChanged ? { version: replaceFile(path, [text], { lock, seen: before }) } : before;
+    if (!isChanged && (await isLoaded(path, options))) return { ...report, reload: { result: 'not-needed' } };
+    if (!options.reloads)
+      return { ...report, reload: { result: 'skipped', message: 'apache was not reloaded, as asked' } };
+    const loaded = await reload(options, { isForced: true, isUrgent: true });
+    if (!isChanged || loaded.isConfigRefused !== true) return { ...report, reload: loaded };
+    if (before.version === undefined) removeFile(path, { lock, seen });
+    else replaceFile(path, [before.text], { lock, seen });
+    const message = `${path} was left as it was: ${loaded.message}`;
+    return { ...report, reload: { ...loaded, message, isTakenBack: true } };
+  } catch (error) {
+    if (!(error instanceof Overtaken)) throw error;
+    throw new BanctlError(EXIT.lockBusy, `${path} was changed by somebody else meanwhile; try again`);
+  } finally {
+    lock.release();
+  }
+}
+
+/** Sorted, without those that others cover. */
+function simplify(ranges: readonly Address[]): Address[] {
+  const sorted = [...ranges].sort(compareAddresses);
+  const kept: Address[] = [];
+  for (const range of sorted) {
+    const last = kept.at(-1);
+    if (last === undefined || !covers(last, range)) kept.push(range);
+  }
+  return kept;
+}
+
+function minus(ranges: readonly Address[], others: readonly Address[]): string[] {
+  const texts = new Set(others.map((range) => range.text));
+  return ranges.map((range) => range.text).filter((text) => !texts.has(text));
+}
+
+/** What the file holds now. Lines that are no range cannot have been banctl's. */
+function readKnown(text: Buffer): Address[] {
+  return readLines(text.toString()).flatMap((line) => readAddress(line) ?? []);
+}
+
+/** A list that was cut, or is another one, would shut out everybody who comes by the proxies that are gone. */
+function refuseLoss(
+  path: string,
+  known: readonly Address[],
+  wanted: readonly Address[],
+  { force }: RangesOptions,
+): void {
+  const lost = known.filter((range) => !wanted.some((other) => covers(other, range)));
+  if (force || lost.length <= known.length * MOST_LOST) return;
+  throw new BanctlError(
+    EXIT.notUnderstood,
+    `${lost.length} of the ${known.length} ranges in ${path} would go, ${lost[0]?.text} first; nothing was changed, --force does it`,
+  );
+}
+
+/** True if Apache has read its configuration since the file was put there, or reads it when it starts. */
+async function isLoaded(path: string, options: RangesOptions): Promise<boolean> {
+  const test = await testConfig(options.apachectl);
+  if (test.result !== 'passed') return true;
+  return putThere(path) < (statFile(test.pidFile)?.modified ?? Number.POSITIVE_INFINITY);
+}

@@ -1,0 +1,8 @@
+import type { AuditOptions } from '../audit/types.ts';
+
+/** What setup needs to know. */
+export interface SetupOptions extends AuditOptions {
+  /** The root of the system to set up; undefined is this host's own. */
+  readonly root: string | undefined;
+  readonly remove: boolean;
+}

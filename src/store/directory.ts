@@ -1,0 +1,183 @@
+import { lstatSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { changeList } from '../banlist/change.ts';
+import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from '../banlist/text.ts';
+import { isSingle, readAddress } from '../bans/address.ts';
+import type { Change, Outcome } from '../bans/change.ts';
+import { BanctlError, EXIT, systemCode } from '../system/errors.ts';
+import { withLock } from '../system/lock.ts';
+import { run } from '../system/program.ts';
+import { cannotRead, type FileContent, readText } from '../system/read.ts';
+import { makeDirectory, removeFile, replaceFile } from '../system/write.ts';
+
+/** Seconds. */
+const SYNC_LIMIT = 60;
+
+/*
+ * The ban directory: one file for each banned address, named by the text that Apache prints for the visitor, so that
+ * Apache finds it by one look (`Require expr "! -e 'DIR/%{REMOTE_ADDR}'"`) and needs no reload. A file is a banlist of
+ * one ban, written and edited by the same code. An empty one, made by touch, is a ban with an unknown holder.
+ */
+
+export interface FileChange {
+  readonly outcomes: readonly Outcome[];
+  readonly isChanged: boolean;
+}
+
+export interface FileOptions {
+  /** Seconds. */
+  readonly lockTimeout: number;
+  readonly dryRun: boolean;
+  /** False: whoever asked sees to it that what was written is on the disk. */
+  readonly durable: boolean;
+}
+
+/** The file that bans an address, which is in canonical text. */
+export function banFile(bandir: string, address: string): string {
+  return join(bandir, address);
+}
+
+/** The file, its text as a banlist; empty if the directory does not ban the address. */
+export function readBanFile(bandir: string, address: string): FileContent {
+  const file = readText(banFile(bandir, address));
+  if (file.version === undefined || isBannedBy(file.text, address)) return file;
+  // Above what stands there, of which it could become a part below.
+  return { ...file, text: Buffer.concat([Buffer.from(formatBan(address, [])), file.text]) };
+}
+
+/**
+ * True if there is a file for the address, whatever is in it: that is what Apache asks.
+ *
+ * @throws BanctlError notUnderstood if it cannot be seen
+ */
+export function isInDirectory(bandir: string, address: string): boolean {
+  return look(banFile(bandir, address)) !== undefined;
+}
+
+/**
+ * Applies changes that are about one address to its file, under a lock of its own.
+ *
+ * @throws BanctlError as of withLock, readText and replaceFile: then the file is as it was
+ */
+export function changeBanFile(
+  bandir: string,
+  address: string,
+  changes: readonly Change[],
+  now: number,
+  { lockTimeout, dryRun, durable }: FileOptions,
+): FileChange {
+  const apply = (text: Buffer) => {
+    const { edits, outcomes } = changeList(text, changes, now);
+    return { outcomes, isChanged: edits.length > 0, pieces: applyEdits(text, edits) };
+  };
+  if (dryRun) return apply(readBanFile(bandir, address).text);
+  const path = banFile(bandir, address);
+  if (changes.some(({ verb }) => verb === 'add' || verb === 'adopt')) makeBandir(bandir);
+  else if (!isInDirectory(bandir, address)) return apply(Buffer.alloc(0));
+  return withLock(path, { timeout: lockTimeout }, (lock) => {
+    const seen = readBanFile(bandir, address);
+    const { outcomes, isChanged, pieces } = apply(seen.text);
+    if (!isChanged) return { outcomes, isChanged };
+    if (isBannedBy(Buffer.concat(pieces), address)) {
+      refuseLink(path);
+      replaceFile(path, pieces, { lock, seen, durable });
+    } else removeFile(path, { lock, seen, durable });
+    return { outcomes, isChanged };
+  });
+}
+
+/** Every ban of the directory, by address. */
+export function bansInDirectory(bandir: string): Ban[] {
+  return addressesIn(bandir)
+    .sort()
+    .flatMap((address) => bansInFile(bandir, address));
+}
+
+/** What a file bans is its name alone, whatever else it names. */
+export function bansInFile(bandir: string, address: string): Ban[] {
+  return bansOf(denyLines(readOrUnknown(bandir, address))).filter((ban) => ban.address === address);
+}
+
+/** Whatever is in a file, Apache bans by its name: one that cannot be read must not hide the others. */
+function readOrUnknown(bandir: string, address: string): Buffer {
+  try {
+    return readBanFile(bandir, address).text;
+  } catch (error) {
+    if (!(error instanceof BanctlError)) throw error;
+    return Buffer.from(formatBan(address, []));
+  }
+}
+
+/** The banned addresses. Other names ban nobody: Apache asks for canonical ones alone. */
+export function addressesIn(bandir: string): string[] {
+  return namesIn(bandir).filter(isBanName);
+}
+
+export function isBanName(name: string): boolean {
+  const address = readAddress(name);
+  return address !== undefined && isSingle(address) && address.text === name;
+}
+
+/** All names in the directory; none if it is not there yet. */
+export function namesIn(bandir: string): string[] {
+  try {
+    return readdirSync(bandir);
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return [];
+    throw cannotRead(bandir, error);
+  }
+}
+
+/** Apache's children must be able to search it, and fail2ban's umask is 0077. @throws BanctlError cannotWrite */
+export function makeBandir(bandir: string): void {
+  if (!checkDirectory(bandir)) makeDirectory(bandir);
+}
+
+/** True if it is there, false if nothing is. @throws BanctlError cannotWrite if something else is */
+export function checkDirectory(bandir: string): boolean {
+  const stat = look(bandir);
+  if (stat !== undefined && !stat.isDirectory())
+    throw new BanctlError(
+      EXIT.cannotWrite,
+      `${bandir} is not a directory; move it away, or give another --bandir`,
+    );
+  return stat !== undefined;
+}
+
+/** Undefined if there is nothing. @throws BanctlError notUnderstood if it cannot be seen */
+function look(path: string, stat = statSync) {
+  try {
+    return stat(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw cannotRead(path, error);
+  }
+}
+
+/** A link would be followed, to a file that other links may name too, and away from what the lock protects. */
+function refuseLink(path: string): void {
+  if (look(path, lstatSync)?.isSymbolicLink() && look(path) !== undefined)
+    throw new BanctlError(
+      EXIT.notUnderstood,
+      `${path} is a symbolic link; nothing was changed, make it a file`,
+    );
+}
+
+function isBannedBy(text: Buffer, address: string): boolean {
+  return searchBans(text)
+    .naming(address)
+    .some((ban) => ban.address === address);
+}
+
+/**
+ * Puts what was written without being durable on the disk: one call for thousands of files.
+ *
+ * @throws BanctlError cannotWrite
+ */
+export async function putOnDisk(bandir: string): Promise<void> {
+  const { exitCode, stderr } = await run('sync --file-system', [bandir], SYNC_LIMIT);
+  if (exitCode !== 0)
+    throw new BanctlError(
+      EXIT.cannotWrite,
+      `${bandir} was changed, but may not be on the disk: ${stderr.trim() || 'sync failed'}`,
+    );
+}

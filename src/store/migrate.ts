@@ -1,0 +1,153 @@
+import { existsSync } from 'node:fs';
+import { canSearch, directoryRule, readsFile, testConfig } from '../apache/apache.ts';
+import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
+import { isSingle, parseAddress } from '../bans/address.ts';
+import type { Change } from '../bans/change.ts';
+import { now } from '../bans/hold.ts';
+import type { ReloadReport } from '../reload/types.ts';
+import { BanctlError, EXIT } from '../system/errors.ts';
+import { withLock } from '../system/lock.ts';
+import { readText } from '../system/read.ts';
+import {
+  addressesIn,
+  bansInDirectory,
+  changeBanFile,
+  makeBandir,
+  putOnDisk,
+  readBanFile,
+} from './directory.ts';
+import { changeBanlist, DRY_RUN } from './list.ts';
+import type { ChangeOptions } from './types.ts';
+
+/*
+ * Moves bans from one place to the other. They are in both until the new place is known to be enforced, and a ban that
+ * is changed in the old place meanwhile stays there.
+ */
+
+/** As many as are copied within the time that another call may wait for the list. */
+const COPIED_AT_ONCE = 500;
+
+export interface MigrateOptions extends ChangeOptions {
+  readonly bandir: string;
+}
+
+export interface Migration {
+  readonly moved: readonly string[];
+  /** Ranges, and what banctl does not manage. */
+  readonly left: number;
+  readonly reload: ReloadReport;
+}
+
+/** @throws BanctlError notUnderstood if Apache does not enforce the directory: then nothing has changed */
+export async function migrateToDirectory(options: MigrateOptions): Promise<Migration> {
+  const { banlist, bandir, lockTimeout, dryRun } = options;
+  await refuseUnlessEnforced(options);
+  const { singles, others } = readList(banlist);
+  if (dryRun) return { moved: addressesOf(singles), left: others, reload: DRY_RUN };
+  const progress = options.progress?.(singles.length);
+  const moved = new Map<string, Ban>();
+  // What is unbanned meanwhile is taken out of the list after a part was copied, or is not copied.
+  for (let isDone = false; !isDone; ) {
+    withLock(banlist, { timeout: lockTimeout }, () => {
+      const left = readList(banlist).singles.filter(({ address }) => !moved.has(address));
+      for (const ban of left.slice(0, COPIED_AT_ONCE)) {
+        const { address, holds } = ban;
+        changeBanFile(bandir, address, [{ verb: 'adopt', address, holds }], now(), {
+          ...options,
+          durable: false,
+        });
+        moved.set(address, ban);
+        progress?.step();
+      }
+      isDone = left.length <= COPIED_AT_ONCE;
+    });
+  }
+  progress?.stop();
+  if (moved.size > 0) await putOnDisk(bandir);
+  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () =>
+    [...moved.values()].map(ceded),
+  );
+  return { moved: [...moved.keys()], left: readList(banlist).others, reload };
+}
+
+interface ListRead {
+  readonly singles: readonly Ban[];
+  /** How many lines are about something else. */
+  readonly others: number;
+}
+
+/** The bans of single addresses, one for each address. */
+function readList(banlist: string): ListRead {
+  const lines = denyLines(readText(banlist).text);
+  const bans = bansOf(lines).filter(({ address }) => isSingle(parseAddress(address)));
+  const singles = new Map<string, Ban>();
+  for (const ban of bans) {
+    const earlier = singles.get(ban.address);
+    singles.set(
+      ban.address,
+      earlier === undefined ? ban : { ...ban, holds: [...earlier.holds, ...ban.holds] },
+    );
+  }
+  return { singles: [...singles.values()], others: lines.length - bans.length };
+}
+
+function addressesOf(bans: readonly Ban[]): string[] {
+  return bans.map(({ address }) => address);
+}
+
+/**
+ * @throws BanctlError reloadRefused if Apache does not enforce the list: then every ban is still in the directory;
+ *   notUnderstood if a file cannot be read: then nothing has changed
+ */
+export async function migrateToBanlist(options: MigrateOptions): Promise<Migration> {
+  const { bandir, dryRun } = options;
+  for (const address of addressesIn(bandir)) readBanFile(bandir, address);
+  let bans = bansInDirectory(bandir);
+  if (dryRun) return { moved: addressesOf(bans), left: 0, reload: DRY_RUN };
+  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () => {
+    // With the lock of the list, so that who unbans one of them meanwhile finds it there.
+    bans = bansInDirectory(bandir);
+    return bans.map(({ address, holds }): Change => ({ verb: 'adopt', address, holds }));
+  });
+  if (bans.length > 0) await refuseUnlessListed(options, reload);
+  const fileOptions = { ...options, durable: false };
+  const progress = options.progress?.(bans.length);
+  for (const ban of bans) {
+    changeBanFile(bandir, ban.address, [ceded(ban)], now(), fileOptions);
+    progress?.step();
+  }
+  progress?.stop();
+  if (bans.length > 0) await putOnDisk(bandir);
+  return { moved: addressesOf(bans), left: 0, reload };
+}
+
+/** What was changed since it was read stays. */
+function ceded({ address, holds }: Ban): Change {
+  return { verb: 'cede', address, holds };
+}
+
+async function refuseUnlessEnforced({ apachectl, bandir, dryRun }: MigrateOptions): Promise<void> {
+  const refuse = (message: string) => new BanctlError(EXIT.notUnderstood, `${message}; nothing was moved`);
+  const test = await testConfig(apachectl);
+  if (test.result !== 'passed') throw refuse(test.message);
+  const { state, paths } = await directoryRule(apachectl, bandir, test.pidFile);
+  if (state === 'not-loaded')
+    throw refuse(`apache has not read the rule for ${bandir} yet; banctl reload --force`);
+  if (state !== 'loaded') throw refuse(`apache has no rule that looks into ${bandir}`);
+  if (!dryRun) makeBandir(bandir);
+  const { user } = test;
+  if (user === undefined || !existsSync(bandir)) return;
+  for (const path of new Set([...paths, bandir]))
+    if ((await canSearch(path, user)) === false)
+      throw refuse(`${user.name}, whom apache runs as, cannot search ${path}`);
+}
+
+async function refuseUnlessListed(
+  { apachectl, banlist, bandir }: MigrateOptions,
+  { result, message }: ReloadReport,
+): Promise<void> {
+  const stay = `the bans stay in ${bandir} too`;
+  if (result === 'failed') throw new BanctlError(EXIT.reloadRefused, `${message}; ${stay}`);
+  if ((await readsFile(apachectl, banlist)) !== true)
+    throw new BanctlError(EXIT.reloadRefused, `apache does not read ${banlist}; ${stay}`);
+}

@@ -1,0 +1,105 @@
+import { type DenyLine, denyLines } from '../banlist/text.ts';
+import { type Address, covers, isSingle, parseAddress } from '../bans/address.ts';
+import type { Hold } from '../bans/hold.ts';
+import { isPending, readState } from '../reload/state.ts';
+import { readText } from '../system/read.ts';
+import { addressesIn, banFile, bansInDirectory, bansInFile, isInDirectory } from './directory.ts';
+import type { PlaceOptions } from './types.ts';
+
+/** A ban as it is told. */
+export interface ReportedBan {
+  readonly address: string;
+  readonly holds: readonly Hold[];
+  readonly where: 'banlist' | 'bandir';
+  /** The file that it stands in, and its line in the list. */
+  readonly file: string;
+  readonly line?: number;
+}
+
+/** What is banned, and whether Apache knows. */
+export interface Report {
+  readonly bans: readonly ReportedBan[];
+  /** Apache is not known to have loaded the list. What stands in the directory counts at once. */
+  readonly isPending: boolean;
+  /** Milliseconds since the epoch. */
+  readonly lastReload: number | null;
+  /** Why the last reload failed; null if nothing is pending, whatever became of it. */
+  readonly reloadError: string | null;
+}
+
+/** Reads everything without a lock: a replaced file is one whole version or the other. */
+export function readReport(places: PlaceOptions, address?: Address): Report {
+  const { banlist, bandir } = places;
+  const list = readText(banlist);
+  const state = readState(banlist, list);
+  const selects = (banned: Address) => address === undefined || covers(banned, address);
+  const inList = denyLines(list.text).flatMap((line) => reportLine(line, banlist, selects));
+  const inDirectory = bandir === undefined ? [] : reportDirectory(bandir, address);
+  const pending = isPending(state);
+  const reloadError = pending ? state.error : null;
+  return {
+    bans: [...inList, ...inDirectory],
+    isPending: pending,
+    lastReload: state.lastReload,
+    reloadError,
+  };
+}
+
+/** The holds of each address, by one pass; undefined for one that is not banned. */
+export function findHolds(
+  { banlist, bandir }: PlaceOptions,
+  addresses: readonly Address[],
+): (Hold[] | undefined)[] {
+  const wanted = new Set(addresses.map(({ text }) => text));
+  const found = new Map<string, Hold[]>();
+  const add = (name: string, holds: readonly Hold[]) => {
+    if (!wanted.has(name)) return;
+    const known = found.get(name);
+    if (known === undefined) found.set(name, [...holds]);
+    else for (const hold of holds) known.push(hold);
+  };
+  for (const line of denyLines(readText(banlist).text)) {
+    const banned = new Set(line.arguments.flatMap(({ address }) => address?.text ?? []));
+    for (const name of banned) add(name, line.holds);
+    for (const hold of line.holds) if (!banned.has(hold.address)) add(hold.address, [hold]);
+  }
+  return addresses.map((address) => {
+    const inList = found.get(address.text);
+    const inDirectory = bandir === undefined ? [] : reportDirectory(bandir, address);
+    if (inList === undefined && inDirectory.length === 0) return undefined;
+    return [...(inList ?? []), ...inDirectory.flatMap((ban) => ban.holds)];
+  });
+}
+
+/** All that is banned: what a flush releases. */
+export function bannedAnywhere({ banlist, bandir }: PlaceOptions): Address[] {
+  const inList = denyLines(readText(banlist).text).flatMap((line) =>
+    line.arguments.flatMap(({ address }) => address?.text ?? []),
+  );
+  const inDirectory = bandir === undefined ? [] : addressesIn(bandir);
+  return [...new Set([...inList, ...inDirectory])].map(parseAddress);
+}
+
+function reportLine(line: DenyLine, file: string, selects: (address: Address) => boolean): ReportedBan[] {
+  return line.arguments.flatMap(({ address }) =>
+    address !== undefined && selects(address)
+      ? [{ address: address.text, holds: line.holds, where: 'banlist' as const, file, line: line.number }]
+      : [],
+  );
+}
+
+/** The directory's bans: all, or that of one address, for which one file is looked at. */
+function reportDirectory(bandir: string, address: Address | undefined): ReportedBan[] {
+  const bans =
+    address === undefined
+      ? bansInDirectory(bandir)
+      : isSingle(address) && isInDirectory(bandir, address.text)
+        ? bansInFile(bandir, address.text)
+        : [];
+  return bans.map(({ address, holds }) => ({
+    address,
+    holds,
+    where: 'bandir' as const,
+    file: banFile(bandir, address),
+  }));
+}

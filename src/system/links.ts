@@ -1,0 +1,91 @@
+import { lstatSync, readlinkSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { BanctlError, EXIT } from './errors.ts';
+import { cannotRead } from './read.ts';
+
+const MOST_LINKS = 40;
+
+/**
+ * Where a path leads, through symbolic links, also if the last of them points to a file that is not there yet:
+ * the file is replaced, the links stay.
+ */
+export function followLinks(path: string): string {
+  return follow(path, () => true);
+}
+
+/**
+ * The same for a file that is to be written. In a directory that somebody else may write, the link could lead to any
+ * file: one counts only if it is root's, or the caller's own.
+ *
+ * @throws BanctlError notUnderstood for another's
+ */
+export function followOwnLinks(path: string): string {
+  return follow(path, isOwn);
+}
+
+/** True for root, and for whom banctl runs as. */
+export function isOwn(uid: number): boolean {
+  return uid === 0 || uid === process.geteuid?.();
+}
+
+function follow(path: string, isFollowed: (uid: number) => boolean): string {
+  let target = resolve(path);
+  for (let links = 0; links < MOST_LINKS; links += 1) {
+    const stat = lstat(target);
+    if (stat === undefined || !stat.isSymbolicLink()) return target;
+    if (!isFollowed(stat.uid)) {
+      const whose = `${target} is a symbolic link that belongs to user ${stat.uid}`;
+      throw new BanctlError(
+        EXIT.notUnderstood,
+        `${whose}; nothing was changed, remove it, or make it root's`,
+      );
+    }
+    target = resolve(dirname(target), readlinkSync(target));
+  }
+  throw new BanctlError(EXIT.notUnderstood, `${path} is a loop of symbolic links; remove it`);
+}
+
+/**
+ * Where a path leads for a program whose root directory is `root`: no link leads out of it. The path, or its end, need
+ * not be there yet.
+ */
+export function followLinksBelow(root: string, path: string): string {
+  const left = stepsOf(path);
+  let reached: string[] = [];
+  for (let links = 0; links < MOST_LINKS; ) {
+    const step = left.pop();
+    if (step === undefined) return join(root, ...reached);
+    const here = join(root, ...reached, step);
+    if (step === '..') reached.pop();
+    else if (lstat(here)?.isSymbolicLink()) {
+      const target = readlinkSync(here);
+      if (target.startsWith('/')) reached = [];
+      left.push(...stepsOf(target));
+      links += 1;
+    } else reached.push(step);
+  }
+  throw new BanctlError(EXIT.notUnderstood, `${join(root, path)} is a loop of symbolic links; remove it`);
+}
+
+/** The names in a path, the last one first. */
+function stepsOf(path: string): string[] {
+  return path
+    .split('/')
+    .filter((step) => step !== '' && step !== '.')
+    .reverse();
+}
+
+/** True if two paths lead to the same place, whatever links they take. */
+export function isSamePlace(one: string, other: string): boolean {
+  if (followLinks(one) === followLinks(other)) return true;
+  const [first, second] = [one, other].map((path) => statSync(path, { bigint: true, throwIfNoEntry: false }));
+  return first !== undefined && first.dev === second?.dev && first.ino === second.ino;
+}
+
+export function lstat(path: string) {
+  try {
+    return lstatSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    throw cannotRead(path, error);
+  }
+}

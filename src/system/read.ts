@@ -1,0 +1,157 @@
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from 'node:fs';
+import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { pause } from './process.ts';
+/** A version of a file: inode, size and time of change. Each replacement gives another one. */
+export type FileVersion = string;
+
+export interface FileContent {
+  /** Empty where there is no file. */
+  readonly text: Buffer;
+  /** Undefined where there is no file. */
+  readonly version: FileVersion | undefined;
+  /** Last change, milliseconds since the epoch; 0 where there is no file. */
+  readonly modified: number;
+}
+/** A text that banctl is to hold in memory, also as text of Node's and each ban of it as an object. Bytes. */
+const LONGEST_TEXT = 2 ** 26;
+const INPUT_PIECE = 65_536;
+
+/** Reads a regular text file, if it is there. @throws BanctlError notUnderstood for anything else. */
+export function readText(path: string): FileContent {
+  let descriptor: number | undefined;
+  try {
+    // Without O_NONBLOCK, opening a named pipe would wait for a writer.
+    descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    const stat = fstatSync(descriptor, { bigint: true });
+    if (!stat.isFile())
+      throw new BanctlError(EXIT.notUnderstood, `${path} is not a regular file; nothing was changed`);
+    if (stat.size > LONGEST_TEXT)
+      throw new BanctlError(EXIT.notUnderstood, `${path} is larger than 64 MiB; nothing was changed`);
+    const text = readWhole(descriptor, Number(stat.size));
+    if (text.includes(0)) {
+      throw new BanctlError(
+        EXIT.notUnderstood,
+        `${path} is not a text file: it holds NUL bytes; nothing was changed`,
+      );
+    }
+    return { text, version: versionOf(stat), modified: Number(stat.mtimeNs / 1_000_000n) };
+  } catch (error) {
+    if (descriptor === undefined && systemCode(error) === 'ENOENT')
+      return { text: Buffer.alloc(0), version: undefined, modified: 0 };
+    throw cannotRead(path, error);
+  } finally {
+    if (descriptor !== undefined) closeQuietly(descriptor);
+  }
+}
+
+/** What was read is whole, whatever becomes of the descriptor. */
+function closeQuietly(descriptor: number): void {
+  try {
+    closeSync(descriptor);
+  } catch {
+    // It is closed all the same: close(2).
+  }
+}
+
+/**
+ * Reads what a user gives to be read, a pipe too, up to its end: `banctl ban -`, `--config <(…)`.
+ *
+ * @param source a path, or the descriptor of an open file
+ * @throws Error with the system's code, EFBIG for more than `most` bytes, or ENODATA for a pipe without a writer
+ */
+export function readInput(source: string | number, most: number): string {
+  if (typeof source === 'number') return readUpTo(source, most).toString('utf8');
+  const descriptor = openSync(source, constants.O_RDONLY | constants.O_NONBLOCK);
+  try {
+    const bytes = readUpTo(descriptor, most);
+    // To wait for who opens a named pipe may be to wait for ever; to go on without what it was to say is worse.
+    if (bytes.length === 0 && fstatSync(descriptor).isFIFO()) throw failure('ENODATA');
+    return bytes.toString('utf8');
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+function readUpTo(descriptor: number, most: number): Buffer {
+  const pieces: Buffer[] = [];
+  for (let length = 0; length <= most; ) {
+    const piece = Buffer.allocUnsafe(INPUT_PIECE);
+    const count = readOrWait(descriptor, piece);
+    if (count === 0) return Buffer.concat(pieces, length);
+    pieces.push(piece.subarray(0, count));
+    length += count;
+  }
+  throw failure('EFBIG');
+}
+
+function failure(code: string): Error {
+  return Object.assign(new Error(code), { code });
+}
+
+/** What to say of an error of {@link readInput}. */
+export function reasonOfInput(error: unknown): string {
+  if (systemCode(error) === undefined) throw error;
+  return reasonOf(error, {
+    ENOENT: 'there is no such file',
+    EBADF: 'it is not open for reading',
+    EISDIR: 'it is a directory; give a file',
+    EFBIG: 'it is too long; give a shorter one',
+    ENODATA: 'nobody writes into that pipe; give a file',
+  });
+}
+
+/** Whoever writes into a pipe that was made non-blocking may be slow. */
+function readOrWait(descriptor: number, piece: Buffer): number {
+  for (;;) {
+    try {
+      return readSync(descriptor, piece);
+    } catch (error) {
+      if (systemCode(error) !== 'EAGAIN') throw error;
+      pause(10);
+    }
+  }
+}
+
+/** Undefined if there is no such file. */
+export function statFile(path: string): { version: FileVersion; modified: number } | undefined {
+  try {
+    const stat = statSync(path, { bigint: true });
+    return { version: versionOf(stat), modified: Number(stat.mtimeNs / 1_000_000n) };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * When a file, or the link to it, was last changed or put in its place; milliseconds since the epoch. A file that is
+ * moved or copied there can keep an older time of its last change.
+ */
+export function putThere(path: string): number {
+  const times = [lstatSync, statSync].map((stat) => stat(path, { throwIfNoEntry: false })?.ctimeMs ?? 0);
+  return Math.max(...times);
+}
+
+export function versionOf(stat: {
+  ino: bigint;
+  size: bigint;
+  mtimeNs: bigint;
+  ctimeNs: bigint;
+}): FileVersion {
+  return `${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`;
+}
+
+function readWhole(descriptor: number, size: number): Buffer {
+  const text = Buffer.allocUnsafeSlow(size);
+  let length = 0;
+  while (length < size) {
+    const count = readSync(descriptor, text, length, size - length, length);
+    if (count === 0) break;
+    length += count;
+  }
+  return text.subarray(0, length);
+}
+
+export function cannotRead(path: string, error: unknown): BanctlError {
+  if (systemCode(error) === undefined) throw error;
+  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reasonOf(error)}`);
+}

@@ -1,0 +1,646 @@
+// When Apache is reloaded, and what becomes of a reload that does not work: the built executable and a real Apache.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { request } from 'node:http';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import { suite, test } from 'node:test';
+import { systemdUnit } from '../../src/apache/apache.ts';
+import { childrenOf, outlives } from '../../src/system/process.ts';
+import { type Apache, type ApacheOptions, startApache } from '../lab/apache.ts';
+import { banctl, banctlJson, executable } from '../lab/banctl.ts';
+import { processesNaming } from '../lab/processes.ts';
+import { type Daemon, daemon, until } from '../lab/wait.ts';
+
+interface Report {
+  readonly changed: boolean;
+  readonly results: { address: string; status: string }[];
+  readonly reload: string;
+}
+
+const { SIGUSR1 } = constants.signals;
+const one = '203.0.113.1';
+const two = '203.0.113.2';
+const three = '2001:db8::3';
+const visitors = [one, two, three];
+
+/** With one or two children a request after a reload often waits for a new one: Apache looks once a second. */
+const mpm = 'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
+const start = (options: ApacheOptions = {}) => startApache({ remoteip: true, mpm, ...options });
+const options = ({ banlist, ctl }: Apache) => [`--banlist=${banlist}`, `--apachectl=${ctl}`];
+const listOf = ({ banlist }: Apache) => (existsSync(banlist) ? readFileSync(banlist, 'utf8') : '');
+
+/** What a call answers; options given here win over those of the Apache. */
+function call(apache: Apache, args: readonly string[], exitCode = 0): Promise<Report> {
+  const [command = '', ...rest] = args;
+  return banctlJson<Report>([command, ...options(apache), ...rest], exitCode);
+}
+
+/** What `list` tells of the reload. */
+async function pendingOf({ banlist }: Apache): Promise<{ pending: boolean; error: string | null }> {
+  type Listed = { reload: { pending: boolean; error: string | null } };
+  const { pending, error } = (await banctlJson<Listed>(['list', `--banlist=${banlist}`])).reload;
+  return { pending, error };
+}
+
+async function answers(apache: Apache, addresses: readonly string[] = visitors): Promise<number[]> {
+  const statuses: number[] = [];
+  for (const from of addresses) statuses.push(await apache.get('/', { from }));
+  return statuses;
+}
+
+/** Starts it, and stops the process when it has written its PidFile and would be ended by the signal of a reload. */
+async function startHalf({ config, pidFile }: Apache): Promise<Daemon> {
+  for (let attempt = 1; ; attempt += 1) {
+    const starting = daemon('apache2', ['-f', config, '-DFOREGROUND']);
+    // Polled without a pause: the time between is a millisecond or two.
+    for (const end = Date.now() + 10_000; !existsSync(pidFile) && Date.now() < end; );
+    process.kill(starting.pid, 'SIGSTOP');
+    if (!outlives(starting.pid, SIGUSR1)) return starting;
+    process.kill(starting.pid, 'SIGCONT');
+    await starting.end();
+    assert.ok(attempt < 100, 'Apache was never caught while it was starting');
+  }
+}
+
+/** Whether the signal of a graceful reload was sent to a process that is stopped (proc_pid_status(5)). */
+function isPending(pid: number): boolean {
+  const [, mask = '0'] = /^ShdPnd:\t(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
+  return (BigInt(`0x${mask}`) >> BigInt(SIGUSR1 - 1)) % 2n === 1n;
+}
+
+async function refused(apache: Apache, ...addresses: string[]) {
+  for (const from of addresses) {
+    await until(`${from} to be refused`, async () => (await apache.get('/', { from })) === 403);
+  }
+}
+
+/** The processes that wait to reload this Apache. */
+const waiters = (apache: Apache) => processesNaming(`--banlist=${apache.banlist} `);
+
+/** Awaits that no process is left, and checks that no file is. */
+async function nothingLeft(apache: Apache) {
+  await until('the waiter to end', () => waiters(apache).length === 0);
+  const files = readdirSync(apache.dir).filter((name) => name.startsWith('banlist.conf'));
+  assert.deepEqual(files.toSorted(), ['banlist.conf', 'banlist.conf.state']);
+}
+
+/** Ends what a test has made wait for longer than it lasts itself. */
+function endWaiters(apache: Apache) {
+  for (const pid of waiters(apache)) process.kill(pid, 'SIGKILL');
+}
+
+function program(apache: Apache, name: string, text: string): string {
+  const path = join(apache.dir, name);
+  writeFileSync(path, `#!/bin/sh\n${text}\n`);
+  chmodSync(path, 0o755);
+  return path;
+}
+
+suite('reloads', { concurrency: 3 }, () => {
+  // First those that take as long as banctl waits: the other tests run meanwhile.
+  const commands: [what: string, text: string | undefined, said: RegExp][] = [
+    ['hangs', 'sleep 600', /has not ended within \d+ s$/],
+    ['does nothing', 'exit 0', /has not read its configuration again within \d+ s/],
+    ['fails', 'echo "it cannot" >&2; exit 3', /reload failed with exit code 3: it cannot$/],
+    ['is missing', undefined, /not found$/],
+    ['floods', 'exec yes', /reload failed/],
+  ];
+  for (const [what, text, said] of commands) {
+    test(`a reload command that ${what} keeps the ban, and is told`, async () => {
+      await using apache = await start();
+      const path = join(apache.dir, 'reload');
+      if (text !== undefined) program(apache, 'reload', text);
+      const { exitCode, stdout, stderr } = await banctl([
+        'ban',
+        one,
+        ...options(apache),
+        `--reload-command=${path}`,
+      ]);
+      assert.equal(exitCode, 69);
+      assert.match(stdout, /^203\.0\.113\.1 banned\n/);
+      assert.match(stderr.trimEnd(), said);
+      assert.equal(stderr.split('\n').length, 2, 'one line');
+      assert.ok(stderr.length < 1000, `${stderr.length} characters`);
+      assert.deepEqual(processesNaming(path), []);
+      assert.deepEqual(await answers(apache), [200, 200, 200]);
+      assert.equal((await call(apache, ['ban', one, '--reload-interval=0'])).reload, 'done');
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+      await nothingLeft(apache);
+    });
+  }
+
+  test('a call that changes nothing for Apache reloads nothing', async () => {
+    await using apache = await start();
+    const now = '--reload-interval=0';
+    assert.equal((await call(apache, ['ban', one, '--jail=a', '--for=1h', now])).reload, 'done');
+    assert.equal(apache.reloads(), 1);
+    const calls: [args: string[], status: string, isChanged: boolean][] = [
+      [['ban', one, '--jail=a', '--for=2h'], 'already-banned', true],
+      [['ban', one, '--jail=a', '--for=2h', '--reason=more'], 'already-banned', true],
+      [['ban', one, '--jail=b'], 'already-banned', true],
+      [['unban', one, '--jail=a'], 'still-held', true],
+      [['unban', one, '--jail=a'], 'still-held', false],
+      [['unban', two, '--jail=a'], 'not-banned', false],
+      [['unban', two, '--no-fail2ban'], 'not-banned', false],
+    ];
+    for (const [args, status, isChanged] of calls) {
+      const { changed, results, reload } = await call(apache, [...args, now]);
+      assert.deepEqual(
+        [changed, results[0]?.status, reload],
+        [isChanged, status, 'not-needed'],
+        args.join(' '),
+      );
+    }
+    assert.equal((await call(apache, ['flush', '--jail=nobody', now])).reload, 'not-needed');
+    assert.equal((await call(apache, ['reload'])).reload, 'not-needed');
+    assert.equal((await call(apache, ['ban', two, '--dry-run'])).reload, 'skipped');
+    assert.equal(apache.reloads(), 1);
+    assert.equal((await call(apache, ['reload', '--force'])).reload, 'done');
+    assert.equal(apache.reloads(), 2);
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test('done means that the next request is refused, and let in again', async () => {
+    await using apache = await start();
+    for (let number = 1; number <= 15; number += 1) {
+      const from = number % 2 === 0 ? `203.0.113.${number}` : `2001:db8::${number}`;
+      for (const [command, status] of [
+        ['ban', 403],
+        ['unban', 200],
+      ] as const) {
+        const args = [command, from, '--reload-interval=0', '--jail=a'];
+        assert.equal((await call(apache, args)).reload, 'done');
+        assert.equal(await apache.get('/', { from }), status, `${command} ${from}`);
+      }
+    }
+    assert.equal(apache.reloads(), 30);
+    await nothingLeft(apache);
+  });
+
+  test('done waits for an old child of Apache that has not come to stop listening', async () => {
+    await using apache = await start();
+    const [child = 0] = childrenOf(apache.pid());
+    const goOn = () => childrenOf(apache.pid()).includes(child) && process.kill(child, 'SIGCONT');
+    process.kill(child, 'SIGSTOP');
+    try {
+      const before = statSync(apache.pidFile).mtimeMs;
+      let isDone = false;
+      const ban = call(apache, ['ban', one]).finally(() => {
+        isDone = true;
+      });
+      await until(
+        'a new PidFile',
+        () => existsSync(apache.pidFile) && statSync(apache.pidFile).mtimeMs > before,
+      );
+      // That it does not come cannot be awaited: it would come within some milliseconds.
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      assert.equal(isDone, false);
+      goOn();
+      assert.equal((await ban).reload, 'done');
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+    } finally {
+      goOn();
+    }
+  });
+
+  test('twenty bans at once that each wait for their reload share a few', async () => {
+    await using apache = await start();
+    const addresses = Array.from({ length: 20 }, (_, index) => `203.0.113.${index + 1}`);
+    await Promise.all(
+      addresses.map(async (from) => {
+        assert.equal((await call(apache, ['ban', from, '--reload-interval=0'])).reload, 'done');
+        assert.equal(await apache.get('/', { from }), 403, from);
+      }),
+    );
+    assert.ok(apache.reloads() <= 15, `${apache.reloads()} reloads`);
+    await nothingLeft(apache);
+  });
+
+  test('the first change reloads at once, those within the interval share one reload at its end', async () => {
+    await using apache = await start();
+    const burst = Array.from({ length: 12 }, (_, index) => `203.0.113.${index + 10}`);
+    const interval = '--reload-interval=6';
+    const began = performance.now();
+    assert.equal((await call(apache, ['ban', one, interval])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+    const reports = await Promise.all(burst.map((from) => call(apache, ['ban', from, interval])));
+    assert.deepEqual(new Set(reports.map(({ reload }) => reload)), new Set(['deferred']));
+    assert.equal(waiters(apache).length, 1);
+    assert.ok(performance.now() - began < 6000, 'the calls have not waited');
+    assert.equal(apache.reloads(), 1);
+    await refused(apache, ...burst);
+    assert.ok(performance.now() - began > 6000, 'the second reload has waited');
+    await nothingLeft(apache);
+    assert.equal(apache.reloads(), 2);
+  });
+
+  test('a change within the interval is loaded although its caller and its process group are killed', async () => {
+    await using apache = await start();
+    assert.equal((await call(apache, ['ban', one, '--reload-interval=2'])).reload, 'done');
+    const words = [executable, 'ban', two, '--reload-interval=2', ...options(apache)];
+    const script = `${words.map((word) => `'${word}'`).join(' ')} && echo returned; sleep 60`;
+    const caller = spawn('sh', ['-c', script], { detached: true, stdio: ['ignore', 'pipe', 'inherit'] });
+    let said = '';
+    caller.stdout.on('data', (text) => {
+      said += text;
+    });
+    await until('the call to return', () => said.includes('returned'));
+    assert.equal(apache.reloads(), 1);
+    process.kill(-(caller.pid ?? 0), 'SIGKILL');
+    await refused(apache, two);
+    await nothingLeft(apache);
+    assert.equal(apache.reloads(), 2);
+  });
+
+  test('a reload whose waiter was killed is made up for by the next call, although that changes nothing', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=30']);
+    assert.equal((await call(apache, ['ban', two, '--reload-interval=30'])).reload, 'deferred');
+    endWaiters(apache);
+    await until('the waiter to be gone', () => waiters(apache).length === 0);
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+    // Within the interval there is another waiter, after it there is a reload.
+    assert.equal((await call(apache, ['ban', two, '--reload-interval=30'])).reload, 'deferred');
+    assert.equal(waiters(apache).length, 1);
+    endWaiters(apache);
+    const { changed, reload } = await call(apache, ['unban', three, '--jail=a', '--reload-interval=0']);
+    assert.deepEqual([changed, reload], [false, 'done']);
+    assert.deepEqual(await answers(apache), [403, 403, 200]);
+  });
+
+  test('flush and reload do not wait for the end of the interval', async () => {
+    await using apache = await start();
+    const interval = '--reload-interval=30';
+    await call(apache, ['ban', one, interval, '--jail=a']);
+    assert.equal((await call(apache, ['ban', two, interval, '--jail=a'])).reload, 'deferred');
+    assert.equal((await call(apache, ['reload', interval])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 403, 200]);
+    assert.equal((await call(apache, ['ban', three, interval])).reload, 'deferred');
+    assert.equal((await call(apache, ['flush', '--jail=a', interval])).reload, 'done');
+    assert.deepEqual(await answers(apache), [200, 200, 403]);
+    assert.equal(apache.reloads(), 3);
+    endWaiters(apache);
+  });
+
+  test('the interval doubles while children of older generations linger', async () => {
+    await using apache = await start();
+    const slow = request({
+      port: apache.port,
+      path: '/slow.bin',
+      headers: { Host: 'localhost' },
+      agent: false,
+    });
+    slow.on('error', () => {});
+    await new Promise((resolve) => slow.on('response', resolve).end()); // and nothing of it is read
+    const reloaded = async (count: number) => {
+      await until(`reload ${count}`, () => apache.reloads() === count);
+      return performance.now();
+    };
+    const interval = '--reload-interval=1.5';
+    assert.equal((await call(apache, ['ban', one, interval])).reload, 'done');
+    assert.equal((await call(apache, ['ban', two, interval])).reload, 'deferred');
+    const second = await reloaded(2);
+    await nothingLeft(apache);
+    assert.equal((await call(apache, ['ban', three, interval])).reload, 'deferred');
+    const gap = (await reloaded(3)) - second;
+    assert.ok(gap > 2700, `${gap} ms`);
+    slow.destroy();
+    await nothingLeft(apache);
+  });
+
+  test('what was not reloaded, as asked, is made up for by the next call', async () => {
+    await using apache = await start();
+    assert.equal((await call(apache, ['ban', one, '--no-reload'])).reload, 'skipped');
+    assert.deepEqual([apache.reloads(), ...(await answers(apache))], [0, 200, 200, 200]);
+    const { results, reload } = await call(apache, ['ban', one]);
+    assert.deepEqual([results[0]?.status, reload], ['already-banned', 'done']);
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test("somebody else's change to the list is loaded by the next call", async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    appendFileSync(apache.banlist, `Require not ip ${two}\n`);
+    assert.equal((await call(apache, ['ban', one, '--reload-interval=0'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 403, 200]);
+    appendFileSync(apache.banlist, '# a remark\n');
+    assert.equal((await call(apache, ['ban', one, '--reload-interval=0'])).reload, 'not-needed');
+  });
+
+  test("somebody else's reload counts if the list is older than it can have taken", async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    const change = (address: string, age: number) => {
+      appendFileSync(apache.banlist, `Require not ip ${address}\n`);
+      const time = Date.now() / 1000 - age;
+      utimesSync(apache.banlist, time, time);
+    };
+    change(two, 60);
+    await apache.graceful();
+    assert.equal((await call(apache, ['reload'])).reload, 'not-needed');
+    assert.deepEqual([apache.reloads(), ...(await answers(apache))], [2, 403, 403, 200]);
+    change(three, 0);
+    await apache.graceful();
+    assert.equal((await call(apache, ['reload'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 403, 403]);
+  });
+
+  test("somebody else's reload after banctl's own leaves nothing to be done", async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    await apache.graceful();
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
+    assert.equal((await call(apache, ['reload'])).reload, 'not-needed');
+    assert.deepEqual([apache.reloads(), ...(await answers(apache))], [2, 403, 200, 200]);
+  });
+
+  test('a change by hand that Apache was made to read, and that was then undone, is loaded by the next call', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    const banned = listOf(apache);
+    writeFileSync(apache.banlist, '');
+    await apache.graceful();
+    assert.deepEqual(await answers(apache), [200, 200, 200]);
+    writeFileSync(apache.banlist, banned);
+    assert.deepEqual(await pendingOf(apache), { pending: true, error: null });
+    assert.equal((await call(apache, ['reload'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test('a stopped Apache is not started, and reads the list when it is', async () => {
+    await using apache = await start();
+    await apache.stop();
+    const { exitCode, stdout } = await banctl(['ban', one, ...options(apache)]);
+    assert.equal(exitCode, 0);
+    assert.match(stdout, /^203\.0\.113\.1 banned\napache is not running/);
+    assert.equal((await call(apache, ['reload', '--force'])).reload, 'skipped');
+    assert.ok(!existsSync(apache.pidFile));
+    assert.deepEqual(processesNaming(apache.config), []);
+    await apache.start();
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test('an Apache that is starting is not ended by it, and reads the list', async () => {
+    await using apache = await start();
+    await apache.stop();
+    const starting = await startHalf(apache);
+    try {
+      const ban = banctl(['ban', one, ...options(apache)]);
+      // That nothing comes cannot be awaited: the signal has a time in which it would have come.
+      const end = Date.now() + 1500;
+      await until('the signal, or none', () => isPending(starting.pid) || Date.now() > end);
+      assert.ok(!isPending(starting.pid));
+      process.kill(starting.pid, 'SIGCONT');
+      const { exitCode, stderr } = await ban;
+      assert.deepEqual([exitCode, stderr], [0, '']);
+      assert.ok(starting.running());
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+    } finally {
+      process.kill(starting.pid, 'SIGCONT');
+      await starting.end();
+    }
+  });
+
+  test('a stale PidFile does not get another program signalled', async () => {
+    await using apache = await start();
+    await apache.stop();
+    const other = daemon('sleep', ['60']);
+    await until('sleep', () => readFileSync(`/proc/${other.pid}/comm`, 'utf8') === 'sleep\n');
+    try {
+      writeFileSync(apache.pidFile, `${other.pid}\n`);
+      assert.equal((await call(apache, ['ban', one])).reload, 'skipped');
+      assert.equal((await call(apache, ['reload', '--force'])).reload, 'skipped');
+      assert.ok(other.running()); // SIGUSR1 would have ended it
+    } finally {
+      await other.end();
+    }
+  });
+
+  for (const interval of [0, 1]) {
+    test(`a configuration broken by somebody else costs no ban and no Apache (interval ${interval})`, async () => {
+      await using apache = await start();
+      const every = `--reload-interval=${interval}`;
+      const config = readFileSync(apache.config, 'utf8');
+      await call(apache, ['ban', one, every, '--jail=a']);
+      writeFileSync(apache.config, `${config}\nNonsense On\n`);
+      for (const args of [
+        ['ban', two],
+        ['unban', one, '--jail=a'],
+      ]) {
+        const { exitCode, stderr } = await banctl([...args, every, ...options(apache)]);
+        assert.equal(exitCode, interval === 0 ? 69 : 0);
+        if (interval === 0) assert.match(stderr, /^banctl: apache was not reloaded: .*Nonsense.*\n$/);
+      }
+      assert.match(listOf(apache), new RegExp(`^# banctl .*\nRequire not ip ${two}\n$`));
+      assert.ok(apache.running());
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+      await until('no waiter', () => waiters(apache).length === 0);
+      assert.deepEqual(await answers(apache), [403, 200, 200]);
+      writeFileSync(apache.config, config);
+      await call(apache, ['ban', three, every]);
+      await refused(apache, two, three);
+      assert.deepEqual(await answers(apache), [200, 403, 403]);
+      await nothingLeft(apache);
+    });
+  }
+
+  test('a deferred reload that fails is told by list', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=1']);
+    appendFileSync(apache.config, '\nNonsense On\n');
+    assert.equal((await call(apache, ['ban', two, '--reload-interval=1'])).reload, 'deferred');
+    await nothingLeft(apache);
+    const { pending, error } = await pendingOf(apache);
+    assert.equal(pending, true);
+    assert.match(error ?? '', /Nonsense/);
+  });
+
+  test("somebody else's bad line in the list costs no ban: it is kept, and the line too", async () => {
+    const list = 'Require not ip 203.0.113.300\n';
+    await using apache = await start({ list: '' });
+    writeFileSync(apache.banlist, list);
+    const report = await call(apache, ['ban', one, '--reload-interval=0'], 69);
+    assert.deepEqual([report.changed, report.results[0]?.status, report.reload], [true, 'banned', 'failed']);
+    assert.match(listOf(apache), new RegExp(`^${list}# banctl .*\nRequire not ip ${one}\n$`));
+    assert.ok(apache.running());
+    writeFileSync(apache.banlist, listOf(apache).replace(list, ''));
+    assert.equal((await call(apache, ['unban', two, '--jail=a', '--reload-interval=0'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test('a change that makes Apache refuse the list is taken back, to the byte', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0', '--reason=ä']);
+    const before = listOf(apache);
+    const refusing = program(
+      apache,
+      'apachectl',
+      `if [ "$1" = -t ] && grep -q ${two} "${apache.banlist}"; then echo "line 3: no" >&2; exit 1; fi
+       exec ${apache.ctl} "$@"`,
+    );
+    const more = [`--apachectl=${refusing}`, '--reload-interval=0'];
+    const report = await call(apache, ['ban', three, two, ...more], 69);
+    assert.deepEqual(report, {
+      changed: false,
+      results: [three, two].map((address) => ({ address, status: 'skipped' })),
+      reload: 'failed',
+    });
+    assert.equal(listOf(apache), before);
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
+    const { stderr } = await banctl(['ban', two, ...options(apache), ...more]);
+    assert.match(stderr, /^banctl: .*taken back.*line 3: no\n$/);
+    assert.equal((await call(apache, ['ban', three, ...more])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 403]);
+    await nothingLeft(apache);
+  });
+
+  test('a reload command is run in place of the reload alone, without a shell', async () => {
+    await using apache = await start();
+    const calls = join(apache.dir, 'calls');
+    const path = program(apache, 'reload', `printf '%s|' "$@" >> "${calls}"; exec ${apache.ctl} -k graceful`);
+    const command = `--reload-command=${path} a;b $HOME $(c) *`;
+    assert.equal((await call(apache, ['ban', one, '--reload-interval=0', command])).reload, 'done');
+    assert.equal(readFileSync(calls, 'utf8'), 'a;b|$HOME|$(c)|*|');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+    const config = readFileSync(apache.config, 'utf8');
+    writeFileSync(apache.config, `${config}\nNonsense On\n`);
+    await call(apache, ['ban', two, '--reload-interval=0', command], 69);
+    assert.equal(readFileSync(calls, 'utf8'), 'a;b|$HOME|$(c)|*|', 'the configuration is tested first');
+  });
+
+  test('where no Apache can be seen, the reload command is run as it is, and only if needed', async () => {
+    await using apache = await start();
+    const calls = join(apache.dir, 'calls');
+    const path = program(apache, 'reload', `printf x >> "${calls}"`);
+    const unseen = ['--apachectl=/nowhere/apachectl', '--reload-interval=0'];
+    assert.equal((await call(apache, ['ban', one, ...unseen, `--reload-command=${path}`])).reload, 'done');
+    assert.equal(
+      (await call(apache, ['ban', one, ...unseen, `--reload-command=${path}`])).reload,
+      'not-needed',
+    );
+    assert.equal((await call(apache, ['ban', two, ...unseen, `--reload-command=${path}`])).reload, 'done');
+    assert.equal(readFileSync(calls, 'utf8'), 'xx');
+    const { exitCode, stderr } = await banctl(['ban', three, ...options(apache), ...unseen]);
+    assert.equal(exitCode, 69);
+    assert.match(stderr, /^banctl: apache was not reloaded: \/nowhere\/apachectl not found; give .*\n$/);
+    assert.ok(listOf(apache).includes(three));
+  });
+});
+
+suite('the unit of systemd that Apache runs in', () => {
+  const units: [cgroup: string, unit: string | undefined][] = [
+    ['0::/system.slice/apache2.service\n', 'apache2.service'],
+    ['0::/system.slice/httpd.service\n', 'httpd.service'],
+    ['0::/system.slice/system-apache2.slice/apache2@shop.service\n', 'apache2@shop.service'],
+    [
+      '12:cpu,cpuacct:/system.slice/apache2.service\n1:name=systemd:/system.slice/apache2.service\n',
+      'apache2.service',
+    ],
+    [
+      '11:pids:/\n1:name=systemd:/system.slice/httpd.service\n0::/system.slice/httpd.service\n',
+      'httpd.service',
+    ],
+    ['12:cpu:/system.slice/apache2.service\n1:name=systemd:/\n', undefined],
+    ['0::/system.slice/fail2ban.service\n', undefined],
+    ['0::/system.slice/cron.service\n', undefined],
+    ['0::/user.slice/user-1000.slice/session-2.scope\n', undefined],
+    ['0::/system.slice/docker-0123456789abcdef.scope\n', undefined],
+    ['0::/\n', undefined],
+    ['', undefined],
+  ];
+  for (const [cgroup, unit] of units) {
+    test(`${JSON.stringify(cgroup)}: ${unit ?? 'none'}`, () => assert.equal(systemdUnit(cgroup), unit));
+  }
+});
+
+suite('a list that no configuration includes', { concurrency: 2 }, () => {
+  const notRead = ({ banlist }: Apache) =>
+    `apache does not read ${banlist}; include it in the site's configuration`;
+  const including = ({ banlist }: Apache) =>
+    `<Location />\n<RequireAll>\nRequire all granted\nInclude ${banlist}\n</RequireAll>\n</Location>\n`;
+
+  test('is told with each ban and by list and explain, and reloads nothing; what includes it ends that', async () => {
+    await using apache = await start({ site: '', server: (dir) => `IncludeOptional ${dir}/site-*.conf` });
+    const said = notRead(apache);
+    const { exitCode, stdout, stderr } = await banctl(['ban', one, ...options(apache)]);
+    assert.deepEqual([exitCode, stdout, stderr], [0, `${one} banned\n${said}\n`, '']);
+    const later = await call(apache, ['ban', two, '--reload-interval=0']);
+    assert.deepEqual([later.changed, later.reload], [true, 'skipped']);
+    assert.deepEqual(await pendingOf(apache), { pending: true, error: said });
+    const place = `--banlist=${apache.banlist}`;
+    const explained = await banctlJson<{ enforced: boolean }>(['explain', one, place]);
+    assert.equal(explained.enforced, false);
+    assert.equal(apache.reloads(), 0);
+
+    const forced = await banctl(['reload', '--force', ...options(apache)]);
+    assert.deepEqual(
+      [forced.exitCode, forced.stdout],
+      [0, `${said.replace('apache', 'apache was reloaded, but')}\n`],
+    );
+    assert.equal(apache.reloads(), 1);
+    assert.deepEqual(await pendingOf(apache), { pending: true, error: said });
+
+    writeFileSync(join(apache.dir, 'site-banned.conf'), including(apache));
+    assert.equal((await call(apache, ['ban', three, '--reload-interval=0'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 403, 403]);
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
+    await nothingLeft(apache);
+  });
+
+  test('is told also where it was included before', async () => {
+    await using apache = await start({ site: '', server: (dir) => `IncludeOptional ${dir}/site-*.conf` });
+    const site = join(apache.dir, 'site-banned.conf');
+    writeFileSync(site, including(apache));
+    writeFileSync(apache.banlist, '');
+    await apache.graceful();
+    assert.equal((await call(apache, ['ban', one, '--reload-interval=0'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+    rmSync(site);
+    await apache.graceful();
+    const { stdout } = await banctl(['ban', two, ...options(apache), '--reload-interval=0']);
+    assert.equal(stdout, `${two} banned\n${notRead(apache)}\n`);
+    const later = await banctl(['ban', three, ...options(apache), '--reload-interval=60']);
+    assert.match(
+      later.stdout,
+      /^2001:db8::3 banned\na reload is tried again within \d+ s; the last one failed: apache does/,
+    );
+    endWaiters(apache);
+  });
+
+  test('is known to be read as soon as somebody else has included and reloaded it', async () => {
+    await using apache = await start({ site: '', server: (dir) => `IncludeOptional ${dir}/site-*.conf` });
+    assert.equal((await call(apache, ['ban', one])).reload, 'skipped');
+    // Apache was started before the ban, and that a minute ago: what is newer than ten seconds counts as not read.
+    const started = Date.now() / 1000 - 120;
+    utimesSync(apache.pidFile, started, started);
+    const state = JSON.parse(readFileSync(`${apache.banlist}.state`, 'utf8'));
+    writeFileSync(`${apache.banlist}.state`, JSON.stringify({ ...state, since: state.since - 60_000 }));
+    assert.deepEqual(await pendingOf(apache), { pending: true, error: notRead(apache) });
+    writeFileSync(join(apache.dir, 'site-banned.conf'), including(apache));
+    await apache.graceful();
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
+  });
+
+  test('may be read by another name', async () => {
+    await using apache = await start({ list: '' });
+    const link = join(apache.dir, 'linked.conf');
+    symlinkSync(apache.banlist, link);
+    const made = await banctlJson<Report>(['ban', one, `--banlist=${link}`, `--apachectl=${apache.ctl}`]);
+    assert.equal(made.reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+});

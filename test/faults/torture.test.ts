@@ -1,0 +1,111 @@
+// Several processes at once, killed at random moments, beside a model of what must be there. `scripts/test --torture`
+// does it longer.
+
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { after, before, suite, test } from 'node:test';
+import { type Apache, startApache } from '../lab/apache.ts';
+import { executable } from '../lab/banctl.ts';
+import type { Fail2ban } from '../lab/fail2ban.ts';
+import { processesNaming } from '../lab/processes.ts';
+import { TORTURE } from '../lab/torture.ts';
+import { execute, until } from '../lab/wait.ts';
+import { ADDRESSES, HOLDERS, type Place, startHoldingFail2ban, startWorkload } from '../lab/workload.ts';
+
+/** Calls of each holder. */
+const CALLS = 20 * TORTURE;
+/** How often it is calm in between. */
+const ROUNDS = 2 * TORTURE;
+const CALLS_TO_CALM = 5;
+
+suite('calls killed at random moments, some with their process group', () => {
+  let fail2ban: Fail2ban;
+  before(async () => {
+    fail2ban = await startHoldingFail2ban();
+  });
+  after(() => fail2ban[Symbol.asyncDispose]());
+
+  for (const place of ['the list', 'the directory'] satisfies Place[]) {
+    test(`about ${place}: what was acknowledged is there, every version is whole, nothing piles up`, async (t) => {
+      await using load = await startWorkload({ place, fail2ban, isKilling: true });
+      let isOver = false;
+      const audits = load.audit(() => isOver);
+      await Promise.all(HOLDERS.map((holder) => load.hold(holder, CALLS)));
+      isOver = true;
+      await load.endAudits();
+      await audits;
+      for (const line of load.told()) t.diagnostic(line);
+      assert.ok(load.killed() > CALLS / 10, `${load.killed()} were killed`);
+      await load.check();
+      await load.clear();
+    });
+  }
+});
+
+suite('reloads and those who wait for them, killed at random moments', () => {
+  const waiters = ({ banlist }: Apache) => processesNaming(`reload --when-due --banlist=${banlist}`);
+
+  test('once it is calm, Apache refuses what is in the list and nobody else', async (t) => {
+    const mpm =
+      'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
+    await using apache = await startApache({ remoteip: true, mpm, list: '' });
+    const intervals = [0, 0.2, 0.2, 0.5];
+    const reloading = () => [
+      `--apachectl=${apache.ctl}`,
+      `--reload-interval=${intervals[Math.floor(Math.random() * intervals.length)]}`,
+    ];
+    await using load = await startWorkload({
+      place: 'the list',
+      isKilling: true,
+      directory: apache.dir,
+      reloading,
+    });
+    let waited = 0;
+    let killedWaiters = 0;
+    for (let round = 0; round < ROUNDS; round += 1) {
+      let isOver = false;
+      const killWaiters = async () => {
+        const seen = new Set<number>();
+        while (!isOver) {
+          for (const pid of waiters(apache)) {
+            if (!seen.has(pid)) waited += 1;
+            seen.add(pid);
+            if (Math.random() < 0.2) {
+              process.kill(pid, 'SIGKILL');
+              killedWaiters += 1;
+            }
+          }
+          await new Promise((resolve) => setTimeout(resolve, Math.random() * 100));
+        }
+      };
+      const kills = killWaiters();
+      await Promise.all(HOLDERS.map((holder) => load.hold(holder, CALLS_TO_CALM)));
+      isOver = true;
+      await kills;
+      // Calm: one more call that may change something, and what waits after it.
+      const calm = [
+        'unban',
+        '192.0.2.1',
+        '--jail=web',
+        `--banlist=${apache.banlist}`,
+        `--apachectl=${apache.ctl}`,
+      ];
+      const { exitCode, stderr } = await execute(executable, calm);
+      assert.deepEqual([exitCode, stderr], [0, '']);
+      await until('no process of banctl', () => processesNaming(apache.banlist).length === 0, {
+        limit: 60_000,
+      });
+      const list = readFileSync(apache.banlist, 'utf8');
+      for (const from of ADDRESSES) {
+        const expected = list.includes(`Require not ip ${from}\n`) ? 403 : 200;
+        assert.equal(await apache.get('/', { from }), expected, `${from}, round ${round}`);
+      }
+    }
+    for (const line of load.told()) t.diagnostic(line);
+    t.diagnostic(
+      `${killedWaiters} of ${waited} waiting processes killed; ${apache.reloads()} reloads; ${ROUNDS} times calm, ` +
+        `and Apache was asked for ${ROUNDS * ADDRESSES.length} addresses`,
+    );
+    await load.check();
+  });
+});

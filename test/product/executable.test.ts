@@ -1,0 +1,91 @@
+// What the one file is to be, whatever it does; and that the README tells its options.
+import assert from 'node:assert/strict';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, suite, test } from 'node:test';
+import { COMMANDS, OPTION_NAMES, optionOf } from '../../src/cli/options.ts';
+import { KIT_DIRECTORIES } from '../../src/setup/kit.ts';
+import { executable } from '../lab/banctl.ts';
+import { execute } from '../lab/wait.ts';
+
+const repository = join(import.meta.dirname, '..', '..');
+const directory = mkdtempSync(join(tmpdir(), 'banctl-executable-'));
+after(() => rmSync(directory, { recursive: true }));
+
+suite('the executable', () => {
+  test('needs no libraries but those of glibc and the C++ runtime', async () => {
+    const { stdout } = await execute('ldd', [executable]);
+    const names = stdout.split('\n').flatMap((line) => /^\s*(\S+?)\.so/.exec(line)?.[1] ?? []);
+    const known = /^(?:linux-vdso|lib(?:c|m|dl|pthread|stdc\+\+|gcc_s)|\/lib64\/ld-linux-x86-64)$/;
+    assert.ok(names.includes('libc'), stdout);
+    assert.deepEqual(
+      names.filter((name) => !known.test(name)),
+      [],
+    );
+  });
+
+  test('asks for no symbol that is younger than glibc 2.28', async () => {
+    const { stdout } = await execute('objdump', ['-T', executable]);
+    const versions = [...stdout.matchAll(/GLIBC_2\.(\d+)/g)].map((match) => Number(match[1]));
+    assert.ok(versions.length > 100);
+    assert.ok(Math.max(...versions) <= 28, String(Math.max(...versions)));
+  });
+
+  test('has no symbols that only a debugger needs', async () => {
+    const { stdout, stderr } = await execute('nm', [executable]);
+    assert.match(stdout + stderr, /no symbols/);
+  });
+
+  test('is of the same bundle wherever it is built', async () => {
+    // Copied, not linked: a build in a linked tree would write into this one. Libraries are only read.
+    const elsewhere = join(directory, 'another place');
+    for (const name of ['src', 'scripts', 'package.json', 'tsconfig.json', ...KIT_DIRECTORIES]) {
+      cpSync(join(repository, name), join(elsewhere, name), { recursive: true });
+    }
+    symlinkSync(join(repository, 'node_modules'), join(elsewhere, 'node_modules'));
+    const bundles = join(directory, 'bundle');
+    const { exitCode, stderr } = await execute(process.execPath, [
+      join(elsewhere, 'scripts', 'bundle.ts'),
+      bundles,
+    ]);
+    assert.equal(exitCode, 0, stderr);
+    const names = readdirSync(bundles);
+    assert.ok(names.includes('banctl.cjs') && names.includes('launcher.cjs'), names.join());
+    for (const name of names) {
+      const built = readFileSync(join(repository, 'dist', 'bundle', name));
+      assert.ok(readFileSync(join(bundles, name)).equals(built), name);
+    }
+  });
+});
+
+test('the help tells each command and option on lines of its own', async () => {
+  const { stdout } = await execute(executable, ['--help']);
+  const lines = stdout.split('\n').map((line) => line.trim());
+  for (const command of Object.keys(COMMANDS))
+    assert.ok(lines.some((line) => line.startsWith(`banctl ${command} `)));
+  for (const name of OPTION_NAMES.filter((option) => optionOf(option).isHidden !== true)) {
+    assert.ok(
+      lines.some((line) => line.startsWith(`--${name} `)),
+      name,
+    );
+  }
+});
+
+suite('the README', () => {
+  const readme = readFileSync(join(repository, 'README.md'), 'utf8');
+
+  for (const name of OPTION_NAMES.filter((option) => optionOf(option).isHidden !== true)) {
+    test(`tells --${name}, its default and its meaning`, () => {
+      const option = optionOf(name);
+      const row = readme.split('\n').find((line) => new RegExp(`^\\| \`--${name}[ \`]`).test(line)) ?? '';
+      assert.ok(row.includes(option.describe), row);
+      assert.ok(row.includes(option.default ?? ''), row);
+      assert.ok(row.includes(option.placeholder ?? ''), row);
+    });
+  }
+
+  for (const command of Object.keys(COMMANDS)) {
+    test(`tells ${command}`, () => assert.match(readme, new RegExp(`^\\| \`${command}[ \`]`, 'm')));
+  }
+});

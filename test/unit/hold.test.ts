@@ -1,0 +1,366 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, suite, test } from 'node:test';
+import fc from 'fast-check';
+import { parseAddress } from '../../src/bans/address.ts';
+import {
+  cleanReason,
+  formatHolds,
+  formatTime,
+  type Hold,
+  holdMark,
+  isOver,
+  parseDuration,
+  parseHolds,
+  parseTime,
+  untilOf,
+} from '../../src/bans/hold.ts';
+import { resolveSettings } from '../../src/cli/settings.ts';
+import { BanctlError, EXIT } from '../../src/system/errors.ts';
+import { anyAddress } from '../lab/generate.ts';
+
+const A = '203.0.113.5';
+const NOW = Date.UTC(2026, 0, 31, 12) / 1000;
+const LAST = Date.UTC(9999, 11, 31, 23, 59, 59) / 1000;
+
+const plain: Hold = { holder: 'web', address: A, since: NOW, until: null, reason: null };
+
+/** True for what `--jail` takes. */
+function isJailName(text: string): boolean {
+  try {
+    return resolveSettings({ jail: [text] }, { BANCTL_CONFIG: noConfiguration }).jail === text;
+  } catch (error) {
+    assert.ok(error instanceof BanctlError && error.exitCode === EXIT.usage, String(error));
+    return false;
+  }
+}
+
+const nasty = fc.constantFrom(
+  '|',
+  ' | ',
+  '%',
+  '%7C',
+  '\\',
+  '\n',
+  '\r\n',
+  '\u2028',
+  ': ',
+  ' since ',
+  'until',
+  '#',
+  '\x1b[31m',
+  '\u202e',
+  '"',
+  '💣',
+  '\0',
+);
+const anyText = fc
+  .array(fc.oneof(nasty, fc.string({ unit: 'binary' }), fc.string()), { maxLength: 8 })
+  .map((parts) => parts.join(''));
+const holder = fc
+  .oneof(
+    fc.constantFrom('web', 'manual', 'djangoapp-admin-login', 'a:b', '#', '\\', "it's", 'jail\u00e9'),
+    anyText,
+  )
+  .filter((text) => /^[^\s\p{C}|%]+$/u.test(text));
+const seconds = fc.integer({ min: 0, max: LAST });
+const hold: fc.Arbitrary<Hold> = fc.record(
+  {
+    holder,
+    address: anyAddress.map((text) => parseAddress(text).text),
+    since: seconds,
+    until: fc.option(seconds),
+    reason: anyText.map(cleanReason),
+  },
+  { noNullPrototype: true },
+);
+const holds = fc.array(hold, { minLength: 1, maxLength: 4 });
+
+const directory = mkdtempSync(join(tmpdir(), 'banctl-hold-'));
+const noConfiguration = join(directory, 'banctl.json');
+writeFileSync(noConfiguration, '{}');
+after(() => rmSync(directory, { recursive: true }));
+
+suite('the comment line', () => {
+  test('reads as it looks', () => {
+    const line = formatHolds([
+      { ...plain, until: NOW + 600, reason: '5 failures' },
+      { ...plain, holder: 'manual' },
+    ]);
+    const since = `${A} since 2026-01-31T12:00:00Z`;
+    assert.equal(
+      line,
+      `# banctl | web ${since} until 2026-01-31T12:10:00Z: 5 failures | manual ${since} for ever`,
+    );
+  });
+
+  test('gives back any holds that were written into it', () => {
+    fc.assert(
+      fc.property(holds, (written) => {
+        const line = formatHolds(written);
+        assert.deepEqual(parseHolds(line), written);
+        // As it comes back from the file, where Apache's white space around it does not count.
+        assert.deepEqual(parseHolds(Buffer.from(`${line}\n`).toString('utf8').trim()), written);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('is one line that swallows nothing, and shows nothing but text', () => {
+    fc.assert(
+      fc.property(holds, (written) => {
+        const line = formatHolds(written);
+        assert.match(line, /^# banctl \| [^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*[^\\\s]$/u);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test("is found by a hold's mark if and only if that hold is in it, whatever the reasons say", () => {
+    const few = fc.constantFrom('web', 'admin', 'x:web');
+    const forged = fc.constantFrom(
+      holdMark('web', A),
+      `${holdMark('web', A)}2026-01-31T12:00:00Z for ever`,
+      `x | web ${A} since `,
+      `%7C web ${A} since`,
+    );
+    const reason = fc.oneof(
+      forged,
+      fc.tuple(anyText, forged, anyText).map((parts) => parts.join('')),
+    );
+    const some = fc.array(
+      fc.record({
+        holder: few,
+        address: fc.constantFrom(A, `${A}0`, '203.0.113.6'),
+        since: seconds,
+        until: fc.option(seconds),
+        reason: reason.map(cleanReason),
+      }),
+      { minLength: 1, maxLength: 3 },
+    );
+    fc.assert(
+      fc.property(some, (written) => {
+        const isThere = written.some((one) => one.holder === 'web' && one.address === A);
+        assert.equal(formatHolds(written).includes(holdMark('web', A)), isThere);
+        assert.equal(parseHolds(formatHolds(written))?.length, written.length);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  const FULL = [
+    ...[
+      '',
+      '#',
+      '# banctl',
+      '# banctl ',
+      '# banctl |',
+      '# banctl | ',
+      '# a comment',
+      '# banctl | web',
+      '#banctl | web',
+    ],
+    ...['# banctl | not a hold', `# banctl | web ${A} since today for ever`, `Require not ip ${A}`],
+    ...[
+      `# banctl | web ${A} since 2026-01-31T12:00:00Z`,
+      `# banctl | web ${A} since 2026-13-31T12:00:00Z for ever`,
+    ],
+    ...[
+      `# banctl | web ${A} since 2026-01-31T12:00:00Z until never`,
+      `${formatHolds([plain])} |`,
+      `${formatHolds([plain])} | x`,
+    ],
+    ...[` ${formatHolds([plain])}`, formatHolds([plain]).replace('# b', '# B'), `#${formatHolds([plain])}`],
+  ];
+  for (const line of FULL) {
+    test(`${JSON.stringify(line)} is somebody else's`, () => {
+      assert.equal(parseHolds(line), undefined);
+    });
+  }
+});
+
+suite('a name for a jail', () => {
+  test('is one word that the mark of a hold can carry', () => {
+    fc.assert(
+      fc.property(holder, (name) => {
+        fc.pre(name !== '');
+        assert.ok(isJailName(name), name);
+        assert.match(holdMark(name, A), /^\| [\x21-\x7b\x7d\x7e]+ 203\.0\.113\.5 since $/);
+      }),
+    );
+    const refused = [' ', 'a b', 'a|b', '50%', 'a\tb', 'a\u00a0b', 'a\u200bb', '\x1b[31m', 'a\nb', '\ud800'];
+    assert.deepEqual(refused.filter(isJailName), []);
+  });
+});
+
+suite('a reason', () => {
+  const CLEANED: [string, string | null][] = [
+    ['', null],
+    [' \t\n', null],
+    ['\\', null],
+    ['\\ \\ ', null],
+    ['5 failures', '5 failures'],
+    ['  two \t words \r\n', 'two words'],
+    ['a\nRequire not ip 10', 'a Require not ip 10'],
+    ['ends in \\', 'ends in'],
+    ['ends in \\\\ \\', 'ends in'],
+    ['in\\side', 'in\\side'],
+    ['\x1b[31mred\x1b[0m', '[31mred [0m'],
+    ['a\0b\x7fc\x9bd', 'a b c d'],
+    ['a\u202eb\u200bc\ufeffd', 'a b c d'],
+    ['a\u2028b\u2029c\u0085d', 'a b c d'],
+    ['\ud800x', 'x'],
+    ['50% | or so', '50% | or so'],
+    ['x'.repeat(600), 'x'.repeat(500)],
+    [`${'x'.repeat(499)}\\y`, 'x'.repeat(499)],
+    ['💣'.repeat(600), '💣'.repeat(500)],
+  ];
+  for (const [given, kept] of CLEANED) {
+    test(`${JSON.stringify(given).slice(0, 40)} is kept as ${JSON.stringify(kept)?.slice(0, 30)}`, () => {
+      assert.equal(cleanReason(given), kept);
+    });
+  }
+
+  test('that was cleaned stays as it is', () => {
+    fc.assert(
+      fc.property(anyText, (text) => {
+        const kept = cleanReason(text);
+        assert.equal(cleanReason(kept ?? ''), kept);
+      }),
+    );
+  });
+});
+
+function refuses(read: (text: string) => unknown, what: string, texts: readonly string[]): void {
+  for (const text of texts) {
+    test(`${JSON.stringify(text)} is ${what}`, () => {
+      assert.throws(
+        () => read(text),
+        (error) =>
+          error instanceof BanctlError &&
+          error.exitCode === EXIT.usage &&
+          error.message.startsWith(`${what}: "`),
+      );
+    });
+  }
+}
+
+suite('a time', () => {
+  const TIMES: [string, number][] = [
+    ['0', 0],
+    [String(NOW), NOW],
+    [`${NOW}.487`, NOW],
+    [`${NOW}.5`, NOW + 1],
+    ['2026-01-31T12:00:00Z', NOW],
+    ['2026-01-31T12:00:00.499Z', NOW],
+    ['2026-01-31T12:00Z', NOW],
+    ['2026-01-31T12:00:00', NOW],
+    ['2026-01-31 12:00:00', NOW],
+    ['2026-01-31T13:00:00+01:00', NOW],
+    ['2026-01-31T06:30:00-0530', NOW],
+    ['2026-01-31', NOW - 43_200],
+    ['2024-02-29', Date.UTC(2024, 1, 29) / 1000],
+    ['9999-12-31T23:59:59Z', LAST],
+  ];
+  for (const [given, time] of TIMES) {
+    test(`${given} is ${formatTime(time)}, whatever the time zone`, () => {
+      const zone = process.env.TZ;
+      process.env.TZ = 'America/New_York';
+      try {
+        assert.equal(parseTime(given), time);
+      } finally {
+        if (zone === undefined) delete process.env.TZ;
+        else process.env.TZ = zone;
+      }
+    });
+  }
+
+  refuses(parseTime, 'not a time', [
+    ...[
+      '',
+      ' ',
+      'now',
+      'yesterday',
+      '-1',
+      '1e9',
+      '0x10',
+      '12:00',
+      '2026-1-31',
+      '2026-13-01',
+      '2026-01-32',
+      '2026-02-30',
+    ],
+    ...[
+      '2026-01-31T25:00:00Z',
+      '2026-01-31T12',
+      '2026-01-31T12:00:00Z ',
+      '2026-01-31T12:00:00 Z',
+      '31.01.2026',
+      'Infinity',
+      'NaN',
+    ],
+    ...['1969-12-31T23:59:59Z', '10000-01-01', '9'.repeat(30), '<time>'],
+  ]);
+
+  test('is written so that it reads back', () => {
+    fc.assert(fc.property(seconds, (time) => assert.equal(parseTime(formatTime(time)), time)));
+  });
+});
+
+suite('a duration', () => {
+  const DURATIONS: [string, number | null][] = [
+    ['0', 0],
+    ['600', 600],
+    ['600.0', 600],
+    ['0.1', 1],
+    ['90s', 90],
+    ['10m', 600],
+    ['1.5h', 5400],
+    ['1h', 3600],
+    ['7d', 604_800],
+    ['2w', 1_209_600],
+    ['-1', null],
+  ];
+  for (const [given, duration] of DURATIONS) {
+    test(`${given} is ${duration ?? 'for ever'}`, () => {
+      assert.equal(parseDuration(given), duration);
+    });
+  }
+
+  refuses(parseDuration, 'not a duration', [
+    ...[
+      '',
+      ' ',
+      '-2',
+      '-1m',
+      '+5',
+      '5 m',
+      '5M',
+      '5y',
+      'm',
+      '1h30m',
+      '1e3',
+      '0x10',
+      'ever',
+      '5\n',
+      '٥',
+      'Infinity',
+      '<bantime>',
+    ],
+  ]);
+});
+
+test('a hold ends when its time is over, and at the end of time never', () => {
+  assert.deepEqual(
+    [isOver({ ...plain, until: NOW }, NOW), isOver({ ...plain, until: NOW + 1 }, NOW)],
+    [true, false],
+  );
+  assert.equal(isOver(plain, LAST), false);
+  assert.deepEqual(
+    [untilOf(NOW, 600), untilOf(NOW, null), untilOf(LAST, 0), untilOf(LAST, 1)],
+    [NOW + 600, null, LAST, null],
+  );
+  assert.equal(untilOf(NOW, parseDuration('9'.repeat(400))), null);
+});

@@ -1,0 +1,135 @@
+// Bundles what scripts/build puts into the executable: bundle.ts DIRECTORY
+//
+//   banctl.cjs             src/main.ts and the libraries that a ban needs
+//   full.cjs     all commands but ban and unban, with copies of what they share with these
+//   execa.cjs, yargs.cjs   libraries that most calls do without
+//   launcher.cjs           what starts it
+//   kit.json               the files that banctl setup installs, by their paths in the repository
+//
+// The same sources give the same bytes, wherever the checkout is.
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
+import { FULL, LIBRARIES, MAIN } from '../src/executable/parts.ts';
+import { KIT_ASSET, KIT_DIRECTORIES } from '../src/setup/kit.ts';
+
+const root = path.dirname(import.meta.dirname);
+const [directory = ''] = process.argv.slice(2);
+
+interface Replacement {
+  module: string;
+  importedBy?: string;
+  by: string;
+}
+
+// Modules that libraries load at each start for things that banctl does not use, with the milliseconds that it saves to
+// replace them, if that is why. With all of these a ban takes 28 until it is on disk, an empty program 23.
+const replacements: Replacement[] = [
+  // It patches all of fs for programs with thousands of open files; proper-lockfile then copies every property, which
+  // loads fs.promises and the streams: 4.
+  { module: 'graceful-fs', by: 'src/executable/stand-ins/graceful-fs.ts' },
+  // All that OpenSSL can do, for a temporary file's name: 6.
+  { module: 'node:crypto', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/node-crypto.ts' },
+  // Not for time: it would follow what somebody else puts in the way.
+  { module: 'fs', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/fs.ts' },
+  // To ask whether it runs in a thread: 2.
+  {
+    module: 'worker_threads',
+    importedBy: 'write-file-atomic',
+    by: 'src/executable/stand-ins/worker-threads.ts',
+  },
+  // Two versions of it, and handlers for thirty signals each.
+  { module: 'signal-exit', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/signal-exit.cts' },
+  { module: 'signal-exit', importedBy: 'proper-lockfile', by: 'src/executable/stand-ins/signal-exit.cts' },
+  // It makes an Intl.Segmenter, for emoji in the help of yargs: 24.
+  { module: 'string-width', by: 'src/executable/stand-ins/string-width.cts' },
+];
+
+const replace: Plugin = {
+  name: 'replace',
+  setup({ onResolve }) {
+    for (const { module, importedBy, by } of replacements) {
+      onResolve({ filter: new RegExp(`^${module}$`) }, ({ importer }) =>
+        importedBy === undefined || importer.includes(`/node_modules/${importedBy}/`)
+          ? { path: path.join(root, by) }
+          : undefined,
+      );
+    }
+  },
+};
+
+/** The other commands are a part of their own: what is in the bundle costs each ban time, also if it is not run. */
+const apart: Plugin = {
+  name: 'apart',
+  setup({ onResolve }) {
+    onResolve({ filter: new RegExp(`/${FULL}\\.ts$`) }, ({ kind }) =>
+      kind === 'entry-point' ? undefined : { path: FULL, external: true },
+    );
+  },
+};
+
+const { version }: { version: string } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8'));
+
+const common = {
+  absWorkingDir: root,
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'cjs',
+  plugins: [replace],
+  // A linked node_modules gives the same names as one of its own.
+  preserveSymlinks: true,
+  logLevel: 'warning',
+} satisfies BuildOptions;
+
+const output = (name: string) => path.join(directory, `${name}.cjs`);
+
+/** A function, for src/executable/parts.ts to call. Not minified: an administrator can read what root is to run. */
+const part = {
+  ...common,
+  banner: { js: '(function (require, module) {' },
+  footer: { js: '})' },
+  // yargs looks for its translations beside its own file. There is none in an executable, and a place that depends on
+  // where the executable lies could belong to somebody else.
+  define: {
+    'import.meta.url': '"file:///"',
+    __filename: '"banctl"',
+    'process.env.BANCTL_VERSION': JSON.stringify(version),
+  },
+} satisfies BuildOptions;
+
+const kit = KIT_DIRECTORIES.flatMap((folder) =>
+  readdirSync(path.join(root, folder))
+    .sort()
+    .map((name) => [`${folder}/${name}`, readFileSync(path.join(root, folder, name), 'utf8')]),
+);
+
+await Promise.all([
+  ...[
+    ['src/main.ts', MAIN],
+    [`src/${FULL}.ts`, FULL],
+  ].map(([source = '', name = '']) =>
+    build({
+      ...part,
+      entryPoints: [source],
+      outfile: output(name),
+      external: LIBRARIES,
+      plugins: [replace, apart],
+      // import() of a part is to ask for it.
+      supported: { 'dynamic-import': false },
+    }),
+  ),
+  ...LIBRARIES.map((name) =>
+    build({
+      ...part,
+      // What a module of Node without a default export gives to import(), and one with it to import.
+      stdin: {
+        contents: `const all = require('${name}'); module.exports = all.default ?? all;`,
+        resolveDir: root,
+      },
+      outfile: output(name),
+    }),
+  ),
+  build({ ...common, entryPoints: ['src/executable/launcher.ts'], outfile: output('launcher') }),
+]).catch(() => process.exit(1)); // esbuild has printed the errors
+writeFileSync(path.join(directory, KIT_ASSET), JSON.stringify(Object.fromEntries(kit)));

@@ -1,0 +1,75 @@
+// Runs what bundle.ts has made as fail2ban and administrators do, and writes V8's code cache of what that has compiled,
+// NAME.cache beside each NAME.cjs.
+//
+//   code-cache.ts DIRECTORY
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Script } from 'node:vm';
+import { FULL, LIBRARIES, MAIN, startProgram } from '../src/executable/parts.ts';
+
+const [bundles = ''] = process.argv.slice(2);
+const directory = mkdtempSync(join(tmpdir(), 'banctl-code-cache-'));
+const list = `--banlist=${join(directory, 'list')}`;
+const address = '203.0.113.1';
+const asAction = ['--jail=web', list, '--apachectl=', '--reload-interval='];
+const asBan = [
+  ...asAction,
+  '--protect=',
+  '--ipv6-prefix=',
+  '--since=1767225600.5',
+  '--for=600',
+  '--reason=5 failures',
+];
+const silently = ['--reload-command=', '--no-reload', '--'];
+
+/** The lines to run, and the parts whose cache is written then. */
+const runs: { line: string[]; parts?: string[] }[] = [
+  { line: ['ban', ...asBan, ...silently, address] },
+  { line: ['ban', ...asBan, ...silently, address] },
+  { line: ['ban', ...asBan, ...silently, '2001:db8::1'] },
+  // What a reload compiles of the program is left out: each function in the cache costs every other call time.
+  { line: ['unban', ...asAction, ...silently, address], parts: [MAIN] },
+  { line: ['unban', list, '--fail2ban-client=true', ...silently, '2001:db8::1'], parts: ['execa'] },
+  { line: ['sync', '--jail=web', list, '--fail2ban-client=true', '--no-reload'] },
+  { line: ['list', list], parts: [FULL] },
+  { line: ['--help'], parts: ['yargs'] },
+];
+
+const read = (name: string) => ({ source: readFileSync(join(bundles, `${name}.cjs`), 'latin1') });
+const cacheOf = (name: string) => join(bundles, `${name}.cache`);
+const require = createRequire(import.meta.url);
+const scripts = new Map<string, Script>();
+
+// The program ends its process, but this one goes on to the next line.
+const exit: (exitCode: number) => never = process.exit;
+process.exit = ((exitCode: number) => {
+  process.exitCode = exitCode;
+}) as typeof exit;
+
+let parts: string[] = [];
+// A program has ended when nothing is left to do, which is when the next may begin.
+process.on('beforeExit', () => {
+  if (process.exitCode) throw new Error(`the bundle ended with ${process.exitCode}`);
+  for (const name of parts) {
+    const script = scripts.get(name);
+    if (script === undefined) throw new Error(`${name} was not called for`);
+    writeFileSync(cacheOf(name), script.createCachedData());
+  }
+  const next = runs.shift();
+  if (next === undefined) {
+    for (const name of LIBRARIES.filter((name) => !scripts.has(name)))
+      writeFileSync(
+        cacheOf(name),
+        new Script(read(name).source, { filename: `${name}.cjs` }).createCachedData(),
+      );
+    rmSync(directory, { recursive: true });
+    exit(0);
+  }
+  parts = next.parts ?? [];
+  process.argv = [process.execPath, process.execPath, ...next.line];
+  startProgram(read, require, scripts);
+  // Without anything to do there would be no further beforeExit.
+  setImmediate(() => {});
+});

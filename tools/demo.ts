@@ -1,0 +1,182 @@
+// Tells what banctl does, with requests to a real Apache; see scripts/demo. Ends with 1 if anything is not as it says.
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { styleText } from 'node:util';
+import { type Apache, startApache } from '../test/lab/apache.ts';
+import { type Fail2ban, startFail2ban } from '../test/lab/fail2ban.ts';
+import { processesNaming } from '../test/lab/processes.ts';
+import { execute, until } from '../test/lab/wait.ts';
+
+const repository = join(import.meta.dirname, '..');
+const jail = 'djangoapp-admin-login';
+const attacker = '203.0.113.55';
+const visitor = '198.51.100.7';
+const scraper = '2001:db8::66';
+
+/** Apache and fail2ban with what is in the kit, as on a server, but for the places of the files. */
+async function startServers(dir: string, stack: AsyncDisposableStack): Promise<[Apache, Fail2ban]> {
+  const own = (name: string) => {
+    mkdirSync(join(dir, name));
+    return join(dir, name);
+  };
+  const apache = stack.use(await startApache({ dir: own('apache2'), remoteip: true }));
+  const config = join(dir, 'banctl.json');
+  writeFileSync(config, JSON.stringify({ banlist: apache.banlist, apachectl: apache.ctl }));
+  // Of this process, of fail2ban, and so of the banctl that fail2ban calls.
+  for (const name of Object.keys(process.env)) if (name.startsWith('BANCTL_')) delete process.env[name];
+  process.env.BANCTL_CONFIG = config;
+  process.env.PATH = [join(repository, 'dist'), process.env.PATH].join(delimiter);
+  const fail2ban = stack.use(
+    await startFail2ban({
+      dir: own('fail2ban'),
+      stock: true,
+      jails: '',
+      jailFiles: [`${jail}.local`, ['server.local', `[${jail}]\nlogpath = ${apache.accessLog}\n`]],
+    }),
+  );
+  return [apache, fail2ban];
+}
+
+async function tell(dir: string, stack: AsyncDisposableStack) {
+  heading(
+    'Starting a real Apache and a real fail2ban, with the action, filter, jail and snippet of this repository',
+  );
+  const [apache, fail2ban] = await startServers(dir, stack);
+  say(
+    `Apache listens on 127.0.0.1:${apache.port}. It takes the X-Forwarded-For of 127.0.0.1 for the visitor's`,
+  );
+  say('address, as behind a load balancer, so that anybody can come by.');
+
+  /** Requests `count` times, and shows the answers. */
+  const visit = async (from: string, what: string, wanted: number, count = 1) => {
+    const answers: number[] = [];
+    for (let number = 0; number < count; number += 1) {
+      answers.push(
+        what.startsWith('POST') ? await apache.login(401, { from }) : await apache.get('/', { from }),
+      );
+    }
+    show(`${from.padEnd(14)} ${what.padEnd(21)} ${answers.join(' ')}`, wanted >= 400 ? 'red' : 'green');
+    expect(
+      `${from} gets ${wanted}`,
+      answers.every((answer) => answer === wanted),
+    );
+  };
+  const type = async (command: string, wanted: RegExp, wantedCode = 0) => {
+    const [program = '', ...words] = command.match(/'[^']*'|\S+/g) ?? [];
+    const own = program === 'fail2ban-client' ? fail2ban.clientCommand.split(' ').slice(1) : [];
+    show(`$ ${command}`, 'bold');
+    const { exitCode, stdout, stderr } = await execute(program, [
+      ...own,
+      ...words.map((word) => word.replaceAll("'", '')),
+    ]);
+    for (const line of `${stdout}${stderr}`.trimEnd().split('\n')) show(line);
+    expect(`${command} says ${wanted}`, exitCode === wantedCode && wanted.test(stdout + stderr));
+  };
+  const showList = (wanted: RegExp) => {
+    const list = readFileSync(apache.banlist, 'utf8');
+    for (const line of list.trimEnd().split('\n')) show(line || '(empty)');
+    expect(`the list matches ${wanted}`, wanted.test(list));
+  };
+  const isListed = () => readFileSync(apache.banlist, 'utf8').includes(`Require not ip ${attacker}\n`);
+
+  heading('Somebody guesses the password of the Django admin');
+  await visit(attacker, 'GET /', 200);
+  await visit(attacker, 'POST /admin/login/', 401, 5);
+
+  heading('fail2ban sees the fifth failure in the access log, and calls banctl');
+  await fail2ban.awaitLog(new RegExp(`\\[${jail}\\] Ban ${attacker}`));
+  await until(
+    `the next request of ${attacker} to be refused`,
+    async () => (await apache.get('/', { from: attacker })) === 403,
+  );
+  say('This is in the list that Apache includes, and Apache has loaded it:');
+  showList(new RegExp(`^# banctl \\| ${jail} ${attacker} .*\nRequire not ip ${attacker}\n$`));
+
+  heading('The attacker is refused, on the whole site, and nobody else');
+  await visit(attacker, 'GET /', 403);
+  await visit(attacker, 'POST /admin/login/', 403);
+  await visit(visitor, 'GET /', 200);
+
+  heading('By hand it goes the same way');
+  await type(`banctl ban ${scraper} --for 1h --reason 'copies the site'`, new RegExp(`^${scraper} banned`));
+  await type('banctl reload', /loaded/);
+  await visit(scraper, 'GET /', 403);
+  showList(
+    new RegExp(`Require not ip ${attacker}\n# banctl \\| manual ${scraper} .*\nRequire not ip ${scraper}\n$`),
+  );
+  await type('banctl ban 127.0.0.1', /is protected/, 77);
+
+  heading('When the time is over, or somebody says so, they are let in again');
+  await type(`fail2ban-client set ${jail} unbanip ${attacker}`, /1/);
+  await type(`banctl unban ${scraper}`, new RegExp(`^${scraper} unbanned`));
+  await type('banctl reload', /loaded/);
+  expect(`${attacker} is not listed any more`, !isListed());
+  await visit(attacker, 'GET /', 200);
+  await visit(scraper, 'GET /', 200);
+  showList(/^$/);
+  say(`Apache was reloaded ${apache.reloads()} times, gracefully: no connection was cut.`);
+}
+
+class NotShown extends Error {}
+
+/** True: the story is not told to its end, and nothing more of it may begin. */
+let isInterrupted = false;
+
+/** Ends a process that may have ended already. */
+function end(pid: number) {
+  try {
+    process.kill(pid, 'SIGTERM');
+  } catch {}
+}
+
+function expect(what: string, isTrue: boolean) {
+  if (!isTrue) throw new NotShown(`it should be that ${what}`);
+}
+
+function heading(text: string) {
+  print(`\n${styleText('bold', `== ${text}`)}`);
+}
+
+function say(text: string) {
+  print(text);
+}
+
+/** What is typed, what a program shows, or a request. */
+function show(text: string, style: 'bold' | 'red' | 'green' | 'reset' = 'reset') {
+  print(style === 'reset' ? `   ${text}` : `   ${styleText(style, text)}`);
+}
+
+/** Each step begins with a line. */
+function print(line: string) {
+  if (isInterrupted) throw new NotShown('interrupted');
+  console.log(line);
+}
+
+const dir = mkdtempSync(join(tmpdir(), 'banctl-demo-'));
+chmodSync(dir, 0o755); // Apache's children run as www-data
+const stack = new AsyncDisposableStack();
+const interrupted = new Promise<NodeJS.Signals>((resolve) => {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve(signal));
+});
+let exitCode = 0;
+try {
+  const signal = await Promise.race([tell(dir, stack), interrupted]);
+  if (signal !== undefined) {
+    isInterrupted = true;
+    exitCode = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 }[signal as 'SIGINT'];
+  }
+} catch (error) {
+  console.error(`\ndemo: ${error instanceof NotShown ? error.message : error}`);
+  exitCode = 1;
+}
+await stack.disposeAsync();
+// What is still starting, and banctl where it waits for its next reload.
+await until('everything to end', () => {
+  const rest = processesNaming(dir);
+  for (const pid of rest) end(pid);
+  return rest.length === 0;
+});
+rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
+if (exitCode === 0) heading('This is all. Everything has been cleaned up');
+process.exit(exitCode);

@@ -1,0 +1,83 @@
+// Prints the manual page, banctl(8), out of the table of commands and options: manual-page.ts [--date YYYY-MM-DD]
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { ENVIRONMENT, EXAMPLES, EXIT_MEANINGS, FILES } from '../src/cli/manual.ts';
+import { COMMAND_NAMES, commandOf, OPTION_NAMES, optionOf, optionsOf } from '../src/cli/options.ts';
+import { EXIT } from '../src/system/errors.ts';
+
+const { values } = parseArgs({ options: { date: { type: 'string', default: '' } } });
+const { version, description }: { version: string; description: string } = JSON.parse(
+  readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8'),
+);
+
+/** Text for roff: a hyphen is to stay what can be typed, and no line may begin with what roff takes for a request. */
+function text(plain: string): string {
+  return plain
+    .replaceAll('\\', '\\e')
+    .replaceAll('-', '\\-')
+    .replaceAll("'", '\\(aq')
+    .replaceAll('`', '')
+    .replace(/^\./gm, '\\&.');
+}
+
+const bold = (plain: string) => `\\fB${text(plain)}\\fP`;
+const italic = (plain: string) => `\\fI${text(plain)}\\fP`;
+const item = (term: string, ...lines: string[]) => ['.TP', term, ...lines];
+const sentence = (plain: string) => `${plain.charAt(0).toUpperCase()}${plain.slice(1)}.`;
+const example = (line: string) => ['.IP', '.nf', bold(line), '.fi'];
+
+const synopsis = (operands: string) => (operands === '' ? '' : ` ${italic(operands)}`);
+const visible = OPTION_NAMES.filter((name) => optionOf(name).isHidden !== true);
+
+const lines = [
+  `.TH BANCTL 8 "${values.date}" "banctl ${version}" "System Administration"`,
+  '.SH NAME',
+  `banctl \\- ${text(description.charAt(0).toLowerCase() + description.slice(1))}`,
+  '.SH SYNOPSIS',
+  `.B banctl`,
+  `${italic('COMMAND')} [${italic('OPTIONS')}] [${italic('ADDRESS...')}]`,
+  '.SH DESCRIPTION',
+  'banctl keeps the addresses that Apache is to refuse, in a file that Apache includes or in a directory with a file for',
+  'each address. fail2ban calls it, and so can an administrator. Each ban says who holds it, since when, until when and',
+  'why, and goes with its last holder. Apache is reloaded when what the list tells it has changed, once for many changes.',
+  '.SH COMMANDS',
+  ...COMMAND_NAMES.flatMap((name) => {
+    const { operands, describe } = commandOf(name);
+    const options = optionsOf(name).map((option) => bold(`--${option}`));
+    return [
+      ...item(`${bold(name)}${synopsis(operands)}`, text(sentence(describe))),
+      ...(options.length === 0 ? [] : ['.IP', `Options: ${options.join(', ')}.`]),
+    ];
+  }),
+  '.SH OPTIONS',
+  'All can stand before or after the command, with their value as a word of its own or after an equals sign.',
+  ...visible.flatMap((name) => {
+    const { placeholder, describe, kind, default: usual } = optionOf(name);
+    return item(
+      `${bold(`--${name}`)}${placeholder === undefined ? '' : ` ${italic(placeholder)}`}`,
+      text(sentence(describe)),
+      ...(kind === 'values' ? ['Can be given more than once.'] : []),
+      ...(usual === undefined ? [] : [`Default: ${text(usual)}.`]),
+    );
+  }),
+  '.SH ENVIRONMENT',
+  ...ENVIRONMENT.flatMap(({ name, describe }) => item(bold(name), text(describe))),
+  '.SH FILES',
+  ...FILES.flatMap(({ name, describe }) => item(italic(name), text(describe))),
+  '.SH EXIT STATUS',
+  ...Object.entries(EXIT).flatMap(([name, code]) =>
+    item(String(code), text(sentence(EXIT_MEANINGS[name as keyof typeof EXIT]))),
+  ),
+  '.SH EXAMPLES',
+  ...Object.values(EXAMPLES).flatMap(({ line, describe }, index) => [
+    ...(index === 0 ? [] : ['.PP']),
+    text(`${sentence(describe).slice(0, -1)}:`),
+    ...example(line),
+  ]),
+  '.SH SEE ALSO',
+  ['fail2ban\\-client (1)', 'apache2ctl (8)', 'a2enconf (8)', 'cron (8)']
+    .map((page) => `.BR ${page}`)
+    .join(' ,\n'),
+];
+process.stdout.write(`${lines.join('\n')}\n`);
