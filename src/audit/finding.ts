@@ -49,6 +49,8 @@ const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   'unsafe-permissions': 'warning',
 };
 
+export const FINDING_CODES = Object.keys(SEVERITY) as FindingCode[];
+
 export function severityOf({ code }: Finding): Severity {
   return SEVERITY[code];
 }

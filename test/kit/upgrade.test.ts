@@ -1,4 +1,4 @@
-// From the shell action to banctl, by the steps in the README, on a site that is in use: a real Apache and a real fail2ban.
+// From the shell action to banctl, by the steps in docs/upgrade.md, on a site that is in use: a real Apache and a real fail2ban.
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
@@ -11,9 +11,8 @@ import { writeScript } from '../lab/site.ts';
 import { execute, tail, until } from '../lab/wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
-const readme = readFileSync(join(repository, 'README.md'), 'utf8');
-const [, section = ''] = /^### Coming from a shell action\n(.*?)^## /ms.exec(readme) ?? [];
-const steps = [...section.matchAll(/^# (.*)$/gm)].map((match) => match[1] ?? '');
+const guide = readFileSync(join(repository, 'docs', 'upgrade.md'), 'utf8');
+const steps = [...guide.matchAll(/^# (.*)$/gm)].map((match) => match[1] ?? '').slice(1);
 
 /** Banned by fail2ban, of both families. */
 const held = ['203.0.113.5', '2001:db8::5'];
@@ -109,7 +108,7 @@ action = apache-banlist[name=djangoapp, banlist=${apache.banlist}, apache_reload
     for (const step of steps) {
       if (step === 'systemctl stop fail2ban') {
         await fail2ban.stop();
-        // The README's second remark; and somebody tries passwords while nobody looks.
+        // The guide's second remark; and somebody tries passwords while nobody looks.
         fail2ban.setJails(jail(', jail=%(__name__)s'));
         for (let count = 0; count < 5; count += 1) await apache.login(401, { from: newcomer });
       } else if (step === 'systemctl start fail2ban') {

@@ -194,7 +194,7 @@ suite('on a server', () => {
 
   test('the recorded session is what happens, and purging leaves no trace but the list', async () => {
     await root.done("sleep 0.01; date '+%F %T.%N' > /root/mark");
-    await repeatSession(join(repository, 'docs', 'session.md'), root, {
+    await repeatSession(join(repository, 'docs', 'tutorial.md'), root, {
       server: undefined,
       attacker: '203.0.113.55',
       visitor: '198.51.100.200',
