@@ -45,7 +45,7 @@ quietly() {
   output=$("$@" 2>&1 </dev/null) && return
   local status=$?
   printf '%s\n' "$output" >&2
-  return $status
+  return "$status"
 }
 
 # npm_ci DIRECTORY OPTION..: installs there what its package-lock.json says. By the system's Node: npm takes away the
