@@ -28,7 +28,7 @@ suite('the manual page', () => {
   /** As it is read, in lines that are not broken. */
   let read = '';
   before(async () => {
-    const script = join(repository, 'scripts', 'manual-page.ts');
+    const script = join(repository, 'tools', 'manual-page.ts');
     const { exitCode, stdout, stderr } = await execute(process.execPath, [script, '--date=2026-11-22']);
     assert.equal(exitCode, 0, stderr);
     writeFileSync(page, stdout);

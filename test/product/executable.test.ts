@@ -40,13 +40,13 @@ suite('the executable', () => {
   test('is of the same bundle wherever it is built', async () => {
     // Copied, not linked: a build in a linked tree would write into this one. Libraries are only read.
     const elsewhere = join(directory, 'another place');
-    for (const name of ['src', 'scripts', 'package.json', 'tsconfig.json', ...KIT_DIRECTORIES]) {
+    for (const name of ['src', 'tools', 'package.json', 'tsconfig.json', ...KIT_DIRECTORIES]) {
       cpSync(join(repository, name), join(elsewhere, name), { recursive: true });
     }
     symlinkSync(join(repository, 'node_modules'), join(elsewhere, 'node_modules'));
     const bundles = join(directory, 'bundle');
     const { exitCode, stderr } = await execute(process.execPath, [
-      join(elsewhere, 'scripts', 'bundle.ts'),
+      join(elsewhere, 'tools', 'bundle.ts'),
       bundles,
     ]);
     assert.equal(exitCode, 0, stderr);

@@ -33,7 +33,7 @@ async function makePackage(name: string, of: string, ...options: string[]): Prom
   const { exitCode, stderr } = await execute('env', [
     'SOURCE_DATE_EPOCH=1790000000',
     process.execPath,
-    join(repository, 'scripts', 'package.ts'),
+    join(repository, 'tools', 'packaging', 'package.ts'),
     `--output=${output}`,
     ...(options.some((option) => option.startsWith('--compression')) ? [] : ['--compression=none']),
     ...options,

@@ -46,7 +46,7 @@ const MAINTAINER = 'The banctl authors <banctl@authors.invalid>';
 function contents(executable: string): Map<string, { content: string | Buffer; mode?: number }> {
   const date = new Date(epoch * 1000).toISOString().slice(0, 10);
   const manual = execFileSync(process.execPath, [
-    join(repository, 'scripts', 'manual-page.ts'),
+    join(repository, 'tools', 'manual-page.ts'),
     `--date=${date}`,
   ]);
   const doc = 'usr/share/doc/banctl';
