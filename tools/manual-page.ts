@@ -3,7 +3,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ENVIRONMENT, EXAMPLES, EXIT_MEANINGS, FILES } from '../src/cli/manual.ts';
-import { COMMAND_NAMES, commandOf, OPTION_NAMES, optionOf, optionsOf } from '../src/cli/options.ts';
+import {
+  COMMAND_NAMES,
+  commandOf,
+  defaultOf,
+  OPTION_NAMES,
+  optionOf,
+  optionsOf,
+} from '../src/cli/options.ts';
 import { EXIT } from '../src/system/errors.ts';
 
 const { values } = parseArgs({ options: { date: { type: 'string', default: '' } } });
@@ -38,9 +45,9 @@ const lines = [
   `.B banctl`,
   `${italic('COMMAND')} [${italic('OPTIONS')}] [${italic('ADDRESS...')}]`,
   '.SH DESCRIPTION',
-  'banctl keeps the addresses that Apache is to refuse, in a file that Apache includes or in a directory with a file for',
-  'each address. fail2ban calls it, and so can an administrator. Each ban says who holds it, since when, until when and',
-  'why, and goes with its last holder. Apache is reloaded when what the list tells it has changed, once for many changes.',
+  'banctl keeps the addresses that Apache refuses, either in a list that Apache includes or in a directory with one file',
+  'for each address. fail2ban calls banctl for each ban, and so can you. Each ban records who holds it, since when, until',
+  'when and why. It ends with its last hold. When the list changes, banctl reloads Apache, once for many changes.',
   '.SH COMMANDS',
   ...COMMAND_NAMES.flatMap((name) => {
     const { operands, describe } = commandOf(name);
@@ -51,13 +58,14 @@ const lines = [
     ];
   }),
   '.SH OPTIONS',
-  'All can stand before or after the command, with their value as a word of its own or after an equals sign.',
+  'Options can stand before or after the command. Their values follow as the next word, or after an equals sign.',
   ...visible.flatMap((name) => {
-    const { placeholder, describe, kind, default: usual } = optionOf(name);
+    const { placeholder, describe, kind } = optionOf(name);
+    const usual = defaultOf(name);
     return item(
       `${bold(`--${name}`)}${placeholder === undefined ? '' : ` ${italic(placeholder)}`}`,
       text(sentence(describe)),
-      ...(kind === 'values' ? ['Can be given more than once.'] : []),
+      ...(kind === 'values' ? ['Repeatable.'] : []),
       ...(usual === undefined ? [] : [`Default: ${text(usual)}.`]),
     );
   }),

@@ -18,6 +18,12 @@ import {
 
 type Shell = (typeof SHELLS)[number];
 
+/** A word to complete, and what the table says of it. */
+interface Completed {
+  readonly offers?: Offered | undefined;
+  readonly placeholder?: string | undefined;
+}
+
 /** What a shell is to find for a value. */
 type Kind = 'files' | 'directories' | 'programs' | 'banned addresses' | 'jails' | 'nothing';
 
@@ -92,7 +98,7 @@ complete -F _banctl banctl
 `;
 }
 
-function bashOffer(one: { offers?: Offered; placeholder?: string }): string {
+function bashOffer(one: Completed): string {
   const words = (list: string) => `found=$(compgen -W "${list}" -- "$value")`;
   if (Array.isArray(one.offers)) return words(one.offers.join(' '));
   const found: Record<Kind, string> = {
@@ -172,7 +178,7 @@ fi
 `;
 }
 
-function zshOffer(one: { offers?: Offered; placeholder?: string }): string {
+function zshOffer(one: Completed): string {
   if (Array.isArray(one.offers)) return `(${one.offers.join(' ')})`;
   const found: Record<Kind, string> = {
     files: '_files',
@@ -246,7 +252,7 @@ ${values.filter(Boolean).join('\n')}
 `;
 }
 
-function fishOffer(one: { offers?: Offered; placeholder?: string }): string {
+function fishOffer(one: Completed): string {
   if (Array.isArray(one.offers)) return `-x -a '${one.offers.join(' ')}'`;
   const found: Record<Kind, string> = {
     files: '-r -F',
@@ -259,7 +265,7 @@ function fishOffer(one: { offers?: Offered; placeholder?: string }): string {
   return found[kindOf(one)];
 }
 
-function kindOf({ offers, placeholder }: { offers?: Offered; placeholder?: string }): Kind {
+function kindOf({ offers, placeholder }: Completed): Kind {
   if (offers === 'banned addresses' || offers === 'jails') return offers;
   const kinds: Record<string, Kind> = { FILE: 'files', DIR: 'directories', CMD: 'programs' };
   return kinds[placeholder ?? ''] ?? 'nothing';

@@ -1,4 +1,19 @@
 /** One definition of every command and option: command line, environment, configuration file and help. */
+import { resolve } from 'node:path';
+import { layoutOf } from '../apache/layout.ts';
+import { cleanReason, parseDuration, parseTime } from '../bans/hold.ts';
+import {
+  CONFIG_FILE,
+  configFileIn,
+  followIn,
+  parseBandir,
+  parseHolder,
+  parseNumber,
+  parseOneOf,
+  parseProtected,
+  parseRoot,
+  type ValueContext,
+} from './values.ts';
 
 /**
  * What a shell offers for a word: one of these, or what it finds out. Without it, the placeholder tells: files for FILE,
@@ -19,52 +34,77 @@ export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 export const PLACES = ['bandir', 'banlist'] as const;
 
 export const COMMANDS = {
-  ban: { operands: 'ADDRESS...', describe: 'ban addresses; - reads them from standard input, one a line' },
+  ban: {
+    operands: 'ADDRESS...',
+    describe: 'ban addresses; - reads them from standard input, as block lists are written',
+  },
   unban: {
     operands: 'ADDRESS...',
-    describe: 'lift bans, and tell fail2ban; with --jail only the hold of that jail',
+    describe: 'lift bans, in fail2ban too; with --jail, release the hold of that jail only',
     offers: 'banned addresses',
   },
   flush: { operands: '', describe: 'release everything that a jail holds; --all lifts every ban' },
-  sync: { operands: '', describe: "make a jail's holds equal to what fail2ban holds" },
-  list: { operands: '', describe: 'show every ban: held by whom, since when, for how long, and why' },
+  sync: { operands: '', describe: 'copy what fail2ban holds for a jail into the list' },
+  list: { operands: '', describe: 'print every ban: who holds it, since when, until when, and why' },
   explain: {
     operands: 'ADDRESS',
-    describe: 'say whether and why an address is refused',
+    describe: 'print whether Apache refuses an address, and why',
     offers: 'banned addresses',
   },
-  audit: { operands: '', describe: 'check the list, fail2ban and Apache against each other; --fix repairs' },
-  reload: { operands: '', describe: 'make Apache load the list, if it has not; with --force in any case' },
+  audit: { operands: '', describe: 'compare the list, fail2ban and Apache; --fix repairs differences' },
+  reload: { operands: '', describe: 'reload Apache if the list has changed; --force reloads in any case' },
   ranges: {
     operands: 'FILE',
-    describe: "keep the trusted proxies' file as AWS's ip-ranges.json says; - reads that from standard input",
+    describe: "update the file of trusted proxies from AWS's ip-ranges.json; - reads it from standard input",
   },
-  migrate: { operands: '', describe: 'move the bans of single addresses into the ban directory, or back' },
+  migrate: {
+    operands: '',
+    describe: 'move single-address bans into the ban directory, or back into the list',
+  },
   setup: {
     operands: '',
-    describe: 'install action, filter, jail, list, Apache snippets and cron job; --remove takes them away',
+    describe:
+      'install the fail2ban action, filter and jail, the Apache snippets and the audit job; --remove uninstalls them',
   },
   completion: {
     operands: 'SHELL',
-    describe: 'print what makes bash, zsh or fish complete commands, options and banned addresses',
+    describe: 'print the completion script for bash, zsh or fish',
     offers: SHELLS,
   },
 } as const satisfies Record<string, Command>;
 
 export type CommandName = keyof typeof COMMANDS;
 
-interface Option {
-  /** A flag is given or not, `value` counts once (the last), `values` as often as it is given. */
-  readonly kind: 'flag' | 'value' | 'values';
-  readonly placeholder?: string;
-  /** As shown in the help. */
-  readonly default?: string;
+interface Common {
   readonly describe: string;
   readonly commands: readonly CommandName[];
-  /** Not for people: banctl gives it to itself. */
+  /** Its name in Settings, where that is not the option's own in camel case. */
+  readonly setting?: string;
+  /** banctl passes it to itself; help and completion leave it out. */
   readonly isHidden?: boolean;
+}
+
+/** An option without a value. `isNegated`: the setting is false when the flag is given. */
+interface Flag extends Common {
+  readonly kind: 'flag';
+  readonly isNegated?: boolean;
+  readonly placeholder?: undefined;
+  readonly offers?: undefined;
+}
+
+/** A `value` counts once (the last one given), `values` each time. `parse` throws BanctlError usage. */
+interface Valued extends Common {
+  readonly kind: 'value' | 'values';
+  readonly placeholder: string;
+  readonly parse: (text: string, context: ValueContext) => unknown;
+  /** The text that `parse` gets when the option is not given; without it, the setting is undefined. */
+  readonly default?: string | ((context: ValueContext) => string);
+  /** The default as the help shows it, where it is not the text of `default`. */
+  readonly shownDefault?: string;
   readonly offers?: Offered;
 }
+
+export type Option = Flag | Valued;
 
 export const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 
@@ -72,65 +112,87 @@ const ALL = COMMAND_NAMES.filter((name) => name !== 'completion');
 const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush', 'sync'];
 const RELOADING: readonly CommandName[] = [...CHANGING, 'audit', 'reload', 'migrate', 'ranges'];
 
+/** A text that is taken as it is. */
+const asGiven = (text: string) => text;
+
 export const OPTIONS = {
   banlist: {
     kind: 'value',
     placeholder: 'FILE',
-    default: '/etc/apache2/djangoapp/banlist.conf',
-    describe: 'the list that Apache includes; below /etc/httpd where there is no /etc/apache2',
+    parse: (text, context) => followIn(context)(text),
+    default: ({ root }) => layoutOf(root).banlist,
+    shownDefault: '/etc/apache2/djangoapp/banlist.conf',
+    describe: 'the list that Apache includes; on RHEL and its kin, the default is below /etc/httpd',
     commands: ALL,
   },
   bandir: {
     kind: 'value',
     placeholder: 'DIR',
-    describe: 'ban single addresses here, without a reload; ranges stay in the list',
+    parse: parseBandir,
+    describe: 'ban single addresses in this directory, without a reload; ranges stay in the list',
     commands: ALL,
   },
   to: {
     kind: 'value',
     placeholder: 'PLACE',
-    describe: 'where the bans are to be: bandir or banlist',
+    parse: (text) => parseOneOf('place', PLACES, text),
+    describe: 'where to move the bans: bandir or banlist',
     commands: ['migrate'],
     offers: PLACES,
   },
   jail: {
     kind: 'value',
     placeholder: 'NAME',
-    default: 'manual',
+    parse: parseHolder,
+    shownDefault: 'manual',
     describe: 'the holder of the ban',
     commands: CHANGING,
     offers: 'jails',
   },
-  all: { kind: 'flag', describe: 'every ban, whoever holds it', commands: ['flush'] },
+  all: { kind: 'flag', describe: 'lift every ban, whoever holds it', commands: ['flush'] },
   since: {
     kind: 'value',
     placeholder: 'TIME',
-    default: 'now',
+    parse: parseTime,
+    shownDefault: 'now',
     describe: 'when the ban began: epoch seconds or ISO 8601',
     commands: ['ban'],
   },
   for: {
     kind: 'value',
+    setting: 'duration',
     placeholder: 'DURATION',
-    default: 'for ever',
-    describe: 'how long it lasts: seconds, or 10m, 1h, 7d; -1 is for ever',
+    parse: parseDuration,
+    default: '-1',
+    shownDefault: 'for ever',
+    describe: 'how long the ban lasts: seconds, or 10m, 1h30m, "1d 12h", 1y; -1 is for ever',
     commands: ['ban'],
   },
-  reason: { kind: 'value', placeholder: 'TEXT', describe: 'why, kept with the ban', commands: ['ban'] },
+  reason: {
+    kind: 'value',
+    placeholder: 'TEXT',
+    parse: cleanReason,
+    default: '',
+    shownDefault: 'none',
+    describe: 'why; banctl keeps it with the ban',
+    commands: ['ban'],
+  },
   protect: {
     kind: 'values',
     placeholder: 'CIDR',
-    describe: 'never ban these; @FILE reads a list of them, or the ip-ranges.json of AWS',
+    parse: parseProtected,
+    describe: "never ban these; @FILE reads a list of them, or AWS's ip-ranges.json",
     commands: ['ban', 'sync', 'audit', 'setup'],
   },
   force: {
     kind: 'flag',
-    describe: 'ban although protected or too broad; reload although nothing has changed; lose most ranges',
+    describe: 'ban although protected or too broad; reload without a change; accept the loss of most ranges',
     commands: ['ban', 'reload', 'ranges'],
   },
   'ipv4-prefix': {
     kind: 'value',
     placeholder: 'N',
+    parse: (text, { name }) => parseNumber(name, text, { least: 1, most: 32, whole: true }),
     default: '32',
     describe: 'widen each banned IPv4 address to this prefix',
     commands: ['ban', 'sync', 'audit'],
@@ -138,6 +200,7 @@ export const OPTIONS = {
   'ipv6-prefix': {
     kind: 'value',
     placeholder: 'N',
+    parse: (text, { name }) => parseNumber(name, text, { least: 1, most: 128, whole: true }),
     default: '128',
     describe: 'widen each banned IPv6 address to this prefix',
     commands: ['ban', 'sync', 'audit'],
@@ -145,36 +208,47 @@ export const OPTIONS = {
   output: {
     kind: 'value',
     placeholder: 'FILE',
+    parse: (text) => resolve(text),
     default: '/etc/apache2/djangoapp/cloudfront-proxies',
-    describe: 'where the ranges are kept: for RemoteIPTrustedProxyList, and for --protect @FILE',
+    describe: 'the file of ranges, for RemoteIPTrustedProxyList and for --protect @FILE',
     commands: ['ranges'],
   },
   service: {
     kind: 'value',
     placeholder: 'NAME',
+    parse: asGiven,
     default: 'CLOUDFRONT_ORIGIN_FACING',
-    describe: 'whose ranges of the ip-ranges.json',
+    describe: 'the service of ip-ranges.json whose ranges to take',
     commands: ['ranges'],
   },
   apachectl: {
     kind: 'value',
     placeholder: 'CMD',
-    default: 'apache2ctl, httpd or apachectl',
-    describe: 'how Apache is tested, asked and reloaded',
+    parse: asGiven,
+    shownDefault: 'apache2ctl, httpd or apachectl',
+    describe: 'the control program that tests, queries and reloads Apache',
     commands: [...RELOADING, 'setup'],
   },
   'reload-command': {
     kind: 'value',
     placeholder: 'CMD',
-    describe: 'reloads Apache in place of systemd or --apachectl; run without a shell',
+    parse: asGiven,
+    describe: 'the command that reloads Apache, run without a shell',
     commands: RELOADING,
   },
-  'no-reload': { kind: 'flag', describe: 'leave the reload to somebody else', commands: RELOADING },
+  'no-reload': {
+    kind: 'flag',
+    setting: 'reloads',
+    isNegated: true,
+    describe: 'do not reload Apache',
+    commands: RELOADING.filter((name) => name !== 'migrate'),
+  },
   'reload-interval': {
     kind: 'value',
     placeholder: 'SECONDS',
+    parse: (text, { name }) => parseNumber(name, text),
     default: '2',
-    describe: 'least time between reloads; 0: each change waits for its reload',
+    describe: 'least time between reloads; with 0, each change waits for its reload',
     commands: RELOADING,
   },
   'when-due': {
@@ -186,18 +260,21 @@ export const OPTIONS = {
   'lock-timeout': {
     kind: 'value',
     placeholder: 'SECONDS',
+    parse: (text, { name }) => parseNumber(name, text),
     default: '20',
     describe: 'longest wait for the lock',
-    commands: ALL,
+    commands: [...RELOADING, 'setup'],
   },
   'from-database': {
     kind: 'flag',
-    describe: "take fail2ban's bans from its database, as at its start; its server is not asked",
+    describe: "read fail2ban's bans from its database, as fail2ban does when it starts",
     commands: ['sync'],
   },
   'fail2ban-db': {
     kind: 'value',
+    setting: 'fail2banDatabase',
     placeholder: 'FILE',
+    parse: asGiven,
     default: '/var/lib/fail2ban/fail2ban.sqlite3',
     describe: "fail2ban's database",
     commands: ['sync'],
@@ -205,45 +282,53 @@ export const OPTIONS = {
   'fail2ban-client': {
     kind: 'value',
     placeholder: 'CMD',
+    parse: asGiven,
     default: 'fail2ban-client',
-    describe: 'how fail2ban is asked and told',
+    describe: 'the program that talks to fail2ban',
     commands: ['unban', 'flush', 'sync', 'audit', 'setup'],
   },
   'no-fail2ban': {
     kind: 'flag',
-    describe: 'neither ask nor tell fail2ban',
+    setting: 'asksFail2ban',
+    isNegated: true,
+    describe: 'do not talk to fail2ban',
     commands: ['unban', 'flush', 'audit', 'setup'],
   },
-  fix: { kind: 'flag', describe: 'repair what cannot hurt', commands: ['audit'] },
+  fix: { kind: 'flag', describe: 'repair what can be repaired safely', commands: ['audit'] },
   prometheus: {
     kind: 'value',
     placeholder: 'FILE',
-    describe: "write the result as metrics too, for node_exporter's textfile collector",
+    parse: asGiven,
+    describe: "also write the result as metrics, for node_exporter's textfile collector",
     commands: ['audit'],
   },
   root: {
     kind: 'value',
     placeholder: 'DIR',
+    parse: parseRoot,
     describe: 'install below this directory, the root of another system',
     commands: ['setup'],
   },
   print: {
     kind: 'value',
     placeholder: 'NAME',
-    describe: 'show one of the files that setup installs, such as jail or apache',
+    parse: asGiven,
+    describe: 'print one of the files that setup installs, such as jail or apache',
     commands: ['setup'],
   },
-  remove: { kind: 'flag', describe: 'take away what setup has installed, but the list', commands: ['setup'] },
+  remove: { kind: 'flag', describe: 'remove what setup has installed, except the list', commands: ['setup'] },
   'dry-run': {
     kind: 'flag',
-    describe: 'say what would change, change nothing',
+    describe: 'print what would change; change nothing',
     commands: [...RELOADING, 'setup'],
   },
-  json: { kind: 'flag', describe: 'one JSON document on standard output', commands: ALL },
+  json: { kind: 'flag', describe: 'print one JSON document on standard output', commands: ALL },
   config: {
     kind: 'value',
     placeholder: 'FILE',
-    default: '/etc/banctl.json',
+    parse: (text) => resolve(text),
+    default: configFileIn,
+    shownDefault: CONFIG_FILE,
     describe: 'options as JSON; the environment (BANCTL_BANLIST) and the command line win over it',
     commands: ALL,
   },
@@ -267,6 +352,13 @@ export function commandOf(name: CommandName): Command {
 
 export function optionOf(name: OptionName): Option {
   return OPTIONS[name];
+}
+
+/** The default as people read it; undefined if there is none. */
+export function defaultOf(name: OptionName): string | undefined {
+  const option = optionOf(name);
+  if (option.kind === 'flag') return undefined;
+  return option.shownDefault ?? (typeof option.default === 'string' ? option.default : undefined);
 }
 
 export function isOptionName(name: string): name is OptionName {

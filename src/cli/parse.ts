@@ -7,6 +7,7 @@ import { EXAMPLES } from './manual.ts';
 import {
   COMMANDS,
   type CommandName,
+  defaultOf,
   isCommandName,
   isOptionName,
   OPTION_NAMES,
@@ -70,7 +71,7 @@ export function buildCli(command?: CommandName): Argv {
       type: option.kind === 'flag' ? 'boolean' : 'string',
       requiresArg: option.kind !== 'flag',
       describe: option.describe,
-      defaultDescription: option.default,
+      defaultDescription: defaultOf(name),
       hidden: option.isHidden === true || (command !== undefined && !option.commands.includes(command)),
     });
   }

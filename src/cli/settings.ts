@@ -1,63 +1,39 @@
 import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { layoutOf } from '../apache/layout.ts';
-import { parseAddress } from '../bans/address.ts';
-import { cleanReason, isHolder, parseDuration, parseTime } from '../bans/hold.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
-import { followLinksBelow, followOwnLinks } from '../system/links.ts';
-import { printable, quote } from '../system/printable.ts';
+import { quote } from '../system/printable.ts';
 import { readInput, reasonOfInput } from '../system/read.ts';
 import type { Given } from './arguments.ts';
-import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf, PLACES } from './options.ts';
+import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
+import { configFileIn } from './values.ts';
 
-/** Where bans of single addresses stand. */
-export type Place = (typeof PLACES)[number];
+/** `fail2banClient` for `fail2ban-client`. */
+type CamelCase<Name extends string> = Name extends `${infer First}-${infer Rest}`
+  ? `${First}${Capitalize<CamelCase<Rest>>}`
+  : Name;
 
-/** What the options say, in the units the program uses. */
-export interface Settings {
-  /** The list itself, symbolic links followed, but not with `root`. */
-  readonly banlist: string;
-  /** The ban directory. Undefined: every ban stands in the list. */
-  readonly bandir: string | undefined;
-  readonly to: Place | undefined;
-  /** Undefined if the call is by hand. */
-  readonly jail: string | undefined;
-  readonly all: boolean;
-  /** Seconds since the epoch. */
-  readonly since: number | undefined;
-  /** Seconds, null for ever. */
-  readonly duration: number | null;
-  readonly reason: string | null;
-  readonly protect: readonly string[];
-  readonly force: boolean;
+type Entry<Name extends OptionName> = (typeof OPTIONS)[Name];
+
+type SettingName<Name extends OptionName> =
+  Entry<Name> extends { setting: infer Setting extends string } ? Setting : CamelCase<Name>;
+
+type SettingValue<Entry> = Entry extends {
+  kind: infer Kind;
+  parse: (...input: never[]) => infer Value;
+}
+  ? Kind extends 'values'
+    ? readonly Value[]
+    : Entry extends { default: unknown }
+      ? Value
+      : Value | undefined
+  : boolean;
+
+type OfTable = { readonly [Name in OptionName as SettingName<Name>]: SettingValue<Entry<Name>> };
+
+/** What the options say, in the units the program uses: one setting for each entry of the table. */
+export interface Settings extends OfTable {
+  /** Both prefix options. */
   readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
-  /** The file of ranges. */
-  readonly output: string;
-  /** Of AWS. */
-  readonly service: string;
-  readonly apachectl: string | undefined;
-  readonly reloadCommand: string | undefined;
-  readonly reloads: boolean;
-  /** Seconds. */
-  readonly reloadInterval: number;
-  /** This process is the one that waits for the end of the interval. */
-  readonly whenDue: boolean;
-  /** Seconds. */
-  readonly lockTimeout: number;
-  readonly fromDatabase: boolean;
-  readonly fail2banDatabase: string;
-  readonly fail2banClient: string;
-  readonly asksFail2ban: boolean;
-  readonly fix: boolean;
-  readonly prometheus: string | undefined;
-  /** A tree in which all paths are meant; undefined is the host's own. */
-  readonly root: string | undefined;
-  readonly print: string | undefined;
-  readonly remove: boolean;
-  /** The configuration file, which need not exist. */
-  readonly config: string;
-  readonly dryRun: boolean;
-  readonly json: boolean;
 }
 
 /** A configuration file. Bytes. */
@@ -89,55 +65,34 @@ export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings 
 }
 
 function toSettings(options: Given, config: string): Settings {
-  const values = (name: OptionName): readonly string[] => {
-    const option = options[name];
-    return Array.isArray(option) ? option.map((text) => refuseLost(name, text)) : [];
-  };
-  const value = (name: OptionName) => values(name).at(-1);
-  const flag = (name: OptionName) => options[name] === true;
-  const duration = value('for');
-  const since = value('since');
-  const root = readRoot(value('root'));
-  const follow = root === undefined ? followOwnLinks : (path: string) => resolve(path);
-  return {
-    banlist: follow(value('banlist') ?? layoutOf(root).banlist),
-    bandir: readBandir(value('bandir'), follow),
-    to: readPlace(value('to')),
-    jail: readJail(value('jail')),
-    all: flag('all'),
-    since: since === undefined ? undefined : parseTime(since),
-    duration: duration === undefined ? null : parseDuration(duration),
-    reason: cleanReason(value('reason') ?? ''),
-    protect: values('protect').map(readProtected),
-    force: flag('force'),
-    prefixes: {
-      ipv4: number('ipv4-prefix', value('ipv4-prefix') ?? '32', { least: 1, most: 32, whole: true }),
-      ipv6: number('ipv6-prefix', value('ipv6-prefix') ?? '128', { least: 1, most: 128, whole: true }),
-    },
-    output: resolve(value('output') ?? OPTIONS.output.default),
-    service: value('service') ?? OPTIONS.service.default,
-    apachectl: value('apachectl'),
-    reloadCommand: value('reload-command'),
-    reloads: !flag('no-reload'),
-    reloadInterval: number('reload-interval', value('reload-interval') ?? OPTIONS['reload-interval'].default),
-    whenDue: flag('when-due'),
-    lockTimeout: number('lock-timeout', value('lock-timeout') ?? OPTIONS['lock-timeout'].default),
-    fromDatabase: flag('from-database'),
-    fail2banDatabase: value('fail2ban-db') ?? OPTIONS['fail2ban-db'].default,
-    fail2banClient: value('fail2ban-client') ?? OPTIONS['fail2ban-client'].default,
-    asksFail2ban: !flag('no-fail2ban'),
-    fix: flag('fix'),
-    prometheus: value('prometheus'),
-    root,
-    print: value('print'),
-    remove: flag('remove'),
-    config,
-    dryRun: flag('dry-run'),
-    json: flag('json'),
-  };
+  const root = rootOf(options);
+  const entries = OPTION_NAMES.map((name) => [settingName(name), readOption(name, options[name], root)]);
+  const read = Object.fromEntries(entries) as OfTable;
+  return { ...read, config, prefixes: { ipv4: read.ipv4Prefix, ipv6: read.ipv6Prefix } };
 }
 
-/** A reason may be spoilt, but no other file, program or jail may be taken than the one that was named. */
+function settingName(name: OptionName): string {
+  return optionOf(name).setting ?? name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+}
+
+function readOption(name: OptionName, given: Given[OptionName], root: string | undefined): unknown {
+  const option = optionOf(name);
+  if (option.kind === 'flag') return (given === true) !== (option.isNegated === true);
+  const context = { name, root };
+  const values = Array.isArray(given) ? given.map((text) => refuseLost(name, text)) : [];
+  if (option.kind === 'values') return values.map((text) => option.parse(text, context));
+  const usual = typeof option.default === 'function' ? option.default(context) : option.default;
+  const text = values.at(-1) ?? usual;
+  return text === undefined ? undefined : option.parse(text, context);
+}
+
+/** Other options depend on it. */
+function rootOf({ root }: Given): string | undefined {
+  const text = Array.isArray(root) ? root.at(-1) : undefined;
+  return text === undefined || text === '' ? undefined : OPTIONS.root.parse(text);
+}
+
+/** A reason may lose a character; a path, a program or a jail that loses one is another one. */
 function refuseLost(name: OptionName, text: string): string {
   if (name !== 'reason' && LOST.test(text))
     throw new BanctlError(
@@ -145,62 +100,6 @@ function refuseLost(name: OptionName, text: string): string {
       `not a value for --${name}: ${quote(text)}; it must be UTF-8 without NUL`,
     );
   return text;
-}
-
-function readProtected(entry: string): string {
-  if (!entry.startsWith('@')) parseAddress(entry);
-  return entry;
-}
-
-function number(
-  name: OptionName,
-  text: string,
-  { least = 0, most = 86_400, whole = false }: { least?: number; most?: number; whole?: boolean } = {},
-): number {
-  const isNumber = (whole ? /^\d+$/ : /^\d+(?:\.\d+)?$/).test(text);
-  if (!isNumber || Number(text) < least || Number(text) > most) {
-    throw new BanctlError(
-      EXIT.usage,
-      `not a value for --${name}: ${quote(text)}; give a ${whole ? 'whole ' : ''}number from ${least} to ${most}`,
-    );
-  }
-  return Number(text);
-}
-
-/** The path stands within quotes in an expression of Apache's, which has no way to escape them. */
-function readBandir(path: string | undefined, follow: (path: string) => string): string | undefined {
-  if (path === undefined) return undefined;
-  const place = resolve(path);
-  if (!/^[^\s"'%\\$`]+$/.test(place) || printable(place) !== place) {
-    throw new BanctlError(
-      EXIT.usage,
-      `not a path for --bandir: ${quote(place)}; Apache cannot look it up with blanks, quotes, %, $, or a backslash in it`,
-    );
-  }
-  return follow(place);
-}
-
-/** The root of the host itself is none. */
-function readRoot(path: string | undefined): string | undefined {
-  const root = path === undefined ? '/' : resolve(path);
-  return root === '/' ? undefined : root;
-}
-
-function readPlace(place: string | undefined): Place | undefined {
-  const known = PLACES.find((one) => one === place);
-  if (place !== undefined && known === undefined)
-    throw new BanctlError(EXIT.usage, `no such place: ${quote(place)}; give ${PLACES.join(' or ')}`);
-  return known;
-}
-
-function readJail(name: string | undefined): string | undefined {
-  if (name !== undefined && !isHolder(name)) {
-    throw new BanctlError(
-      EXIT.usage,
-      `not a name for a jail: ${quote(name)}; it must be one word without | and %`,
-    );
-  }
-  return name;
 }
 
 function withoutEmpty(given: Given): Given {
@@ -230,9 +129,8 @@ function configPath(given: Given, env: NodeJS.ProcessEnv): { path: string; isNam
   const [named] = Array.isArray(given.config) ? given.config.slice(-1) : [];
   const path = named || env.BANCTL_CONFIG;
   if (path) return { path: resolve(path), isNamed: true };
-  const root = readRoot((Array.isArray(given.root) && given.root.at(-1)) || env.BANCTL_ROOT || undefined);
-  const { default: usual } = OPTIONS.config;
-  return { path: root === undefined ? usual : followLinksBelow(root, usual), isNamed: false };
+  const root = rootOf({ root: [env.BANCTL_ROOT ?? ''], ...withoutEmpty(given) });
+  return { path: configFileIn({ name: 'config', root }), isNamed: false };
 }
 
 function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {

@@ -1,4 +1,4 @@
-import { OPTIONS } from '../cli/options.ts';
+import { CONFIG_FILE } from '../cli/values.ts';
 import { identify, isRunning, type ProcessId } from '../system/process.ts';
 import type { ReloadOptions } from './types.ts';
 
@@ -31,7 +31,7 @@ function waiterArguments(options: ReloadOptions): string[] {
     ['apachectl', options.apachectl ?? ''],
     ['reload-command', options.reloadCommand ?? ''],
     // The default need not be there, another one must.
-    ['config', options.config === OPTIONS.config.default ? '' : options.config],
+    ['config', options.config === CONFIG_FILE ? '' : options.config],
   ];
   return ['reload', '--when-due', ...args.map(([name, value]) => `--${name}=${value}`)];
 }

@@ -1,4 +1,4 @@
-// What the one file is to be, whatever it does; and that the README tells its options.
+// What the one file is to be, whatever it does.
 import assert from 'node:assert/strict';
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -69,23 +69,5 @@ test('the help tells each command and option on lines of its own', async () => {
       lines.some((line) => line.startsWith(`--${name} `)),
       name,
     );
-  }
-});
-
-suite('the README', () => {
-  const readme = readFileSync(join(repository, 'README.md'), 'utf8');
-
-  for (const name of OPTION_NAMES.filter((option) => optionOf(option).isHidden !== true)) {
-    test(`tells --${name}, its default and its meaning`, () => {
-      const option = optionOf(name);
-      const row = readme.split('\n').find((line) => new RegExp(`^\\| \`--${name}[ \`]`).test(line)) ?? '';
-      assert.ok(row.includes(option.describe), row);
-      assert.ok(row.includes(option.default ?? ''), row);
-      assert.ok(row.includes(option.placeholder ?? ''), row);
-    });
-  }
-
-  for (const command of Object.keys(COMMANDS)) {
-    test(`tells ${command}`, () => assert.match(readme, new RegExp(`^\\| \`${command}[ \`]`, 'm')));
   }
 });

@@ -1,0 +1,87 @@
+import { resolve } from 'node:path';
+import { parseAddress } from '../bans/address.ts';
+import { isHolder } from '../bans/hold.ts';
+import { BanctlError, EXIT } from '../system/errors.ts';
+import { followLinksBelow, followOwnLinks } from '../system/links.ts';
+import { printable, quote } from '../system/printable.ts';
+
+/*
+ * How the table of options reads the texts of the command line, the environment and the configuration file. Each
+ * function throws BanctlError usage for a text that it does not take.
+ */
+
+/** What a value's meaning may depend on, besides its text. */
+export interface ValueContext {
+  /** The option, for messages. */
+  readonly name: string;
+  /** The tree in which paths are meant; undefined is the host's own. */
+  readonly root: string | undefined;
+}
+
+export const CONFIG_FILE = '/etc/banctl.json';
+
+/** Where a path of banctl's own leads; links are followed in the host's own tree only. */
+export function followIn({ root }: ValueContext): (path: string) => string {
+  return root === undefined ? followOwnLinks : (path) => resolve(path);
+}
+
+/** The default path of the configuration: in another system's tree, that system's. */
+export function configFileIn({ root }: ValueContext): string {
+  return root === undefined ? CONFIG_FILE : followLinksBelow(root, CONFIG_FILE);
+}
+
+/** An entry of `--protect`: an address, a range, or `@FILE`, which is read later. */
+export function parseProtected(entry: string): string {
+  if (!entry.startsWith('@')) parseAddress(entry);
+  return entry;
+}
+
+export function parseNumber(
+  name: string,
+  text: string,
+  { least = 0, most = 86_400, whole = false }: { least?: number; most?: number; whole?: boolean } = {},
+): number {
+  const isNumber = (whole ? /^\d+$/ : /^\d+(?:\.\d+)?$/).test(text);
+  if (!isNumber || Number(text) < least || Number(text) > most) {
+    throw new BanctlError(
+      EXIT.usage,
+      `not a value for --${name}: ${quote(text)}; give a ${whole ? 'whole ' : ''}number from ${least} to ${most}`,
+    );
+  }
+  return Number(text);
+}
+
+/** The path stands within quotes in an expression of Apache's, which has no way to escape them. */
+export function parseBandir(path: string, context: ValueContext): string {
+  const place = resolve(path);
+  if (!/^[^\s"'%\\$`]+$/.test(place) || printable(place) !== place) {
+    throw new BanctlError(
+      EXIT.usage,
+      `not a path for --bandir: ${quote(place)}; Apache cannot look it up with blanks, quotes, %, $, or a backslash in it`,
+    );
+  }
+  return followIn(context)(place);
+}
+
+/** `/` is the host's own tree, as no root at all. */
+export function parseRoot(path: string): string | undefined {
+  const root = resolve(path);
+  return root === '/' ? undefined : root;
+}
+
+export function parseOneOf<T extends string>(what: string, known: readonly T[], text: string): T {
+  const found = known.find((one) => one === text);
+  if (found === undefined)
+    throw new BanctlError(EXIT.usage, `no such ${what}: ${quote(text)}; give ${known.join(' or ')}`);
+  return found;
+}
+
+export function parseHolder(name: string): string {
+  if (!isHolder(name)) {
+    throw new BanctlError(
+      EXIT.usage,
+      `not a name for a jail: ${quote(name)}; it must be one word without | and %`,
+    );
+  }
+  return name;
+}
