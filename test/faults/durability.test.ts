@@ -1,13 +1,12 @@
-// What is written is on the disk before banctl says so: the order of its calls. A power cut cannot be made here; what
-// it can take away is what fsync(2) has not been called for, a name as well as a text.
+// What is written is on the disk before banctl says so: the order of the executable's calls, as strace sees them. A power
+// cut cannot be made here; what it can take away is what fsync(2) has not been called for, a name as well as a text.
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { suite, test } from 'node:test';
+import { traced } from '../lab/traced.ts';
 
 const A = '203.0.113.5';
 const B = '203.0.113.6';
@@ -18,24 +17,9 @@ function temporaryPlaces() {
   return {
     directory,
     bandir: join(directory, 'bans'),
-    /** Runs banctl in traced.ts; gives what it did. */
-    async call(...args: string[]): Promise<string[]> {
-      const script = join(import.meta.dirname, '..', 'lab', 'traced.ts');
-      const child = spawn(
-        process.execPath,
-        [script, ...args, `--banlist=${banlist}`, '--jail=web', '--no-reload', '--json'],
-        {
-          stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
-        },
-      );
-      let said = '';
-      child.stdio[3]?.on('data', (text) => {
-        said += text;
-      });
-      const [exitCode] = await once(child, 'close', { signal: AbortSignal.timeout(20_000) });
-      assert.equal(exitCode, 0, said);
-      return said.trimEnd().split('\n');
-    },
+    /** Runs banctl under strace; returns what it did. */
+    call: (...args: string[]) =>
+      traced([...args, `--banlist=${banlist}`, '--jail=web', '--no-reload', '--json']),
     [Symbol.dispose]: () => rmSync(directory, { recursive: true }),
   };
 }
@@ -119,8 +103,8 @@ suite('a change is on the disk before it is told', () => {
     const bandir = `--bandir=${places.bandir}`;
     const last = many.at(-1);
     const made = await places.call('ban', ...many, bandir);
-    assertOrder(made, [`write ${last}.TEMPORARY`, `rename ${last}.TEMPORARY ${last}`, 'run sync', 'tell']);
-    assertOrder(await places.call('flush', bandir), ['rename 203.0.113.0 removed', 'run sync', 'tell']);
+    assertOrder(made, [`write ${last}.TEMPORARY`, `rename ${last}.TEMPORARY ${last}`, 'syncfs bans', 'tell']);
+    assertOrder(await places.call('flush', bandir), ['rename 203.0.113.0 removed', 'syncfs bans', 'tell']);
   });
 
   test('what another call has done that was killed before it was on the disk', async () => {

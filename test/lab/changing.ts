@@ -1,28 +1,38 @@
 // A process that bans and releases addresses in the ban directory, one after the other, as one holder:
 // changing.ts BANDIR HOLDER ROUNDS ADDRESS..
-// It tells each change that is done as +ADDRESS or -ADDRESS, and ends with all of them banned. A change of its own that
-// it does not find again makes it fail.
+// It runs the program of the executable (shipped.ts), tells each change that is done as +ADDRESS or -ADDRESS, and ends
+// with all of them banned. A change of its own that it does not find again makes it fail.
 
-import { writeSync } from 'node:fs';
-import { changeBanFile, readBanFile } from '../../src/store/directory.ts';
-import { addition, release } from './call.ts';
+import fs, { readFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { watchedFileSystem } from './file-calls.ts';
+import { shippedProgram } from './shipped.ts';
 
 const [bandir = '', holder = '', rounds = '', ...addresses] = process.argv.slice(2);
-const options = { lockTimeout: 60, dryRun: false, durable: false };
 
-function change(address: string, isBan: boolean): void {
-  const asked = isBan ? addition(address, holder) : release(address, holder);
-  changeBanFile(bandir, address, [asked], Math.floor(Date.now() / 1000), options);
-  const text = readBanFile(bandir, address).text.toString();
-  if (text.includes(` ${holder} ${address} since `) !== isBan)
-    throw new Error(`${isBan ? 'ban' : 'release'} of ${address} by ${holder} is lost: ${text}`);
+const silent = watchedFileSystem((name, args, call) =>
+  name === 'writeSync' && args[0] === 1 ? (args[1] as Buffer).length : call(),
+);
+const run = shippedProgram({ fs: silent });
+
+function textOf(address: string): string {
+  const path = join(bandir, address);
+  return fs.existsSync(path) ? readFileSync(path, 'utf8') : '';
+}
+
+async function change(address: string, isBan: boolean): Promise<void> {
+  const places = [`--banlist=${join(bandir, '..', 'banlist.conf')}`, `--bandir=${bandir}`, '--no-reload'];
+  const exitCode = await run([isBan ? 'ban' : 'unban', address, `--jail=${holder}`, ...places]);
+  const text = textOf(address);
+  if (exitCode !== 0 || text.includes(` ${holder} ${address} since `) !== isBan)
+    throw new Error(`${isBan ? 'ban' : 'release'} of ${address} by ${holder} is lost: ${exitCode}, ${text}`);
   writeSync(1, `${isBan ? '+' : '-'}${address}\n`);
 }
 
 for (let round = 0; round < Number(rounds); round += 1) {
   for (const address of addresses) {
-    change(address, true);
-    change(address, false);
+    await change(address, true);
+    await change(address, false);
   }
 }
-for (const address of addresses) change(address, true);
+for (const address of addresses) await change(address, true);

@@ -1,15 +1,13 @@
-// To be loaded before what it is to watch.
 import fs from 'node:fs';
-import { syncBuiltinESMExports } from 'node:module';
 
-/** Has each synchronous call of node:fs made by `make`, which is given its name and arguments and may do more. */
-export function watchFileCalls(
+/** node:fs, of which `make` makes each synchronous call: it gets the name and the arguments, and may do more. */
+export function watchedFileSystem(
   make: (name: string, args: readonly unknown[], call: () => unknown) => unknown,
-): void {
-  const functions = fs as unknown as Record<string, unknown>;
+): typeof fs {
+  const functions: Record<string, unknown> = { ...fs };
   for (const [name, original] of Object.entries(functions)) {
     if (!/^[a-z]+Sync$/i.test(name) || typeof original !== 'function') continue;
     functions[name] = (...args: unknown[]) => make(name, args, () => original(...args));
   }
-  syncBuiltinESMExports();
+  return functions as unknown as typeof fs;
 }

@@ -1,8 +1,11 @@
 // What a test asks of a process of test/lab/interrupted.ts.
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import type { Change } from '../../src/bans/change.ts';
 
 export interface Order {
   readonly directory: string;
+  /** Such as one line of arguments asks for: all by one holder, all of one kind. */
   readonly changes: readonly Change[];
   /** Undefined: every ban stands in the list. */
   readonly bandir?: string | undefined;
@@ -17,8 +20,29 @@ export interface Order {
   readonly takesOver?: readonly string[];
   /** A failure is told instead of ending the process. */
   readonly mayFail?: boolean;
-  /** It repairs as `audit --fix` does. */
+  /** It repairs with `audit --fix`. */
   readonly fixes?: boolean;
   /** Instead of changing bans it installs or removes this kit, texts by path, in the tree that `directory` is. */
   readonly setup?: { readonly verb: 'install' | 'remove'; readonly kit: Readonly<Record<string, string>> };
+}
+
+/** What banctl gets to do it. */
+export function lineOf({ directory, changes, bandir, setup }: Order): string[] {
+  if (setup !== undefined)
+    return ['setup', `--root=${directory}`, ...(setup.verb === 'remove' ? ['--remove'] : [])];
+  const asked = changes.map((change) => {
+    if (change.verb === 'add') return { verb: 'ban', jail: change.hold.holder, address: change.hold.address };
+    assert.equal(change.verb, 'release');
+    return { verb: 'unban', jail: change.holder, address: change.address };
+  });
+  const [first] = asked;
+  assert.ok(first && asked.every(({ verb, jail }) => verb === first.verb && jail === first.jail), 'one line');
+  return [
+    first.verb,
+    ...asked.map(({ address }) => address),
+    `--jail=${first.jail}`,
+    `--banlist=${join(directory, 'banlist.conf')}`,
+    ...(bandir === undefined ? [] : [`--bandir=${bandir}`]),
+    '--no-reload',
+  ];
 }

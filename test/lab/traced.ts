@@ -1,52 +1,66 @@
-// banctl, which tells on its fourth descriptor what it does that others can see, in order, a line each:
-//
-//   write NAME, fsync NAME, rename NAME NAME, remove NAME, mkdir NAME, run PROGRAM, tell
-//
-// A NAME is the last part of a path; temporary names have `TEMPORARY` for what differs. `tell` is the answer on standard
-// output.
-import childProcess from 'node:child_process';
-import fs from 'node:fs';
-import { basename } from 'node:path';
-import { watchFileCalls } from './file-calls.ts';
+// What the executable asks of the kernel, as strace sees it.
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { executable } from './banctl.ts';
+import { execute } from './wait.ts';
 
-const STANDARD_OUTPUT = 1;
-const TOLD = 3;
+/** A NAME is the last part of a path; `TEMPORARY` stands for what differs in temporary names. */
+const NOTES: readonly [RegExp, (...names: string[]) => string][] = [
+  [/^write\(1</, () => 'tell'],
+  [/^(?:write|pwrite64)\(\d+<(\/[^>]*)>.*\) += [1-9]/, (name) => `write ${name}`],
+  [/^(?:fsync|fdatasync)\(\d+<([^>]*)>\) += 0/, (name) => `fsync ${name}`],
+  [/^syncfs\(\d+<([^>]*)>\) += 0/, (name) => `syncfs ${name}`],
+  [
+    /^rename\w*\((?:AT_\w+<[^>]*>, )?"([^"]*)", (?:AT_\w+<[^>]*>, )?"([^"]*)".*\) += 0/,
+    (from, to) => `rename ${from} ${to}`,
+  ],
+  [/^(?:unlink|rmdir)\w*\((?:AT_\w+<[^>]*>, )?"([^"]*)".*\) += 0/, (name) => `remove ${name}`],
+  [/^mkdir\w*\((?:AT_\w+<[^>]*>, )?"([^"]*)".*\) += 0/, (name) => `mkdir ${name}`],
+];
+const CALLS =
+  'write,pwrite64,writev,fsync,fdatasync,syncfs,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat';
 
-const paths = new Map<number, string>([[STANDARD_OUTPUT, 'standard output']]);
-const { writeSync } = fs;
-const note = (line: string) => writeSync(TOLD, `${line}\n`);
-const nameOf = (subject: unknown) =>
-  basename(typeof subject === 'number' ? (paths.get(subject) ?? '?') : String(subject)).replace(
-    /\.(?:banctl-)?\d{4,}$/,
-    '.TEMPORARY',
-  );
+const nameOf = (path: string) => basename(path).replace(/\.banctl-\d+$/, '.TEMPORARY');
 
-/** What is noted once it is done; a call of which nothing is written does nothing. */
-const NOTES: Record<string, (args: readonly unknown[], result: unknown) => string | undefined> = {
-  writeSync: ([descriptor], written) =>
-    written === 0 ? undefined : descriptor === STANDARD_OUTPUT ? 'tell' : `write ${nameOf(descriptor)}`,
-  fsyncSync: ([descriptor]) => `fsync ${nameOf(descriptor)}`,
-  renameSync: ([from, to]) => `rename ${nameOf(from)} ${nameOf(to)}`,
-  unlinkSync: ([path]) => `remove ${nameOf(path)}`,
-  rmdirSync: ([path]) => `remove ${nameOf(path)}`,
-  mkdirSync: ([path]) => `mkdir ${nameOf(path)}`,
-};
+/** Calls in the order of their ends: strace writes in two lines what another thread interrupts. */
+function wholeCalls(trace: string): string[] {
+  const begun = new Map<string, string>();
+  const main = trace.slice(0, trace.indexOf(' '));
+  return trace.split('\n').flatMap((line) => {
+    const [, pid = '', text = ''] = /^(\d+) +(.*)$/.exec(line) ?? [];
+    const [start, unfinished] = text.split(' <unfinished ...>');
+    if (unfinished !== undefined) {
+      begun.set(pid, start ?? '');
+      return [];
+    }
+    const resumed = /^<\.\.\. \w+ resumed>(.*)$/.exec(text);
+    const call = resumed === null ? text : `${begun.get(pid)}${resumed[1]}`;
+    // What a program that banctl calls writes there is not banctl's answer.
+    return pid !== main && call.startsWith('write(1<') ? [] : [call];
+  });
+}
 
-watchFileCalls((name, args, call) => {
-  const result = call();
-  if (name === 'openSync') paths.set(Number(result), String(args[0]));
-  const line = NOTES[name]?.(args, result);
-  if (line !== undefined) note(line);
-  return result;
-});
-
-// A program's end is what counts.
-const { spawn } = childProcess;
-childProcess.spawn = ((...args: Parameters<typeof spawn>) => {
-  const child = spawn(...args);
-  child.once('exit', () => note(`run ${args[0]}`));
-  return child;
-}) as typeof spawn;
-(await import('node:module')).syncBuiltinESMExports();
-
-await import('../../src/main.ts');
+/**
+ * Runs `banctl ARGS` and returns what it did, and the programs that it called, in order:
+ * write NAME, fsync NAME, syncfs NAME, rename NAME NAME, remove NAME, mkdir NAME; `tell` is the answer.
+ */
+export async function traced(args: readonly string[]): Promise<string[]> {
+  const directory = mkdtempSync(join(tmpdir(), 'banctl-traced-'));
+  try {
+    const output = join(directory, 'trace');
+    const options = ['-f', '-y', '-s', '16', '-e', `trace=${CALLS}`, '-o', output];
+    const { exitCode, stderr } = await execute('strace', [...options, executable, ...args]);
+    assert.deepEqual([exitCode, stderr], [0, '']);
+    return wholeCalls(readFileSync(output, 'utf8')).flatMap((call) => {
+      for (const [pattern, note] of NOTES) {
+        const found = pattern.exec(call);
+        if (found !== null) return [note(...found.slice(1).map(nameOf))];
+      }
+      return [];
+    });
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}

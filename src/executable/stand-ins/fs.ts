@@ -53,8 +53,16 @@ export function realpathSync(path: string): string {
   return path;
 }
 
+/**
+ * The text was written, synced and closed through a descriptor of its own (src/system/write.ts), so an error here loses
+ * nothing. After the rename it must not be reported: the new file is in place.
+ */
 function forget(): void {
   if (temporary === NONE) return;
-  close(temporary);
+  try {
+    close(temporary);
+  } catch {
+    // Linux releases the descriptor all the same.
+  }
   temporary = NONE;
 }
