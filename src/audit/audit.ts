@@ -36,7 +36,7 @@ export async function audit(settings: AuditOptions): Promise<AuditResult> {
   repairFiles(settings);
   if (settings.bandir !== undefined && before.findings.some(({ code }) => code === 'bandir-unsearchable'))
     openDirectory(settings.bandir);
-  await changeBans({ ...settings, isUrgent: true }, () => before.repairs);
+  await changeBans({ ...settings, isUrgent: true }, before.repairs);
   const after = await inspect(settings);
   const left = new Set(after.findings.map(identityOf));
   const known = new Set(before.findings.map(identityOf));

@@ -1,7 +1,7 @@
 import { parseAddress } from '../bans/address.ts';
-import type { Change, Outcome } from '../bans/change.ts';
+import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { type Hold, isOver, MANUAL } from '../bans/hold.ts';
-import { addHold, releaseHolds, sameHold, sameHolds } from '../bans/holds.ts';
+import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/holds.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import {
   type Ban,
@@ -33,8 +33,8 @@ interface Draft {
 }
 
 /**
- * What the changes do to the list: pure, in the order given; an outcome for each that adds or releases. `onChange` is
- * called for each change.
+ * What the changes do to the list: pure, in the order given; an outcome for each that adds, sets or releases. `onChange`
+ * is called for each change.
  *
  * @throws BanctlError cannotWrite for a ban with more holds than Apache could read
  */
@@ -43,17 +43,18 @@ export function changeList(
   changes: readonly Change[],
   now: number,
   onChange: () => void = () => {},
-): { edits: Edit[]; outcomes: Outcome[] } {
+): { edits: Edit[]; outcomes: Outcomes } {
   const isByHand = changes.some((change) => change.verb === 'release' && change.holder === null);
   const lines = isByHand ? denyLines(text) : [];
   const foreign = new Set(lines.filter((line) => !isManaged(line)).flatMap(addressesOf));
   const finder = isByHand ? indexBans(lines) : findBans(text, changes.length);
   const drafts = new Map<string, Draft>();
-  const told: (Outcome | (() => Outcome))[] = [];
+  const answers = new Map<Change, () => Outcome>();
   for (const change of changes) {
     onChange();
-    if (change.verb === 'add') told.push(add(change, finder, drafts, now));
-    else if (change.verb === 'release') told.push(release(change, finder, drafts, foreign, now));
+    if (change.verb === 'add' || change.verb === 'set')
+      answers.set(change, place(change, finder, drafts, now));
+    else if (change.verb === 'release') answers.set(change, release(change, finder, drafts, foreign, now));
     else {
       const draft = draftOf(change.address, finder, drafts);
       if (change.verb === 'adopt') adopt(change, draft);
@@ -62,7 +63,7 @@ export function changeList(
     }
   }
   // What became of a released address is known when all are done: the range around it may have been freed too.
-  const outcomes = told.map((outcome) => (typeof outcome === 'function' ? outcome() : outcome));
+  const outcomes = new Map([...answers].map(([change, answer]) => [change, answer()]));
   const edits = [...drafts.values()].flatMap(editsOf);
   const added = [...drafts.values()].filter((draft) => draft.lines.length === 0 && isAlive(draft));
   if (added.length > 0) {
@@ -82,18 +83,18 @@ export function tidyOver(bans: readonly Ban[], now: number): Change[] {
   return over.map(({ address }) => ({ verb: 'tidy', address }));
 }
 
-function add(
-  change: Extract<Change, { verb: 'add' }>,
+function place(
+  change: Extract<Change, { verb: 'add' | 'set' }>,
   finder: BanFinder,
   drafts: Map<string, Draft>,
   now: number,
-): Outcome {
+): () => Outcome {
   const { target, hold } = change;
   const draft = draftOf(target, finder, drafts);
   const { holds: before } = draft;
   const status = isAlive(draft) ? 'already-banned' : 'banned';
-  draft.holds = addHold(before, hold, now);
-  const isHeldAnew = status === 'already-banned' && !sameHolds(before, draft.holds);
+  draft.holds = change.verb === 'add' ? addHold(before, change.hold, now) : setHold(before, change.hold, now);
+  const isChanged = status === 'banned' || !sameHolds(before, draft.holds);
   draft.unknownHolder = false;
   for (const elsewhere of draftsNaming(hold.address, finder, drafts)) {
     if (elsewhere.address !== target) {
@@ -101,7 +102,8 @@ function add(
       elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
     }
   }
-  return { address: hold.address, status, heldBy: NONE, isHeldAnew };
+  const outcome: Outcome = { address: hold.address, status, heldBy: NONE, isChanged };
+  return () => outcome;
 }
 
 /** What a holder holds here already is newer. */
@@ -127,20 +129,23 @@ function release(
   const { address, holder, seen } = change;
   const named = draftsNaming(address, finder, drafts).filter(isAlive);
   const isForeign = holder === null && foreign.has(address);
+  let isChanged = isForeign;
   for (const draft of named) {
+    const { holds: before, unknownHolder } = draft;
     const isReleased = (hold: Hold) =>
       (hold.address === address || (holder === null && draft.address === address)) &&
       (holder === null || hold.holder === holder) &&
       (seen === undefined || seen.some((known) => sameHold(known, hold)));
     draft.holds = releaseHolds(draft.holds, isReleased, now);
     if (draft.address === address) draft.unknownHolder = false;
+    isChanged ||= draft.holds.length < before.length || draft.unknownHolder !== unknownHolder;
   }
   return () => {
     const holders = named.flatMap((draft) => draft.holds.map((hold) => hold.holder));
     const wider = finder.covering(parseAddress(address)).filter(isStillThere(drafts));
     const heldBy = [...new Set([...holders, ...wider])];
-    if (heldBy.length > 0) return { address, status: 'still-held', heldBy };
-    return { address, status: named.length > 0 || isForeign ? 'unbanned' : 'not-banned', heldBy };
+    if (heldBy.length > 0) return { address, status: 'still-held', heldBy, isChanged };
+    return { address, status: named.length > 0 || isForeign ? 'unbanned' : 'not-banned', heldBy, isChanged };
   };
 }
 

@@ -1,5 +1,6 @@
 import type { Hold } from './hold.ts';
 import type { HoldRequest, Status } from './holds.ts';
+
 /** A change to the bans, whoever asks for it. */
 export type Change =
   | {
@@ -7,6 +8,12 @@ export type Change =
       /** What Apache is to refuse: the address of the hold, or a range around it. */
       readonly target: string;
       readonly hold: HoldRequest;
+    }
+  | {
+      /** The holder's hold on its address becomes exactly this one, also where that says less than the earlier. */
+      readonly verb: 'set';
+      readonly target: string;
+      readonly hold: Hold;
     }
   | {
       readonly verb: 'release';
@@ -34,11 +41,15 @@ export type Change =
       readonly address: string;
     };
 
+/** What became of one change that adds, sets or releases. */
 export interface Outcome {
   readonly address: string;
   readonly status: Status;
   /** What still refuses the address: holders, or wider ranges. */
   readonly heldBy: readonly string[];
-  /** It was banned already, and is now held by somebody else too, or for another time. */
-  readonly isHeldAnew?: boolean;
+  /** The bans or their holds are other ones than before. */
+  readonly isChanged: boolean;
 }
+
+/** The outcomes by the change itself: two callers can ask the same of one address at once. */
+export type Outcomes = ReadonlyMap<Change, Outcome>;

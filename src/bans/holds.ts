@@ -26,6 +26,11 @@ export function addHold(holds: readonly Hold[], request: HoldRequest, now: numbe
   return [...holds.filter((hold) => !isRequested(hold, request) && !mayDrop(hold, now)), added];
 }
 
+/** The holds of a ban in which the holder's hold on the address is exactly `hold`. */
+export function setHold(holds: readonly Hold[], hold: Hold, now: number): Hold[] {
+  return [...holds.filter((other) => !isRequested(other, hold) && !mayDrop(other, now)), hold];
+}
+
 /** The holds of a ban without those that `released` names. */
 export function releaseHolds(holds: readonly Hold[], released: (hold: Hold) => boolean, now: number): Hold[] {
   return holds.filter((hold) => !released(hold) && !mayDrop(hold, now));
@@ -45,7 +50,7 @@ export function sameHold(one: Hold, other: Hold | undefined): boolean {
   );
 }
 
-function isRequested(hold: Hold, request: HoldRequest): boolean {
+function isRequested(hold: Hold, request: Pick<Hold, 'holder' | 'address'>): boolean {
   return hold.holder === request.holder && hold.address === request.address;
 }
 

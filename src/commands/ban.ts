@@ -1,4 +1,5 @@
 import { type Address, isTooBroad, widen } from '../bans/address.ts';
+import type { Change } from '../bans/change.ts';
 import { MANUAL } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { findProtected, protectedRanges } from '../protection/protection.ts';
@@ -11,16 +12,20 @@ import { showChange } from './show-change.ts';
 export async function ban(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
   const { jail, since, duration, reason, prefixes } = settings;
   const addresses = readAddresses(operands);
-  const targets = addresses.map((address) => widen(address, prefixes));
-  if (!settings.force) refuseUnwise(targets, settings.protect);
-  const report = await changeBans({ ...settings, progress: await progressOf(operands) }, () =>
-    addresses.map((address, index) => ({
+  if (!settings.force)
+    refuseUnwise(
+      addresses.map((address) => widen(address, prefixes)),
+      settings.protect,
+    );
+  const changes = addresses.map(
+    (address): Change => ({
       verb: 'add',
-      target: targets[index]?.text ?? address.text,
+      target: widen(address, prefixes).text,
       hold: { holder: jail ?? MANUAL, address: address.text, since, duration, reason },
-    })),
+    }),
   );
-  return showChange(report, settings);
+  const progress = await progressOf(operands);
+  return showChange(await changeBans({ ...settings, progress }, changes), settings);
 }
 
 function refuseUnwise(targets: readonly Address[], protect: readonly string[]): void {

@@ -42,9 +42,10 @@ export function showReload(report: ReloadReport, json: boolean): ExitCode {
   return EXIT.done;
 }
 
-function describeOutcome({ address, status, heldBy, isHeldAnew }: Outcome, dryRun: boolean): string {
+function describeOutcome({ address, status, heldBy, isChanged }: Outcome, dryRun: boolean): string {
   const isChange = status === 'banned' || status === 'unbanned';
   const holders = heldBy.length === 0 ? '' : ` by ${heldBy.join(', ')}`;
-  const holds = isHeldAnew === true ? `; its holds ${dryRun ? 'would change' : 'have changed'}` : '';
+  const holds =
+    status === 'already-banned' && isChanged ? `; its holds ${dryRun ? 'would change' : 'have changed'}` : '';
   return `${address} ${isChange && dryRun ? 'would be ' : ''}${WORDS[status]}${holders}${holds}`;
 }

@@ -35,7 +35,9 @@ export async function sync(settings: Settings): Promise<ExitCode> {
     ...releaseOthers(bansNow(), jail, wanted),
     ...added.map((ban) => addition(jail, ban)),
   ]);
-  const skipped = refused.map((address): Outcome => ({ address, status: 'skipped', heldBy: [] }));
+  const skipped = refused.map(
+    (address): Outcome => ({ address, status: 'skipped', heldBy: [], isChanged: false }),
+  );
   return showChange({ ...report, outcomes: [...report.outcomes, ...skipped] }, settings);
 }
 

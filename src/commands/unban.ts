@@ -15,7 +15,7 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
   const watched = { ...settings, progress: await progressOf(operands) };
   if (jail === undefined) return releaseByHand(watched, addresses);
   const changes = addresses.map(({ text }) => ({ verb: 'release', address: text, holder: jail }) as const);
-  return showChange(await changeBans(watched, () => changes), settings);
+  return showChange(await changeBans(watched, changes), settings);
 }
 
 /**
@@ -36,32 +36,38 @@ export async function releaseByHand(
     const holds = seen.map((bans) => bans ?? []);
     for (const note of await releaseInFail2ban(settings.fail2banClient, addresses, holds)) warn(note);
   }
-  const report = await changeBans(settings, () =>
-    addresses.map(({ text }, index) => ({
+  const seenOf = new Map(addresses.map(({ text }, index) => [text, seen[index]]));
+  const listed = new Set(addresses.flatMap(({ text }, index) => (inList[index] === undefined ? [] : [text])));
+  const report = await changeBans(
+    settings,
+    addresses.map(({ text }) => ({
       verb: 'release',
       address: text,
       holder: null,
-      seen: seen[index] ?? [],
+      seen: seenOf.get(text) ?? [],
     })),
   );
-  const wasBanned = (index: number) => seen[index] !== undefined;
-  const wasListed = (index: number) => inList[index] !== undefined;
-  return showChange(withCallbacks(report, wasBanned, wasListed), settings);
+  const wasBanned = (address: string) => seenOf.get(address) !== undefined;
+  return showChange(
+    withCallbacks(report, wasBanned, (address) => listed.has(address)),
+    settings,
+  );
 }
 
 /** What fail2ban has released by calling back is part of what this call did; in the list, it was reloaded too. */
 function withCallbacks(
   report: ChangeReport,
-  wasBanned: (index: number) => boolean,
-  wasListed: (index: number) => boolean,
+  wasBanned: (address: string) => boolean,
+  wasListed: (address: string) => boolean,
 ): ChangeReport {
-  const isCallback = ({ status }: Outcome, index: number) => status === 'not-banned' && wasBanned(index);
-  if (!report.outcomes.some(isCallback)) return report;
-  const isReloaded = report.outcomes.some((outcome, index) => isCallback(outcome, index) && wasListed(index));
+  const isCallback = ({ address, status }: Outcome) => status === 'not-banned' && wasBanned(address);
+  const byCallback = report.outcomes.filter(isCallback);
+  if (byCallback.length === 0) return report;
+  const isReloaded = byCallback.some(({ address }) => wasListed(address));
   return {
     isChanged: true,
-    outcomes: report.outcomes.map((outcome, index) =>
-      isCallback(outcome, index) ? { ...outcome, status: 'unbanned' } : outcome,
+    outcomes: report.outcomes.map((outcome) =>
+      isCallback(outcome) ? { ...outcome, status: 'unbanned', isChanged: true } : outcome,
     ),
     reload: isReloaded && report.reload.result === 'not-needed' ? { result: 'done' } : report.reload,
   };

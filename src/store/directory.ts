@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import { changeList } from '../banlist/change.ts';
 import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from '../banlist/text.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
-import type { Change, Outcome } from '../bans/change.ts';
+import type { Change, Outcome, Outcomes } from '../bans/change.ts';
+import { now } from '../bans/hold.ts';
 import { BanctlError, EXIT, systemCode } from '../system/errors.ts';
-import { withLock } from '../system/lock.ts';
+import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
 import { run } from '../system/program.ts';
 import { cannotRead, type FileContent, readText } from '../system/read.ts';
 import { makeDirectory, removeFile, replaceFile } from '../system/write.ts';
+import type { ChangeOptions, Store } from './types.ts';
 
 /** Seconds. */
 const SYNC_LIMIT = 60;
@@ -19,17 +21,82 @@ const SYNC_LIMIT = 60;
  * one ban, written and edited by the same code. An empty one, made by touch, is a ban with an unknown holder.
  */
 
+/** More files than this are written first and put on the disk together: a disk takes milliseconds for each. */
+const MOST_SYNCED_ALONE = 16;
+/** After so many files a resident looks whether somebody else has asked for something. */
+const FILES_IN_ONE_GO = 64;
+
+export interface DirectoryOptions extends ChangeOptions {
+  readonly bandir: string;
+}
+
 export interface FileChange {
-  readonly outcomes: readonly Outcome[];
+  readonly outcomes: Outcomes;
   readonly isChanged: boolean;
 }
 
 export interface FileOptions {
+  readonly bandir: string;
   /** Seconds. */
   readonly lockTimeout: number;
   readonly dryRun: boolean;
   /** False: whoever asked sees to it that what was written is on the disk. */
   readonly durable: boolean;
+}
+
+/** The directory as the one place of all bans, which are of single addresses. */
+export function directoryStore(options: DirectoryOptions): Store {
+  return {
+    read: () => bansInDirectory(options.bandir),
+    change: async (changesFor) => ({
+      ...(await changeFiles(
+        options,
+        changesFor(() => bansInDirectory(options.bandir)),
+      )),
+      plan: { result: 'not-needed' },
+    }),
+  };
+}
+
+/**
+ * Applies each change to the file of its address, one file after another.
+ *
+ * @throws BanctlError as of changeBanFile, saying how many files are done by then
+ */
+async function changeFiles(options: DirectoryOptions, changes: readonly Change[]): Promise<FileChange> {
+  const files = Map.groupBy(changes, banOf);
+  const fileOptions = { ...options, durable: files.size <= MOST_SYNCED_ALONE };
+  const outcomes = new Map<Change, Outcome>();
+  let isChanged = false;
+  let done = 0;
+  const progress = options.progress?.(files.size);
+  try {
+    for (const [address, ofAddress] of files) {
+      const file = await changeBanFileOf(options, fileOptions, address, ofAddress);
+      isChanged ||= file.isChanged;
+      for (const [change, outcome] of file.outcomes) outcomes.set(change, outcome);
+      done += 1;
+      progress?.step();
+      if (options.isResident && done % FILES_IN_ONE_GO === 0) await new Promise(setImmediate);
+    }
+  } catch (error) {
+    throw isChanged ? afterDone(error, done, files.size) : error;
+  } finally {
+    progress?.stop();
+  }
+  if (isChanged && !fileOptions.durable && !options.dryRun) await putOnDisk(options.bandir);
+  return { isChanged, outcomes };
+}
+
+/** An error is of what was left to do. */
+export function afterDone(error: unknown, done: number, all: number): unknown {
+  if (!(error instanceof BanctlError)) return error;
+  return new BanctlError(error.exitCode, `${done} of ${all} addresses are done; then: ${error.message}`);
+}
+
+/** The address or range whose ban a change is about. */
+export function banOf(change: Change): string {
+  return change.verb === 'add' || change.verb === 'set' ? change.target : change.address;
 }
 
 /** The file that bans an address, which is in canonical text. */
@@ -59,22 +126,39 @@ export function isInDirectory(bandir: string, address: string): boolean {
  *
  * @throws BanctlError as of withLock, readText and replaceFile: then the file is as it was
  */
-export function changeBanFile(
-  bandir: string,
+export function changeBanFile(options: FileOptions, address: string, changes: readonly Change[]): FileChange {
+  const change = fileChange(options, address, changes);
+  if (typeof change !== 'function') return change;
+  return withLock(banFile(options.bandir, address), { timeout: options.lockTimeout }, change);
+}
+
+async function changeBanFileOf(
+  { isResident }: DirectoryOptions,
+  options: FileOptions,
   address: string,
   changes: readonly Change[],
-  now: number,
-  { lockTimeout, dryRun, durable }: FileOptions,
-): FileChange {
+): Promise<FileChange> {
+  if (isResident !== true) return changeBanFile(options, address, changes);
+  const change = fileChange(options, address, changes);
+  if (typeof change !== 'function') return change;
+  return withLockAwaited(banFile(options.bandir, address), { timeout: options.lockTimeout }, change);
+}
+
+/** What there is to do under the lock of the file; what needs none is done at once. */
+function fileChange(
+  { bandir, dryRun, durable }: FileOptions,
+  address: string,
+  changes: readonly Change[],
+): FileChange | ((lock: Lock) => FileChange) {
   const apply = (text: Buffer) => {
-    const { edits, outcomes } = changeList(text, changes, now);
+    const { edits, outcomes } = changeList(text, changes, now());
     return { outcomes, isChanged: edits.length > 0, pieces: applyEdits(text, edits) };
   };
   if (dryRun) return apply(readBanFile(bandir, address).text);
   const path = banFile(bandir, address);
-  if (changes.some(({ verb }) => verb === 'add' || verb === 'adopt')) makeBandir(bandir);
+  if (changes.some(({ verb }) => verb === 'add' || verb === 'set' || verb === 'adopt')) makeBandir(bandir);
   else if (!isInDirectory(bandir, address)) return apply(Buffer.alloc(0));
-  return withLock(path, { timeout: lockTimeout }, (lock) => {
+  return (lock) => {
     const seen = readBanFile(bandir, address);
     const { outcomes, isChanged, pieces } = apply(seen.text);
     if (!isChanged) return { outcomes, isChanged };
@@ -83,7 +167,7 @@ export function changeBanFile(
       replaceFile(path, pieces, { lock, seen, durable });
     } else removeFile(path, { lock, seen, durable });
     return { outcomes, isChanged };
-  });
+  };
 }
 
 /** Every ban of the directory, by address. */

@@ -3,7 +3,6 @@ import { canSearch, directoryRule, readsFile, testConfig } from '../apache/apach
 import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { isSingle, parseAddress } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
-import { now } from '../bans/hold.ts';
 import type { ReloadReport } from '../reload/types.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { withLock } from '../system/lock.ts';
@@ -16,7 +15,8 @@ import {
   putOnDisk,
   readBanFile,
 } from './directory.ts';
-import { changeBanlist, DRY_RUN } from './list.ts';
+import { DRY_RUN } from './list.ts';
+import { changeBans } from './store.ts';
 import type { ChangeOptions } from './types.ts';
 
 /*
@@ -52,10 +52,7 @@ export async function migrateToDirectory(options: MigrateOptions): Promise<Migra
       const left = readList(banlist).singles.filter(({ address }) => !moved.has(address));
       for (const ban of left.slice(0, COPIED_AT_ONCE)) {
         const { address, holds } = ban;
-        changeBanFile(bandir, address, [{ verb: 'adopt', address, holds }], now(), {
-          ...options,
-          durable: false,
-        });
+        changeBanFile({ ...options, durable: false }, address, [{ verb: 'adopt', address, holds }]);
         moved.set(address, ban);
         progress?.step();
       }
@@ -64,7 +61,7 @@ export async function migrateToDirectory(options: MigrateOptions): Promise<Migra
   }
   progress?.stop();
   if (moved.size > 0) await putOnDisk(bandir);
-  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () =>
+  const { reload } = await changeBans({ ...options, bandir: undefined, isUrgent: true }, () =>
     [...moved.values()].map(ceded),
   );
   return { moved: [...moved.keys()], left: readList(banlist).others, reload };
@@ -104,7 +101,7 @@ export async function migrateToBanlist(options: MigrateOptions): Promise<Migrati
   for (const address of addressesIn(bandir)) readBanFile(bandir, address);
   let bans = bansInDirectory(bandir);
   if (dryRun) return { moved: addressesOf(bans), left: 0, reload: DRY_RUN };
-  const { reload } = await changeBanlist({ ...options, isUrgent: true }, () => {
+  const { reload } = await changeBans({ ...options, bandir: undefined, isUrgent: true }, () => {
     // With the lock of the list, so that who unbans one of them meanwhile finds it there.
     bans = bansInDirectory(bandir);
     return bans.map(({ address, holds }): Change => ({ verb: 'adopt', address, holds }));
@@ -113,7 +110,7 @@ export async function migrateToBanlist(options: MigrateOptions): Promise<Migrati
   const fileOptions = { ...options, durable: false };
   const progress = options.progress?.(bans.length);
   for (const ban of bans) {
-    changeBanFile(bandir, ban.address, [ceded(ban)], now(), fileOptions);
+    changeBanFile(fileOptions, ban.address, [ceded(ban)]);
     progress?.step();
   }
   progress?.stop();

@@ -1,18 +1,70 @@
-import { bansOf, denyLines } from '../banlist/text.ts';
-import { changeBanlist } from './list.ts';
-import type { ChangeOptions, ChangeReport, Changes, PlaceOptions } from './types.ts';
+import type { Change, Outcome, Outcomes } from '../bans/change.ts';
+import type { ReloadReport } from '../reload/types.ts';
+import { listStore } from './list.ts';
+import type { ChangeOptions, ChangeReport, Changes, PlaceOptions, Store, Written } from './types.ts';
+
+export type StoreOptions = ChangeOptions & PlaceOptions;
+
+/** What became of the changes of many callers. */
+export interface TogetherReport {
+  readonly isChanged: boolean;
+  /** For each of the callers, in their order. */
+  readonly outcomes: readonly (readonly Outcome[])[];
+  readonly reload: ReloadReport;
+}
+
+/** Where the bans of these options stand: in the list, or with a ban directory in both. */
+export async function storeOf(options: StoreOptions): Promise<Store> {
+  const { bandir } = options;
+  if (bandir === undefined) return listStore(options);
+  return (await import('./both.ts')).bothStore({ ...options, bandir });
+}
 
 /**
- * Changes bans where they stand: in the list, or with a ban directory in both.
+ * Changes bans and has Apache enforce them.
  *
- * @throws BanctlError as of changeBanlist: then nothing has changed in the list
+ * @throws BanctlError as of withLock, readText and replaceFile: then nothing has changed in the list
  */
-export async function changeBans(
-  options: ChangeOptions & PlaceOptions,
-  changesFor: Changes,
-): Promise<ChangeReport> {
-  const { bandir } = options;
-  if (bandir === undefined)
-    return changeBanlist(options, (text) => changesFor(() => bansOf(denyLines(text))));
-  return (await import('./both.ts')).changeBoth(options, bandir, changesFor);
+export async function changeBans(options: StoreOptions, changes: Changes): Promise<ChangeReport> {
+  const { isChanged, outcomes, reload } = await changeTogether(options, [changes]);
+  return { isChanged, outcomes: outcomes.flat(), reload };
+}
+
+/**
+ * The same for many callers that wait: all that they ask for becomes one write, one wait for the disk, and at most one
+ * reload. What one of them gets wrong must be known before, since an error is all callers'.
+ */
+export async function changeTogether(
+  options: StoreOptions,
+  callers: readonly Changes[],
+): Promise<TogetherReport> {
+  const { written, outcomesOf } = await writeTogether(options, callers);
+  if (written.plan !== 'reload' && written.whenEnforced === undefined)
+    return { isChanged: written.isChanged, outcomes: outcomesOf(written.outcomes), reload: written.plan };
+  const { enforce } = await import('./enforce.ts');
+  const { isChanged, outcomes, reload } = await enforce(options, written);
+  return { isChanged, outcomes: outcomesOf(outcomes), reload };
+}
+
+/** What was written, and how to part outcomes among the callers. */
+export interface WrittenTogether {
+  readonly written: Written;
+  readonly outcomesOf: (outcomes: Outcomes) => readonly (readonly Outcome[])[];
+}
+
+/** The first half: when it returns, all is on the disk, and `written` is left to be enforced (see enforce.ts). */
+export async function writeTogether(
+  options: StoreOptions,
+  callers: readonly Changes[],
+): Promise<WrittenTogether> {
+  const store = await storeOf(options);
+  let asked: (readonly Change[])[] = [];
+  const written = await store.change((bansNow) => {
+    asked = callers.map((changes) => (typeof changes === 'function' ? changes(bansNow) : changes));
+    return asked.flat();
+  });
+  return {
+    written,
+    outcomesOf: (outcomes) => asked.map((changes) => changes.flatMap((change) => outcomes.get(change) ?? [])),
+  };
 }

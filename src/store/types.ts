@@ -1,24 +1,61 @@
 import type { Ban } from '../banlist/text.ts';
-import type { Change, Outcome } from '../bans/change.ts';
+import type { Change, Outcome, Outcomes } from '../bans/change.ts';
+import type { Plan } from '../reload/plan.ts';
 import type { ReloadOptions, ReloadReport } from '../reload/types.ts';
+import type { FileVersion } from '../system/read.ts';
 import type { StartProgress } from '../terminal/progress.ts';
+
 export interface PlaceOptions {
   readonly banlist: string;
   /** Undefined: every ban stands in the list. */
   readonly bandir: string | undefined;
 }
 
-/** What changes are made of the bans there are, which are read only if they are asked for. */
-export type Changes = (bansNow: () => readonly Ban[]) => readonly Change[];
+/**
+ * Where bans stand: the list, the directory, or both as one. A change returns when it is on the disk; Apache still has
+ * to load what the list says, see enforce.ts.
+ */
+export interface Store {
+  /** Reads without a lock: a replaced file is one whole version or the other. */
+  read(): readonly Ban[];
+  change(changesFor: ChangesFor): Promise<Written>;
+}
 
-/* The story of a change of the list: under its lock it is read, changed and replaced; then Apache is made to read it. */
+/** Makes changes of the bans there are, which are read only on demand. Called again if another process was faster. */
+export type ChangesFor = (bansNow: () => readonly Ban[]) => readonly Change[];
+
+/** What one caller asks for. Only who must see the bans first passes a function. */
+export type Changes = readonly Change[] | ChangesFor;
 
 export interface ChangeOptions extends ReloadOptions {
   readonly dryRun: boolean;
   /** True: the reload does not wait for the end of the interval. */
   readonly isUrgent?: boolean;
-  /** Tells whoever watches how many of the changes are done. */
+  /** True: the process answers others while it waits for a lock. */
+  readonly isResident?: boolean;
+  /** Shows whoever watches how many of the changes are done. */
   readonly progress?: StartProgress | undefined;
+}
+
+/** Changes that are on the disk. */
+export interface Written {
+  readonly isChanged: boolean;
+  readonly outcomes: Outcomes;
+  /** What is to be done about the reload. */
+  readonly plan: Plan;
+  /** What is needed to take the change of the list back; undefined if the list was not written. */
+  readonly replaced?: Replaced;
+  /** What stays done if the list is taken back. */
+  readonly inDirectory?: Pick<Written, 'isChanged' | 'outcomes'>;
+  /** What can be done only once Apache enforces the change, if anything. */
+  readonly whenEnforced?: () => Promise<void>;
+}
+
+export interface Replaced {
+  readonly before: Buffer;
+  readonly version: FileVersion;
+  /** Makes the same change of the list as it is by then. */
+  readonly changeAgain: () => Promise<unknown>;
 }
 
 export interface ChangeReport {

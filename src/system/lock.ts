@@ -81,13 +81,52 @@ const ENTRY = /^\d+-\d+\.\d+(?:@.+)?$/s;
 export const REMOVED = 'removed';
 
 /**
- * Runs `work` while holding the lock on `path`, again if it was overtaken. `path` need not exist.
+ * Runs `work` while holding the lock on `path`, again if it was overtaken. `path` need not exist. The process sleeps
+ * while it waits.
  *
  * @throws BanctlError lockBusy if the lock was not free in time; cannotWrite if it cannot be made
  */
 export function withLock<T>(path: string, options: LockOptions, work: (lock: Lock) => T): T {
+  return pausing(working(path, options, work));
+}
+
+/** The same for a resident, which answers others while it waits. `work` itself still runs in one go. */
+export function withLockAwaited<T>(path: string, options: LockOptions, work: (lock: Lock) => T): Promise<T> {
+  return awaiting(working(path, options, work));
+}
+
+/** Takes the lock on `path`, to be released by the caller. Throws as {@link withLock} does. */
+export function acquireLock(path: string, options: LockOptions): Lock {
+  return pausing(acquiring(path, options));
+}
+
+/** True if somebody holds the lock on `path` at this moment, or has left it behind. */
+export function isLocked(path: string): boolean {
+  return lstatSync(lockPath(path), { throwIfNoEntry: false }) !== undefined;
+}
+
+/** Work that may have to wait: it yields how long, in milliseconds. */
+type Waiting<T> = Generator<number, T, void>;
+
+function pausing<T>(steps: Waiting<T>): T {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    pause(value);
+  }
+}
+
+async function awaiting<T>(steps: Waiting<T>): Promise<T> {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    await new Promise((resolve) => setTimeout(resolve, value));
+  }
+}
+
+function* working<T>(path: string, options: LockOptions, work: (lock: Lock) => T): Waiting<T> {
   for (let changed = 0; ; ) {
-    const lock = acquireLock(path, options);
+    const lock = yield* acquiring(path, options);
     try {
       return work(lock);
     } catch (error) {
@@ -104,11 +143,10 @@ export function withLock<T>(path: string, options: LockOptions, work: (lock: Loc
   }
 }
 
-/** Takes the lock on `path`, to be released by the caller. Throws as {@link withLock} does. */
-export function acquireLock(path: string, { timeout, stale = STALE }: LockOptions): Lock {
+function* acquiring(path: string, { timeout, stale = STALE }: LockOptions): Waiting<Lock> {
   const start = now();
   const deadline = start + timeout * 1000;
-  const evictIfDead = watchHolder(`${path}.lock`, stale);
+  const evictIfDead = watchHolder(lockPath(path), stale);
   for (;;) {
     const lock = tryLock(path);
     if (lock !== undefined) return lock;
@@ -120,12 +158,17 @@ export function acquireLock(path: string, { timeout, stale = STALE }: LockOption
       );
     }
     // The longer the queue, the longer the wait: hundreds that ask each few milliseconds leave the holder no time.
-    pause(1 + Math.random() * Math.min(LONGEST_PAUSE, 9 + (now() - start) / 10));
+    yield 1 + Math.random() * Math.min(LONGEST_PAUSE, 9 + (now() - start) / 10);
   }
 }
 
+/** The directory that is the lock on `path`. */
+export function lockPath(path: string): string {
+  return `${path}.lock`;
+}
+
 function tryLock(path: string): Lock | undefined {
-  const directory = `${path}.lock`;
+  const directory = lockPath(path);
   const unlock = makeDirectory(path);
   if (unlock === undefined) return undefined;
   turns += 1;
@@ -176,7 +219,7 @@ function makeDirectory(path: string): (() => void) | undefined {
     // ENOENT once it was made: it was taken for an abandoned one before the library had looked at it.
     const isTaken = systemCode(error) === 'ENOENT' && !isCall(error, 'mkdir');
     if (systemCode(error) === 'ELOCKED' || isTaken) return undefined;
-    throw cannotLock(`${path}.lock`, error);
+    throw cannotLock(lockPath(path), error);
   }
 }
 
@@ -272,7 +315,7 @@ export function isLockOrTemporary(name: string): boolean {
 
 /** True if nobody holds the lock on `path` any more, who has left it behind. */
 export function isAbandoned(path: string): boolean {
-  const directory = `${path}.lock`;
+  const directory = lockPath(path);
   const stat = lstatSync(directory, { throwIfNoEntry: false });
   if (!stat?.isDirectory()) return false;
   try {

@@ -45,7 +45,7 @@ function change(text: string | Buffer, changes: readonly Change[]) {
   const bytes = toBytes(text);
   const { edits, outcomes } = changeList(bytes, changes, NOW);
   const changed = Buffer.concat(applyEdits(bytes, edits));
-  return { bytes: changed, text: changed.toString('latin1'), outcomes, edits };
+  return { bytes: changed, text: changed.toString('latin1'), outcomes: [...outcomes.values()], edits };
 }
 
 const statuses = (text: string | Buffer, changes: readonly Change[]) =>
@@ -447,7 +447,9 @@ suite('holds', () => {
   test('a ban stays until its last holder lets go', () => {
     const both = ban(A, ['web', 'admin']);
     const one = change(both, [release(A, 'web')]);
-    assert.deepEqual(one.outcomes, [{ address: A, status: 'still-held', heldBy: ['admin'] }]);
+    assert.deepEqual(one.outcomes, [
+      { address: A, status: 'still-held', heldBy: ['admin'], isChanged: true },
+    ]);
     assert.equal(one.text, ban(A, ['admin']));
     const none = change(one.text, [release(A, 'admin')]);
     assert.deepEqual([none.text, none.outcomes[0]?.status], ['', 'unbanned']);
@@ -501,7 +503,7 @@ suite('holds', () => {
         const changed = change(ban(A, ['web']) + text, [release(A, by)]);
         assert.equal(changed.text, text);
         assert.deepEqual(changed.outcomes, [
-          { address: A, status: 'still-held', heldBy: ['203.0.112.0/22'] },
+          { address: A, status: 'still-held', heldBy: ['203.0.112.0/22'], isChanged: true },
         ]);
       });
     }

@@ -1,0 +1,83 @@
+import type { ReloadReport } from '../reload/types.ts';
+import { BanctlError } from '../system/errors.ts';
+import { followLinks } from '../system/links.ts';
+import { acquireLock, Overtaken } from '../system/lock.ts';
+import { readText } from '../system/read.ts';
+import { replaceFile } from '../system/write.ts';
+import type { ChangeOptions, Replaced, Written } from './types.ts';
+
+/** What is left of a change once Apache was asked to load it. */
+export interface Enforced extends Pick<Written, 'isChanged' | 'outcomes'> {
+  readonly reload: ReloadReport;
+}
+
+/**
+ * The second half of a change: Apache loads what was written, if that is this call's to do. If Apache's test refuses the
+ * list because of the change, the list becomes what it was before.
+ */
+export async function enforce(options: ChangeOptions, written: Written): Promise<Enforced> {
+  const { isChanged, outcomes, plan, replaced, whenEnforced } = written;
+  const reload = plan === 'reload' ? await reloadNow(options) : plan;
+  if (isEnforced(reload)) await whenEnforced?.();
+  const mayTakeBack = replaced !== undefined && isListAtFault(reload, options.banlist);
+  if (!mayTakeBack || !(await takeBack(options, replaced))) return { isChanged, outcomes, reload };
+  const message = `apache refuses the list with this change, so it was taken back: ${reload.message}`;
+  return { ...withoutList(written), reload: { result: 'failed', message } };
+}
+
+function withoutList({ outcomes, inDirectory }: Written): Pick<Written, 'isChanged' | 'outcomes'> {
+  const skipped = [...outcomes].map(
+    ([change, outcome]) =>
+      [
+        change,
+        inDirectory?.outcomes.get(change) ?? { ...outcome, status: 'skipped', isChanged: false },
+      ] as const,
+  );
+  return { isChanged: inDirectory?.isChanged === true, outcomes: new Map(skipped) };
+}
+
+function isEnforced({ result }: ReloadReport): boolean {
+  return result === 'done' || result === 'not-needed';
+}
+
+/** The change is in the list by now: whatever goes wrong with the reload is reported as that. */
+async function reloadNow(options: ChangeOptions): Promise<ReloadReport> {
+  const { reload } = await import('../reload/run.ts');
+  try {
+    return await reload(options, { isForced: false, isUrgent: options.isUrgent === true });
+  } catch (error) {
+    if (!(error instanceof BanctlError)) throw error;
+    return { result: 'failed', message: error.message };
+  }
+}
+
+/** False if Apache's test blames another file: then it says nothing of the list. */
+function isListAtFault({ isConfigRefused, message }: ReloadReport, banlist: string): boolean {
+  const [, blamed] = / line \d+ of (.+?): /.exec(message ?? '') ?? [];
+  return isConfigRefused === true && (blamed === undefined || followLinks(blamed) === banlist);
+}
+
+/**
+ * Puts the list back as it was before a change, if nobody has changed it since and Apache accepts it so. The
+ * lock is held while Apache tests, because it tests the list where it lies.
+ */
+async function takeBack(options: ChangeOptions, replaced: Replaced): Promise<boolean> {
+  const { banlist, lockTimeout } = options;
+  const { testConfig } = await import('../apache/apache.ts');
+  const lock = acquireLock(banlist, { timeout: lockTimeout });
+  try {
+    const current = readText(banlist);
+    if (current.version !== replaced.version) return false;
+    const restored = replaceFile(banlist, [replaced.before], { lock, seen: current });
+    const test = await testConfig(options.apachectl);
+    if (test.result === 'passed') return true;
+    replaceFile(banlist, [current.text], { lock, seen: { version: restored } });
+    return false;
+  } catch (error) {
+    if (!(error instanceof Overtaken)) throw error;
+  } finally {
+    lock.release();
+  }
+  await replaced.changeAgain();
+  return false;
+}
