@@ -15,7 +15,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { debianChangelog, libraryDependencies, readElf } from '../../tools/packaging/debian.ts';
+import { debianChangelog, libraryDependencies } from '../../tools/packaging/debian.ts';
+import { readElf } from '../../tools/packaging/elf.ts';
 import { executable } from '../lab/banctl.ts';
 import { type PrivateRoot, startPrivateRoot } from '../lab/private-root.ts';
 import { repeatSession } from '../lab/session.ts';
@@ -33,7 +34,8 @@ async function makePackage(name: string, of: string, ...options: string[]): Prom
   const { exitCode, stderr } = await execute('env', [
     'SOURCE_DATE_EPOCH=1790000000',
     process.execPath,
-    join(repository, 'tools', 'packaging', 'package.ts'),
+    join(repository, 'tools', 'package.ts'),
+    '--format=deb',
     `--output=${output}`,
     ...(options.some((option) => option.startsWith('--compression')) ? [] : ['--compression=none']),
     ...options,
@@ -53,7 +55,7 @@ let lintian: Promise<Finished>;
 before(async () => {
   [deb, small] = await Promise.all([
     makePackage('real', executable),
-    makePackage('small', '/bin/true', '--compression=gzip'),
+    makePackage('small', '/bin/true', '--compression=fast'),
   ]);
   lintian = execute('lintian', ['--allow-root', '--fail-on=error,warning', small], '', 240_000);
   lintian.catch(() => {}); // its test tells
@@ -65,7 +67,7 @@ const fields = (path: string, ...names: string[]) =>
 suite('the package', () => {
   test('is the same, byte for byte, if somebody else makes it again', async () => {
     const mask = process.umask(0o077);
-    const again = await makePackage('again', '/bin/true', '--compression=gzip').finally(() =>
+    const again = await makePackage('again', '/bin/true', '--compression=fast').finally(() =>
       process.umask(mask),
     );
     assert.ok(readFileSync(again).equals(readFileSync(small)));

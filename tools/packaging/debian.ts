@@ -1,37 +1,5 @@
-/** What a Debian package says of banctl: pure, but for reading the executable and the licences. */
-import { spawnSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-
-export interface Elf {
-  /** As Debian calls it. */
-  readonly architecture: string;
-  readonly libraries: readonly string[];
-  /** Versions of symbols that are asked for: `GLIBC_2.28`. */
-  readonly versions: readonly string[];
-}
-
-const ARCHITECTURES: Record<string, string> = {
-  'Advanced Micro Devices X86-64': 'amd64',
-  AArch64: 'arm64',
-};
-
-/** readelf reads executables of every architecture, which dpkg-shlibdeps does only with that one's libraries at hand. */
-export function readElf(executable: string): Elf {
-  const { stdout: said } = spawnSync('readelf', ['--wide', '-h', '-d', '-V', executable], {
-    encoding: 'utf8',
-    env: { ...process.env, LC_ALL: 'C' },
-  });
-  const machine = /^\s*Machine:\s*(.*?)\s*$/m.exec(said)?.[1] ?? 'no processor';
-  const architecture = ARCHITECTURES[machine];
-  if (architecture === undefined) throw new Error(`${executable}: cannot be packaged, it is for ${machine}`);
-  const all = (pattern: RegExp) => [...new Set([...said.matchAll(pattern)].map(([, name = '']) => name))];
-  return {
-    architecture,
-    libraries: all(/\(NEEDED\).*\[(.*)\]/g),
-    versions: all(/Name: (\w+_[\d.]+)/g),
-  };
-}
+/** What Debian wants to know of a package: dependencies and changelog. */
+import type { Elf } from './elf.ts';
 
 /** The first GCC whose libstdc++ has a version of symbols, by its manual ("ABI Policy and Guidelines"). */
 const LIBSTDCXX: Record<string, Record<number, string>> = {
@@ -88,32 +56,64 @@ function libstdcxx(versions: readonly string[]): string {
   return needed.sort((one, other) => one.localeCompare(other, 'en', { numeric: true })).at(-1) ?? '4.8';
 }
 
-/**
- * The changelog in Debian's form (deb-changelog(5)). The newest section gets this version, whatever its heading says:
- * what is unreleased is what is packaged.
- */
-export function debianChangelog(
-  markdown: string,
-  { version, maintainer, epoch }: { version: string; maintainer: string; epoch: number },
-): string {
+interface Release {
+  readonly version: string;
+  /** Seconds since the epoch. */
+  readonly epoch: number;
+  readonly changes: readonly string[];
+}
+
+interface ChangelogOptions {
+  readonly version: string;
+  readonly maintainer: string;
+  readonly epoch: number;
+}
+
+/** The sections of CHANGELOG.md. The newest gets this version, whatever its heading says: it is what is packaged. */
+function releases(markdown: string, { version, epoch }: ChangelogOptions): Release[] {
   const [, ...sections] = markdown.split(/^## /m);
-  return sections
-    .map((section, index) => {
-      const [heading = '', ...lines] = section.split('\n');
-      const [, named, dated] = /^\[?([\d.]+)\]?(?: - (\d{4}-\d\d-\d\d))?/.exec(heading) ?? [];
-      const released = dated === undefined ? epoch : Date.parse(dated) / 1000;
-      const items = lines
-        .filter((line) => !/^(?:### |$)/.test(line))
-        .join('\n')
-        .replaceAll(/\n {2}/g, ' ')
-        .split('\n')
-        .map((item) => wrapped(item.replace(/^- /, ''), { first: '  * ', other: '    ' }));
-      return `banctl (${index === 0 ? version : (named ?? version)}) unstable; urgency=medium
+  return sections.map((section, index) => {
+    const [heading = '', ...lines] = section.split('\n');
+    const [, named, dated] = /^\[?([\d.]+)\]?(?: - (\d{4}-\d\d-\d\d))?/.exec(heading) ?? [];
+    const changes = lines
+      .filter((line) => !/^(?:### |$)/.test(line))
+      .join('\n')
+      .replaceAll(/\n {2}/g, ' ')
+      .split('\n')
+      .map((item) => item.replace(/^- /, ''));
+    return {
+      version: index === 0 ? version : (named ?? version),
+      epoch: dated === undefined ? epoch : Date.parse(dated) / 1000,
+      changes,
+    };
+  });
+}
+
+/** The changelog in Debian's form (deb-changelog(5)). */
+export function debianChangelog(markdown: string, options: ChangelogOptions): string {
+  return releases(markdown, options)
+    .map(({ version, epoch, changes }) => {
+      const items = changes.map((item) => wrapped(item, { first: '  * ', other: '    ' }));
+      return `banctl (${version}) unstable; urgency=medium
 
 ${items.join('\n')}
 
- -- ${maintainer}  ${rfc5322(released)}
+ -- ${options.maintainer}  ${rfc5322(epoch)}
 `;
+    })
+    .join('\n');
+}
+
+/** The changelog in a spec's form: https://rpm-software-management.github.io/rpm/manual/spec.html */
+export function rpmChangelog(markdown: string, options: ChangelogOptions): string {
+  return releases(markdown, options)
+    .map(({ version, epoch, changes }) => {
+      const [weekday = '', day = '', month = '', year = ''] = new Date(epoch * 1000)
+        .toUTCString()
+        .replace(',', '')
+        .split(' ');
+      const items = changes.map((item) => wrapped(item.replaceAll('%', '%%'), { first: '- ', other: '  ' }));
+      return `* ${weekday} ${month} ${day} ${year} ${options.maintainer} - ${version}-1\n${items.join('\n')}\n`;
     })
     .join('\n');
 }
@@ -130,38 +130,4 @@ function wrapped(text: string, { first, other }: { first: string; other: string 
 
 function rfc5322(epoch: number): string {
   return new Date(epoch * 1000).toUTCString().replace('GMT', '+0000');
-}
-
-/** Node's packages, one for each processor: of the others than x64 npm installs none. */
-const NODE = 'node_modules/node-linux-';
-
-/** The licences of all that is in the executable: banctl's own, its libraries' and Node's, in their own words. */
-export function copyright(repository: string): string {
-  const lock: { packages: Record<string, { dev?: boolean; version: string; license?: string }> } = JSON.parse(
-    readFileSync(join(repository, 'package-lock.json'), 'utf8'),
-  );
-  const libraries = Object.entries(lock.packages)
-    .filter(([path, { dev }]) => path !== '' && dev !== true && !path.startsWith(NODE))
-    .map(([path, { version, license }]) => ({
-      title: `${path.replace(/^.*node_modules\//, '')} ${version} (${license})`,
-      text: licenceIn(join(repository, path)),
-    }));
-  const node = `${NODE}x64`;
-  const parts = [
-    { title: 'banctl', text: licenceIn(repository) },
-    ...libraries,
-    { title: `Node.js ${lock.packages[node]?.version}`, text: licenceIn(join(repository, node)) },
-  ];
-  return `The executable banctl holds, in one file, banctl itself, the libraries that it uses, and Node.js. This is what each of
-them comes under.
-
-${parts.map(({ title, text }) => `${'='.repeat(78)}\n${title}\n${'='.repeat(78)}\n\n${text.trim()}\n`).join('\n')}`;
-}
-
-function licenceIn(directory: string): string {
-  const name = readdirSync(directory)
-    .sort()
-    .find((file) => /^licen[cs]e/i.test(file));
-  if (name === undefined) throw new Error(`${directory}: no licence is there`);
-  return readFileSync(join(directory, name), 'utf8').replaceAll('\r\n', '\n');
 }
