@@ -18,7 +18,8 @@ export async function runOther({ command, operands, given }: OtherInvocation): P
   if (operand !== undefined && COMMANDS[command].operands === '')
     throw new BanctlError(
       EXIT.usage,
-      `${command} takes no addresses: ${quote(operand)}; see banctl ${command} --help`,
+      `${command} takes no addresses: ${quote(operand)}`,
+      `see banctl ${command} --help`,
     );
   const settings = resolveSettings(given, process.env);
   switch (command) {

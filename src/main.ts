@@ -1,6 +1,6 @@
 import { type Invocation, readArguments } from './cli/arguments.ts';
 import { resolveSettings } from './cli/settings.ts';
-import { EXIT, type ExitCode, isBanctlError } from './system/errors.ts';
+import { EXIT, type ExitCode, isBanctlError, lineOf } from './system/errors.ts';
 import { warn } from './terminal/print.ts';
 
 // Whatever the caller's umask, other users must not be able to write what banctl makes, a lock least of all.
@@ -27,7 +27,7 @@ async function run({ command, operands, given }: Invocation): Promise<ExitCode> 
 main(process.argv.slice(2))
   .catch((error: unknown) => {
     const isExpected = isBanctlError(error);
-    warn(isExpected ? error.message : `${String(error)}; this is a mistake in banctl, please report it`);
+    warn(isExpected ? lineOf(error) : `${String(error)}; this is a mistake in banctl, please report it`);
     return isExpected ? error.exitCode : EXIT.internal;
   })
   // Everything is written by now (see terminal/print.ts); Node's own way out would take a twentieth of a ban's time.

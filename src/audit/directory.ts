@@ -4,7 +4,7 @@ import { type Address, parseAddress, readAddress } from '../bans/address.ts';
 import { isOver } from '../bans/hold.ts';
 import { findProtected } from '../protection/protection.ts';
 import { addressesIn, bansInDirectory, isBanName, namesIn, readBanFile } from '../store/directory.ts';
-import { BanctlError } from '../system/errors.ts';
+import { BanctlError, lineOf } from '../system/errors.ts';
 import { isLockOrTemporary } from '../system/lock.ts';
 import type { Finding } from './finding.ts';
 
@@ -41,7 +41,7 @@ function unreadable(bandir: string): Finding[] {
       return [];
     } catch (error) {
       if (!(error instanceof BanctlError)) throw error;
-      return [{ code: 'bad-line', address, message: error.message }];
+      return [{ code: 'bad-line', address, message: lineOf(error) }];
     }
   });
 }

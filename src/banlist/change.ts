@@ -198,7 +198,8 @@ function linesOf({ address, holds }: Draft): string {
   if (lines.length * MOST_BYTES_A_UNIT > LONGEST_LINE && Buffer.byteLength(lines) > LONGEST_LINE)
     throw new BanctlError(
       EXIT.cannotWrite,
-      `${address} would have more holds than fit into a line of Apache's; nothing was changed, ban the whole range`,
+      `${address} would have more holds than fit into a line of Apache's`,
+      'nothing was changed, ban the whole range',
     );
   return lines;
 }

@@ -34,7 +34,8 @@ export function parseAddress(input: string): Address {
   if (address === undefined) {
     throw new BanctlError(
       EXIT.usage,
-      `not an address: ${quote(input)}; give one IPv4 or IPv6 address or CIDR range, such as 203.0.113.55 or 2001:db8::/64`,
+      `not an address: ${quote(input)}`,
+      'give one IPv4 or IPv6 address or CIDR range, such as 203.0.113.55 or 2001:db8::/64',
     );
   }
   return address;

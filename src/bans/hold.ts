@@ -97,7 +97,8 @@ export function parseTime(input: string): number {
   if (!isTime(seconds)) {
     throw new BanctlError(
       EXIT.usage,
-      `not a time: ${quote(input)}; give epoch seconds or ISO 8601, such as 2026-01-31T12:00:00Z`,
+      `not a time: ${quote(input)}`,
+      'give epoch seconds or ISO 8601, such as 2026-01-31T12:00:00Z',
     );
   }
   return seconds;
@@ -116,7 +117,8 @@ export function parseDuration(input: string): number | null {
   if (number === undefined) {
     throw new BanctlError(
       EXIT.usage,
-      `not a duration: ${quote(input)}; give seconds, or 10m, 1h, 7d, or -1 for ever`,
+      `not a duration: ${quote(input)}`,
+      'give seconds, or 10m, 1h30m, "1d 12h", 1y, or -1 for ever',
     );
   }
   return Math.ceil(Number(number) * SECONDS_PER[(unit || 's') as keyof typeof SECONDS_PER]);

@@ -42,7 +42,7 @@ function parseWithYargs(cli: Argv, argv: readonly string[], onHelp: (output: str
   } catch (error) {
     if (error instanceof BanctlError) throw error;
     // It stumbles over names that every object of JavaScript has, such as --constructor.
-    throw new BanctlError(EXIT.usage, `the line cannot be read: ${quote(argv.join(' '))}; ${SEE_HELP}`);
+    throw new BanctlError(EXIT.usage, `the line cannot be read: ${quote(argv.join(' '))}`, SEE_HELP);
   }
 }
 
@@ -63,7 +63,7 @@ export function buildCli(command?: CommandName): Argv {
     .wrap(Math.min(110, process.stdout.columns ?? 110))
     .exitProcess(false)
     .fail((message, error) => {
-      throw new BanctlError(EXIT.usage, `${lowerFirst(message ?? error.message)}; ${SEE_HELP}`);
+      throw new BanctlError(EXIT.usage, lowerFirst(message ?? error.message), SEE_HELP);
     });
   for (const name of OPTION_NAMES) {
     const option = optionOf(name);
@@ -90,21 +90,23 @@ function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
   if (!isCommandName(command)) {
     throw new BanctlError(
       EXIT.usage,
-      `${command === '' ? 'no command' : `no such command: ${quote(command)}`}; ${SEE_HELP}`,
+      command === '' ? 'no command' : `no such command: ${quote(command)}`,
+      SEE_HELP,
     );
   }
   for (const name of Object.keys(line).filter((key) => key !== '_')) {
     if (!isOptionName(name))
-      throw new BanctlError(EXIT.usage, `no such option: ${quote(`--${name}`)}; ${SEE_HELP}`);
+      throw new BanctlError(EXIT.usage, `no such option: ${quote(`--${name}`)}`, SEE_HELP);
     if (line[name] !== undefined && !optionOf(name).commands.includes(command)) {
       throw new BanctlError(
         EXIT.usage,
-        `--${name} is not an option of ${command}; see banctl ${command} --help`,
+        `--${name} is not an option of ${command}`,
+        `see banctl ${command} --help`,
       );
     }
   }
   const invocation = toInvocation(line);
-  if (invocation === undefined) throw new BanctlError(EXIT.usage, `the line cannot be read; ${SEE_HELP}`);
+  if (invocation === undefined) throw new BanctlError(EXIT.usage, 'the line cannot be read', SEE_HELP);
   return invocation;
 }
 

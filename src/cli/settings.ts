@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
-import { readInput, reasonOfInput } from '../system/read.ts';
+import { cannotReadInput, readInput } from '../system/read.ts';
 import type { Given } from './arguments.ts';
 import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
 import { configFileIn } from './values.ts';
@@ -60,7 +60,7 @@ export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings 
     if (!(error instanceof BanctlError && error.exitCode === EXIT.usage)) throw error;
     // What the call says is right by itself, or else it is what is wrong.
     toSettings(byCall, path);
-    throw new BanctlError(EXIT.notUnderstood, `configuration ${path}: ${error.message}`);
+    throw new BanctlError(EXIT.notUnderstood, `configuration ${path}: ${error.message}`, error.hint);
   }
 }
 
@@ -97,7 +97,8 @@ function refuseLost(name: OptionName, text: string): string {
   if (name !== 'reason' && LOST.test(text))
     throw new BanctlError(
       EXIT.usage,
-      `not a value for --${name}: ${quote(text)}; it must be UTF-8 without NUL`,
+      `not a value for --${name}: ${quote(text)}`,
+      'it must be UTF-8 without NUL',
     );
   return text;
 }
@@ -120,7 +121,7 @@ function readEnvironment(env: NodeJS.ProcessEnv): Given {
     if (kind === 'values') given[name] = text.split(',').map((part) => part.trim());
     else if (kind === 'value') given[name] = [text];
     else if (YES.test(text) || NO.test(text)) given[name] = YES.test(text);
-    else throw new BanctlError(EXIT.usage, `not a value for ${variable}: ${quote(text)}; give 1 or 0`);
+    else throw new BanctlError(EXIT.usage, `not a value for ${variable}: ${quote(text)}`, 'give 1 or 0');
   }
   return withoutEmpty(given);
 }
@@ -141,21 +142,19 @@ function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {
     return withoutEmpty(parseConfig(readInput(path, LONGEST_CONFIG), path));
   } catch (error) {
     if (error instanceof BanctlError) throw error;
-    throw new BanctlError(
-      EXIT.notUnderstood,
-      `cannot read the configuration ${path}: ${reasonOfInput(error)}`,
-    );
+    throw cannotReadInput(`the configuration ${path}`, error, EXIT.notUnderstood);
   }
 }
 
 /** `{"banlist": "/…", "no-reload": true, "protect": ["…"]}`: names and values as on the command line. */
 function parseConfig(text: string, path: string): Given {
-  const wrong = (what: string) => new BanctlError(EXIT.notUnderstood, `configuration ${path}: ${what}`);
+  const wrong = (what: string, hint?: string) =>
+    new BanctlError(EXIT.notUnderstood, `configuration ${path}: ${what}`, hint);
   let document: unknown;
   try {
     document = JSON.parse(text);
   } catch {
-    throw wrong('not JSON; correct it, or move it away');
+    throw wrong('not JSON', 'correct it, or move it away');
   }
   if (typeof document !== 'object' || document === null || Array.isArray(document))
     throw wrong('not a JSON object');

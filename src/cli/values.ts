@@ -45,7 +45,8 @@ export function parseNumber(
   if (!isNumber || Number(text) < least || Number(text) > most) {
     throw new BanctlError(
       EXIT.usage,
-      `not a value for --${name}: ${quote(text)}; give a ${whole ? 'whole ' : ''}number from ${least} to ${most}`,
+      `not a value for --${name}: ${quote(text)}`,
+      `give a ${whole ? 'whole ' : ''}number from ${least} to ${most}`,
     );
   }
   return Number(text);
@@ -57,7 +58,8 @@ export function parseBandir(path: string, context: ValueContext): string {
   if (!/^[^\s"'%\\$`]+$/.test(place) || printable(place) !== place) {
     throw new BanctlError(
       EXIT.usage,
-      `not a path for --bandir: ${quote(place)}; Apache cannot look it up with blanks, quotes, %, $, or a backslash in it`,
+      `not a path for --bandir: ${quote(place)}`,
+      'Apache cannot look it up with blanks, quotes, %, $, or a backslash in it',
     );
   }
   return followIn(context)(place);
@@ -72,7 +74,7 @@ export function parseRoot(path: string): string | undefined {
 export function parseOneOf<T extends string>(what: string, known: readonly T[], text: string): T {
   const found = known.find((one) => one === text);
   if (found === undefined)
-    throw new BanctlError(EXIT.usage, `no such ${what}: ${quote(text)}; give ${known.join(' or ')}`);
+    throw new BanctlError(EXIT.usage, `no such ${what}: ${quote(text)}`, `give ${known.join(' or ')}`);
   return found;
 }
 
@@ -80,7 +82,8 @@ export function parseHolder(name: string): string {
   if (!isHolder(name)) {
     throw new BanctlError(
       EXIT.usage,
-      `not a name for a jail: ${quote(name)}; it must be one word without | and %`,
+      `not a name for a jail: ${quote(name)}`,
+      'it must be one word without | and %',
     );
   }
   return name;

@@ -34,7 +34,8 @@ function refuseUnwise(targets: readonly Address[], protect: readonly string[]): 
     if (isTooBroad(target)) {
       throw new BanctlError(
         EXIT.notPermitted,
-        `${target.text} is too broad; nothing was changed, --force bans it all the same`,
+        `${target.text} is too broad`,
+        'nothing was changed, --force bans it all the same',
       );
     }
     const hit = findProtected(target, ranges);
@@ -42,7 +43,8 @@ function refuseUnwise(targets: readonly Address[], protect: readonly string[]): 
       const which = hit.text === target.text ? 'is protected' : `is protected by ${hit.text}`;
       throw new BanctlError(
         EXIT.notPermitted,
-        `${target.text} ${which}; nothing was changed, --force bans it all the same`,
+        `${target.text} ${which}`,
+        'nothing was changed, --force bans it all the same',
       );
     }
   }

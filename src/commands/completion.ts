@@ -12,7 +12,7 @@ export function completion(operands: readonly string[]): ExitCode {
     throw new BanctlError(EXIT.usage, `completion takes one shell: ${quote(others.join(' '))} is too much`);
   const shell = SHELLS.find((one) => one === (named ?? basename(process.env.SHELL ?? '')));
   if (shell === undefined && named !== undefined)
-    throw new BanctlError(EXIT.usage, `no completion for ${quote(named)}; give ${SHELLS.join(', ')}`);
+    throw new BanctlError(EXIT.usage, `no completion for ${quote(named)}`, `give ${SHELLS.join(', ')}`);
   printLines([completionScript(shell ?? 'bash').trimEnd()]);
   return EXIT.done;
 }

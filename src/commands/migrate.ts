@@ -10,7 +10,12 @@ export async function migrateCommand(settings: Settings): Promise<ExitCode> {
   const { to, banlist, bandir, reloads, dryRun, json } = settings;
   if (to === undefined) throw new BanctlError(EXIT.usage, 'migrate needs --to bandir or --to banlist');
   if (bandir === undefined) throw new BanctlError(EXIT.usage, 'migrate needs --bandir DIR');
-  if (!reloads) throw new BanctlError(EXIT.usage, 'migrate cannot leave the reload to somebody else');
+  if (!reloads)
+    throw new BanctlError(
+      EXIT.usage,
+      'migrate needs to reload Apache',
+      'take no-reload out of the environment and the configuration file',
+    );
   const options = { ...settings, bandir, progress: await terminalProgress() };
   const migration = await (to === 'bandir' ? migrateToDirectory : migrateToBanlist)(options);
   const { moved, left, reload } = migration;

@@ -1,6 +1,6 @@
 import { type Address, parseAddress } from '../bans/address.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
-import { readInput, reasonOfInput } from '../system/read.ts';
+import { cannotReadInput, readInput } from '../system/read.ts';
 import type { StartProgress } from '../terminal/progress.ts';
 
 const STANDARD_INPUT = 0;
@@ -17,9 +17,8 @@ export function readAddresses(operands: readonly string[]): Address[] {
   if (words.length === 0)
     throw new BanctlError(
       EXIT.usage,
-      operands.length === 0
-        ? 'no address is given; name one, or - for standard input'
-        : 'no address is given: standard input has none; give one a line',
+      operands.length === 0 ? 'no address is given' : 'no address is given: standard input has none',
+      operands.length === 0 ? 'name one, or - for standard input' : 'give one a line',
     );
   const addresses = new Map<string, Address>();
   for (const word of words) {
@@ -45,6 +44,6 @@ function readStandardInput(): string {
   try {
     return readInput(STANDARD_INPUT, LONGEST_INPUT);
   } catch (error) {
-    throw new BanctlError(EXIT.usage, `cannot read standard input: ${reasonOfInput(error)}`);
+    throw cannotReadInput('standard input', error, EXIT.usage);
   }
 }

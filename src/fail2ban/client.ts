@@ -59,7 +59,7 @@ export async function heldBans(client: string, jail: string): Promise<HeldBan[] 
     const ban = parseHeldBan(line);
     if (ban !== undefined) return ban;
     const what = `cannot understand what ${client} says of jail ${jail}: ${quote(line)}`;
-    throw new BanctlError(EXIT.notUnderstood, `${what}; nothing was changed`);
+    throw new BanctlError(EXIT.notUnderstood, what, 'nothing was changed');
   });
 }
 

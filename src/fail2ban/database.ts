@@ -55,6 +55,7 @@ function isThere(path: string): boolean {
 function notUnderstood(path: string, why: string): BanctlError {
   return new BanctlError(
     EXIT.notUnderstood,
-    `cannot read fail2ban's database ${path}: ${why}; nothing was changed`,
+    `cannot read fail2ban's database ${path}: ${why}`,
+    'nothing was changed',
   );
 }

@@ -2,7 +2,7 @@ import { networkInterfaces } from 'node:os';
 import { type Address, isIPv4, overlaps, parseAddress, readAddress } from '../bans/address.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
-import { readInput, reasonOfInput } from '../system/read.ts';
+import { cannotReadInput, readInput } from '../system/read.ts';
 
 /** The service under which AWS's ip-ranges.json lists the addresses from which CloudFront asks an origin. */
 export const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
@@ -52,7 +52,7 @@ export function readRangesFile(
   try {
     text = readInput(source, LONGEST_FILE);
   } catch (error) {
-    throw new BanctlError(EXIT.notUnderstood, `cannot read the ranges in ${path}: ${reasonOfInput(error)}`);
+    throw cannotReadInput(`the ranges in ${path}`, error, EXIT.notUnderstood);
   }
   const entries = text.trimStart().startsWith('{') ? readIpRanges(text, service, path) : readLines(text);
   return entries.map((entry) => {
@@ -79,6 +79,7 @@ function readIpRanges(text: string, wanted: string, path: string): string[] {
   }
   throw new BanctlError(
     EXIT.notUnderstood,
-    `${path} has no ranges of ${quote(wanted)}; is it AWS's ip-ranges.json, whole?`,
+    `${path} has no ranges of ${quote(wanted)}`,
+    "is it AWS's ip-ranges.json, whole?",
   );
 }

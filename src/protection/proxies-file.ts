@@ -47,10 +47,10 @@ export async function keepRanges(
 ): Promise<RangesReport> {
   const wanted = simplify(ranges);
   if (wanted.length === 0)
-    throw new BanctlError(EXIT.notUnderstood, 'there are no ranges in what was given; nothing was changed');
+    throw new BanctlError(EXIT.notUnderstood, 'there are no ranges in what was given', 'nothing was changed');
   const broad = wanted.find(isTooBroad);
   if (broad !== undefined)
-    throw new BanctlError(EXIT.notPermitted, `${broad.text} is too broad to trust; nothing was changed`);
+    throw new BanctlError(EXIT.notPermitted, `${broad.text} is too broad to trust`, 'nothing was changed');
   const lock = acquireLock(path, { timeout: options.lockTimeout, stale: STALE });
   try {
     const before = readText(path);
@@ -74,7 +74,7 @@ export async function keepRanges(
     return { ...report, reload: { ...loaded, message, isTakenBack: true } };
   } catch (error) {
     if (!(error instanceof Overtaken)) throw error;
-    throw new BanctlError(EXIT.lockBusy, `${path} was changed by somebody else meanwhile; try again`);
+    throw new BanctlError(EXIT.lockBusy, `${path} was changed by another process`, 'try again');
   } finally {
     lock.release();
   }
@@ -112,7 +112,8 @@ function refuseLoss(
   if (force || lost.length <= known.length * MOST_LOST) return;
   throw new BanctlError(
     EXIT.notUnderstood,
-    `${lost.length} of the ${known.length} ranges in ${path} would go, ${lost[0]?.text} first; nothing was changed, --force does it`,
+    `${lost.length} of the ${known.length} ranges in ${path} would go, ${lost[0]?.text} first`,
+    'nothing was changed, --force does it',
   );
 }
 

@@ -1,5 +1,5 @@
 import { type Digest, digestOf } from '../banlist/digest.ts';
-import { BanctlError } from '../system/errors.ts';
+import { BanctlError, lineOf } from '../system/errors.ts';
 import type { Lock } from '../system/lock.ts';
 import type { ProcessId } from '../system/process.ts';
 import { type FileContent, type FileVersion, readText, statFile } from '../system/read.ts';
@@ -86,7 +86,7 @@ export function writeState(banlist: string, state: ReloadState, lock: Lock): voi
   } catch (error) {
     if (!(error instanceof BanctlError)) throw error;
     if (!isWarned)
-      warn(`${error.message}; until it can be written, apache is reloaded more often than needed`);
+      warn(`${lineOf(error)}; until it can be written, apache is reloaded more often than needed`);
     isWarned = true;
   }
 }

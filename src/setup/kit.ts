@@ -83,7 +83,7 @@ export function kitFile(kit: readonly KitFile[], name: string): KitFile {
   const found = kit.find((one) => one.name === name);
   if (found === undefined) {
     const names = kit.map((one) => one.name).join(', ');
-    throw new BanctlError(EXIT.usage, `no such file: ${quote(name)}; setup --print knows ${names}`);
+    throw new BanctlError(EXIT.usage, `no such file: ${quote(name)}`, `setup --print knows ${names}`);
   }
   return found;
 }
@@ -131,7 +131,8 @@ function refuseOddPath(option: string, path: string): void {
   if (/^[^\s"'%\\$`<>{}*?[\]]+$/.test(path)) return;
   throw new BanctlError(
     EXIT.usage,
-    `not a path for --${option}: ${quote(path)}; Apache and fail2ban cannot be told of blanks, quotes, brackets, wildcards, %, $, or a backslash in it`,
+    `not a path for --${option}: ${quote(path)}`,
+    `Apache and fail2ban take no path with blanks, quotes, brackets, wildcards, %, $, or a backslash in it`,
   );
 }
 

@@ -41,7 +41,8 @@ export function serverAt({ root, remove }: Pick<SetupOptions, 'root' | 'remove'>
   if (layout === undefined) {
     throw new BanctlError(
       EXIT.cannotWrite,
-      `there is neither /etc/apache2 nor /etc/httpd${root === undefined ? '' : ` below ${root}`}; install Apache first (apt-get install apache2, or dnf install httpd), nothing was changed`,
+      `there is neither /etc/apache2 nor /etc/httpd${root === undefined ? '' : ` below ${root}`}`,
+      'install Apache first (apt-get install apache2, or dnf install httpd), nothing was changed',
     );
   }
   const has = (path: string) => existsSync(at(path));

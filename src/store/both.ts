@@ -4,7 +4,7 @@ import { isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { now } from '../bans/hold.ts';
 import { isPending, readState } from '../reload/state.ts';
-import { BanctlError, EXIT } from '../system/errors.ts';
+import { BanctlError, EXIT, lineOf } from '../system/errors.ts';
 import { isLocked } from '../system/lock.ts';
 import { readText, statFile } from '../system/read.ts';
 import {
@@ -111,7 +111,7 @@ async function changeListed(options: DirectoryOptions, changes: readonly Change[
   } catch (error) {
     // Everything asked for is done: a call that failed would leave a ban that fail2ban does not lift.
     if (!(error instanceof BanctlError)) throw error;
-    const why = error.exitCode === EXIT.lockBusy ? 'another banctl is changing it' : error.message;
+    const why = error.exitCode === EXIT.lockBusy ? 'another banctl is changing it' : lineOf(error);
     const message = `apache has not loaded the list; ${why}`;
     return { isChanged: false, outcomes, plan: { result: 'deferred', message } };
   }

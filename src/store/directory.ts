@@ -5,7 +5,7 @@ import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from '
 import { isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { now } from '../bans/hold.ts';
-import { BanctlError, EXIT, systemCode } from '../system/errors.ts';
+import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
 import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
 import { run } from '../system/program.ts';
 import { cannotRead, type FileContent, readText } from '../system/read.ts';
@@ -91,7 +91,7 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
 /** An error is of what was left to do. */
 export function afterDone(error: unknown, done: number, all: number): unknown {
   if (!(error instanceof BanctlError)) return error;
-  return new BanctlError(error.exitCode, `${done} of ${all} addresses are done; then: ${error.message}`);
+  return prefixed(`${done} of ${all} addresses are done; then: `, error);
 }
 
 /** The address or range whose ban a change is about. */
@@ -223,7 +223,8 @@ export function checkDirectory(bandir: string): boolean {
   if (stat !== undefined && !stat.isDirectory())
     throw new BanctlError(
       EXIT.cannotWrite,
-      `${bandir} is not a directory; move it away, or give another --bandir`,
+      `${bandir} is not a directory`,
+      'move it away, or give another --bandir',
     );
   return stat !== undefined;
 }
@@ -242,7 +243,8 @@ function refuseLink(path: string): void {
   if (look(path, lstatSync)?.isSymbolicLink() && look(path) !== undefined)
     throw new BanctlError(
       EXIT.notUnderstood,
-      `${path} is a symbolic link; nothing was changed, make it a file`,
+      `${path} is a symbolic link`,
+      'nothing was changed, make it a file',
     );
 }
 

@@ -1,5 +1,5 @@
 import type { ReloadReport } from '../reload/types.ts';
-import { BanctlError } from '../system/errors.ts';
+import { BanctlError, lineOf } from '../system/errors.ts';
 import { followLinks } from '../system/links.ts';
 import { acquireLock, Overtaken } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
@@ -47,7 +47,7 @@ async function reloadNow(options: ChangeOptions): Promise<ReloadReport> {
     return await reload(options, { isForced: false, isUrgent: options.isUrgent === true });
   } catch (error) {
     if (!(error instanceof BanctlError)) throw error;
-    return { result: 'failed', message: error.message };
+    return { result: 'failed', message: lineOf(error) };
   }
 }
 

@@ -124,7 +124,7 @@ function ceded({ address, holds }: Ban): Change {
 }
 
 async function refuseUnlessEnforced({ apachectl, bandir, dryRun }: MigrateOptions): Promise<void> {
-  const refuse = (message: string) => new BanctlError(EXIT.notUnderstood, `${message}; nothing was moved`);
+  const refuse = (message: string) => new BanctlError(EXIT.notUnderstood, message, 'nothing was moved');
   const test = await testConfig(apachectl);
   if (test.result !== 'passed') throw refuse(test.message);
   const { state, paths } = await directoryRule(apachectl, bandir, test.pidFile);
@@ -144,7 +144,7 @@ async function refuseUnlessListed(
   { result, message }: ReloadReport,
 ): Promise<void> {
   const stay = `the bans stay in ${bandir} too`;
-  if (result === 'failed') throw new BanctlError(EXIT.reloadRefused, `${message}; ${stay}`);
+  if (result === 'failed') throw new BanctlError(EXIT.reloadRefused, `${message}`, stay);
   if ((await readsFile(apachectl, banlist)) !== true)
-    throw new BanctlError(EXIT.reloadRefused, `apache does not read ${banlist}; ${stay}`);
+    throw new BanctlError(EXIT.reloadRefused, `apache does not read ${banlist}`, stay);
 }

@@ -13,15 +13,30 @@ export const EXIT = {
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
-/** A failure the administrator can act on: one line that names what is wrong and what to do about it. */
+/**
+ * A failure the administrator can act on: `message` says what is wrong and names the input, `hint` what to do about it
+ * or what has not changed. They become one line only when they are printed.
+ */
 export class BanctlError extends Error {
   readonly exitCode: ExitCode;
+  readonly hint: string | undefined;
 
-  constructor(exitCode: ExitCode, message: string) {
+  constructor(exitCode: ExitCode, message: string, hint?: string) {
     super(message);
     this.name = 'BanctlError';
     this.exitCode = exitCode;
+    this.hint = hint;
   }
+}
+
+/** An error in one line, as it is printed. */
+export function lineOf({ message, hint }: Pick<BanctlError, 'message' | 'hint'>): string {
+  return hint === undefined ? message : `${message}; ${hint}`;
+}
+
+/** The same error, with words in front that say where it happened. */
+export function prefixed(prefix: string, { exitCode, message, hint }: BanctlError): BanctlError {
+  return new BanctlError(exitCode, `${prefix}${message}`, hint);
 }
 
 /** True also for the error of another part of the executable, which has a class of its own. */
@@ -29,29 +44,35 @@ export function isBanctlError(error: unknown): error is BanctlError {
   return error instanceof Error && error.name === BanctlError.name && 'exitCode' in error;
 }
 
-/** What the codes of the system mean to the administrator, and what to do. */
-const REASONS: Readonly<Record<string, string>> = {
-  EACCES: 'permission denied; run banctl as root',
-  EBUSY: 'it is a mount point, which cannot be replaced; mount its directory instead',
-  EDQUOT: 'the disk quota is used up; free some space',
-  EFBIG: 'a file may not become so large; raise the limit (ulimit -f)',
-  EIO: 'the disk fails; look into the kernel log (dmesg)',
-  ELOOP: 'it is a loop of symbolic links; remove it',
-  EMFILE: 'too many files are open; raise the limit (ulimit -n)',
-  ENAMETOOLONG: 'the path is too long; give a shorter one',
-  ENFILE: 'too many files are open; raise the limit (fs.file-max)',
-  ENOENT: 'its directory does not exist; create it, or give another path',
-  ENOSPC: 'no space is left on the device; free some',
-  ENOTDIR: 'what stands above it is not a directory',
-  ENXIO: 'it is not a regular file; move it away',
-  EPERM: 'not permitted; is the file or its directory immutable (lsattr)?',
-  EROFS: 'the file system is read-only',
+/** Why a call of the system failed, in lower case, and what to do about it. */
+export interface Reason {
+  readonly why: string;
+  readonly hint?: string;
+}
+
+const REASONS: Readonly<Record<string, Reason>> = {
+  EACCES: { why: 'permission denied', hint: 'run banctl as root' },
+  EBUSY: { why: 'it is a mount point, which cannot be replaced', hint: 'mount its directory instead' },
+  EDQUOT: { why: 'the disk quota is used up', hint: 'free some space' },
+  EFBIG: { why: 'a file may not become so large', hint: 'raise the limit (ulimit -f)' },
+  EIO: { why: 'the disk fails', hint: 'look into the kernel log (dmesg)' },
+  ELOOP: { why: 'it is a loop of symbolic links', hint: 'remove it' },
+  EMFILE: { why: 'too many files are open', hint: 'raise the limit (ulimit -n)' },
+  ENAMETOOLONG: { why: 'the path is too long', hint: 'give a shorter one' },
+  ENFILE: { why: 'too many files are open', hint: 'raise the limit (fs.file-max)' },
+  ENOENT: { why: 'its directory does not exist', hint: 'create it, or give another path' },
+  ENOSPC: { why: 'no space is left on the device', hint: 'free some' },
+  ENOTDIR: { why: 'what stands above it is not a directory' },
+  ENXIO: { why: 'it is not a regular file', hint: 'move it away' },
+  EPERM: { why: 'not permitted', hint: 'is the file or its directory immutable (lsattr)?' },
+  EROFS: { why: 'the file system is read-only' },
 };
 
-/** Why a call of the system failed, in one lower-case line; `special` are the codes that mean something else there. */
-export function reasonOf(error: unknown, special: Readonly<Record<string, string>> = {}): string {
+/** `special` are the codes that mean something else there. */
+export function reasonOf(error: unknown, special: Readonly<Record<string, Reason>> = {}): Reason {
   const code = systemCode(error) ?? '';
-  return special[code] ?? REASONS[code] ?? (error instanceof Error ? error.message : String(error));
+  const unknown = { why: error instanceof Error ? error.message : String(error) };
+  return special[code] ?? REASONS[code] ?? unknown;
 }
 
 /** The system's code of a failed call (`ENOENT`, `ENOSPC`, …), or undefined for any other failure. */

@@ -35,14 +35,11 @@ function follow(path: string, isFollowed: (uid: number) => boolean): string {
     if (stat === undefined || !stat.isSymbolicLink()) return target;
     if (!isFollowed(stat.uid)) {
       const whose = `${target} is a symbolic link that belongs to user ${stat.uid}`;
-      throw new BanctlError(
-        EXIT.notUnderstood,
-        `${whose}; nothing was changed, remove it, or make it root's`,
-      );
+      throw new BanctlError(EXIT.notUnderstood, whose, "nothing was changed, remove it, or make it root's");
     }
     target = resolve(dirname(target), readlinkSync(target));
   }
-  throw new BanctlError(EXIT.notUnderstood, `${path} is a loop of symbolic links; remove it`);
+  throw new BanctlError(EXIT.notUnderstood, `${path} is a loop of symbolic links`, 'remove it');
 }
 
 /**
@@ -64,7 +61,7 @@ export function followLinksBelow(root: string, path: string): string {
       links += 1;
     } else reached.push(step);
   }
-  throw new BanctlError(EXIT.notUnderstood, `${join(root, path)} is a loop of symbolic links; remove it`);
+  throw new BanctlError(EXIT.notUnderstood, `${join(root, path)} is a loop of symbolic links`, 'remove it');
 }
 
 /** The names in a path, the last one first. */

@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import lockfile from 'proper-lockfile';
-import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { BanctlError, EXIT, type Reason, reasonOf, systemCode } from './errors.ts';
 import { quote } from './printable.ts';
 import { isRunning, type ProcessId, pause, processId } from './process.ts';
 
@@ -59,7 +59,7 @@ export class LockLost extends Overtaken {}
 /** Somebody who takes no lock, an editor or a script, has changed the file since it was read. */
 export class FileChanged extends Overtaken {}
 
-const IN_ITS_PLACE = 'something else is in its place; remove it';
+const IN_ITS_PLACE: Reason = { why: 'something else is in its place', hint: 'remove it' };
 
 const STALE = 10;
 /** A directory that stays empty for this long was left by a process that died before it made its entry. Seconds. */
@@ -135,7 +135,8 @@ function* working<T>(path: string, options: LockOptions, work: (lock: Lock) => T
       if (changed > MOST_REPETITIONS)
         throw new BanctlError(
           EXIT.lockBusy,
-          `${path} is changed by another program all the time; nothing was changed, try again`,
+          `${path} is changed by another program all the time`,
+          'nothing was changed, try again',
         );
     } finally {
       lock.release();
@@ -154,7 +155,8 @@ function* acquiring(path: string, { timeout, stale = STALE }: LockOptions): Wait
     if (now() >= deadline) {
       throw new BanctlError(
         EXIT.lockBusy,
-        `${path} is locked by another banctl for over ${timeout} s; nothing was changed, try again`,
+        `${path} is locked by another banctl for over ${timeout} s`,
+        'nothing was changed, try again',
       );
     }
     // The longer the queue, the longer the wait: hundreds that ask each few milliseconds leave the holder no time.
@@ -354,17 +356,17 @@ function entriesOf(directory: string): string[] | undefined {
 }
 
 function inItsPlace(directory: string, entry?: string): BanctlError {
-  const reason = entry === undefined ? IN_ITS_PLACE : `${quote(entry)} is in it; remove it`;
-  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${reason}`);
+  const why = entry === undefined ? IN_ITS_PLACE.why : `${quote(entry)} is in it`;
+  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${why}`, IN_ITS_PLACE.hint);
 }
 
 function cannotLock(directory: string, error: unknown): BanctlError {
-  const reason = reasonOf(error, {
-    ENOENT: 'its directory does not exist; create it, or name another file',
+  const { why, hint } = reasonOf(error, {
+    ENOENT: { why: 'its directory does not exist', hint: 'create it, or name another file' },
     ENOTDIR: IN_ITS_PLACE,
     EISDIR: IN_ITS_PLACE,
   });
-  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${reason}`);
+  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${why}`, hint);
 }
 
 function isCall(error: unknown, call: string): boolean {

@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from 'node:fs';
-import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { BanctlError, EXIT, type ExitCode, reasonOf, systemCode } from './errors.ts';
 import { pause } from './process.ts';
 /** A version of a file: inode, size and time of change. Each replacement gives another one. */
 export type FileVersion = string;
@@ -24,14 +24,15 @@ export function readText(path: string): FileContent {
     descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const stat = fstatSync(descriptor, { bigint: true });
     if (!stat.isFile())
-      throw new BanctlError(EXIT.notUnderstood, `${path} is not a regular file; nothing was changed`);
+      throw new BanctlError(EXIT.notUnderstood, `${path} is not a regular file`, 'nothing was changed');
     if (stat.size > LONGEST_TEXT)
-      throw new BanctlError(EXIT.notUnderstood, `${path} is larger than 64 MiB; nothing was changed`);
+      throw new BanctlError(EXIT.notUnderstood, `${path} is larger than 64 MiB`, 'nothing was changed');
     const text = readWhole(descriptor, Number(stat.size));
     if (text.includes(0)) {
       throw new BanctlError(
         EXIT.notUnderstood,
-        `${path} is not a text file: it holds NUL bytes; nothing was changed`,
+        `${path} is not a text file: it holds NUL bytes`,
+        'nothing was changed',
       );
     }
     return { text, version: versionOf(stat), modified: Number(stat.mtimeNs / 1_000_000n) };
@@ -88,16 +89,17 @@ function failure(code: string): Error {
   return Object.assign(new Error(code), { code });
 }
 
-/** What to say of an error of {@link readInput}. */
-export function reasonOfInput(error: unknown): string {
+/** The error of {@link readInput} as banctl reports it, under the name that `what` gives the input. */
+export function cannotReadInput(what: string, error: unknown, exitCode: ExitCode): BanctlError {
   if (systemCode(error) === undefined) throw error;
-  return reasonOf(error, {
-    ENOENT: 'there is no such file',
-    EBADF: 'it is not open for reading',
-    EISDIR: 'it is a directory; give a file',
-    EFBIG: 'it is too long; give a shorter one',
-    ENODATA: 'nobody writes into that pipe; give a file',
+  const { why, hint } = reasonOf(error, {
+    ENOENT: { why: 'there is no such file' },
+    EBADF: { why: 'it is not open for reading' },
+    EISDIR: { why: 'it is a directory', hint: 'give a file' },
+    EFBIG: { why: 'it is too long', hint: 'give a shorter one' },
+    ENODATA: { why: 'nobody writes into that pipe', hint: 'give a file' },
   });
+  return new BanctlError(exitCode, `cannot read ${what}: ${why}`, hint);
 }
 
 /** Whoever writes into a pipe that was made non-blocking may be slow. */
@@ -153,5 +155,6 @@ function readWhole(descriptor: number, size: number): Buffer {
 
 export function cannotRead(path: string, error: unknown): BanctlError {
   if (systemCode(error) === undefined) throw error;
-  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${reasonOf(error)}`);
+  const { why, hint } = reasonOf(error);
+  return new BanctlError(EXIT.notUnderstood, `cannot read ${path}: ${why}`, hint);
 }

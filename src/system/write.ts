@@ -46,7 +46,8 @@ export function replaceFile(
     if (existing?.isFile() === false)
       throw new BanctlError(
         EXIT.cannotWrite,
-        `cannot write ${path}: it is not a regular file; move it away, or give another path`,
+        `cannot write ${path}: it is not a regular file`,
+        'move it away, or give another path',
       );
     // The library does not notice a short write, so the text is written in its hook, where each count is looked at.
     writeFileAtomic.sync(path, '', {
@@ -104,13 +105,13 @@ export function makeDirectory(directory: string): void {
   try {
     makeWithParents(directory);
   } catch (error) {
-    const inItsPlace = 'something else is in its place; move it away';
-    const reason = reasonOf(error, {
+    const inItsPlace = { why: 'something else is in its place', hint: 'move it away' };
+    const { why, hint } = reasonOf(error, {
       EEXIST: inItsPlace,
-      ENOENT: 'no directory can be made there; give another path',
+      ENOENT: { why: 'no directory can be made there', hint: 'give another path' },
       ENOTDIR: inItsPlace,
     });
-    throw new BanctlError(EXIT.cannotWrite, `cannot make ${directory}: ${reason}`);
+    throw new BanctlError(EXIT.cannotWrite, `cannot make ${directory}: ${why}`, hint);
   } finally {
     process.umask(umask);
   }
@@ -154,7 +155,8 @@ function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolea
     if (nlink > 1 || size !== 0)
       throw new BanctlError(
         EXIT.cannotWrite,
-        `cannot write ${path}: somebody else has changed it; try again`,
+        `cannot write ${path}: another process has changed it`,
+        'try again',
       );
     for (const piece of pieces) {
       for (let written = 0; written < piece.length; ) {
@@ -173,10 +175,8 @@ function syncDirectoryOf(path: string): void {
   try {
     syncDirectory(dirname(path));
   } catch (error) {
-    throw new BanctlError(
-      EXIT.cannotWrite,
-      `${path} was changed, but may not be on the disk: ${reasonOf(error)}`,
-    );
+    const { why, hint } = reasonOf(error);
+    throw new BanctlError(EXIT.cannotWrite, `${path} was changed, but may not be on the disk: ${why}`, hint);
   }
 }
 
@@ -190,5 +190,11 @@ function isGone(error: unknown, temporary: string | undefined): boolean {
 export function cannotWrite(path: string, error: unknown): BanctlError {
   if (error instanceof BanctlError) return error;
   if (systemCode(error) === undefined) throw error;
-  return new BanctlError(EXIT.cannotWrite, `cannot write ${path}: ${reasonOf(error)}; the old file is whole`);
+  const { why, hint } = reasonOf(error);
+  const whole = 'the old file is whole';
+  return new BanctlError(
+    EXIT.cannotWrite,
+    `cannot write ${path}: ${why}`,
+    hint === undefined ? whole : `${hint}; ${whole}`,
+  );
 }

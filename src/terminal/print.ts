@@ -44,8 +44,8 @@ function write(descriptor: number, text: string): void {
       if (systemCode(error) !== 'EAGAIN') {
         // There is nowhere left to say it.
         if (descriptor === STANDARD_ERROR) return;
-        const reason = reasonOf(error, { EIO: 'input/output error' });
-        throw new BanctlError(EXIT.cannotWrite, `cannot write to standard output: ${reason}`);
+        const { why, hint } = reasonOf(error, { EIO: { why: 'input/output error' } });
+        throw new BanctlError(EXIT.cannotWrite, `cannot write to standard output: ${why}`, hint);
       }
       pause(10);
     }

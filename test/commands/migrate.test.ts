@@ -505,7 +505,7 @@ suite('migrate', { concurrency: 2 }, () => {
         [[...place, '--to=elsewhere'], /no such place: "elsewhere"; give bandir or banlist/],
         [['--to=bandir'], /migrate needs --bandir DIR/],
         [['--to=banlist', '--bandir='], /migrate needs --bandir DIR/],
-        [[...place, '--to=banlist', '--no-reload'], /migrate cannot leave the reload to somebody else/],
+        [[...place, '--to=banlist', '--no-reload'], /--no-reload is not an option of migrate/],
         [[...place, '--to=banlist', ipv4], /migrate takes no addresses: "203\.0\.113\.5"/],
         [[...place, '--to=banlist', '--jail=web'], /--jail is not an option of migrate/],
       ];

@@ -184,7 +184,7 @@ test('a ban has no more holds than Apache can read in a line', async () => {
   assert.equal(await refusedByApache([full.toString()]), '');
   assert.throws(() => changeList(full, [holdOf(1), holdOf(2)], NOW), {
     exitCode: EXIT.cannotWrite,
-    message: /^2001:db8::\/64 would have more holds than fit into a line of Apache's; nothing was changed/,
+    message: /^2001:db8::\/64 would have more holds than fit into a line of Apache's$/,
   });
 });
 

@@ -225,7 +225,7 @@ suite('refused with exit 64', () => {
         (error) => {
           assert.ok(error instanceof BanctlError);
           assert.equal(error.exitCode, EXIT.usage);
-          assert.match(error.message, /^not an address: ".{0,900}"; give /);
+          assert.match(error.message, /^not an address: ".{0,900}"$/);
           const named = JSON.stringify(given).slice(1, 20).replace(/"$/, '');
           if (/^[\x20-\x7e]*$/.test(given)) assert.ok(error.message.includes(named), error.message);
           // biome-ignore lint/suspicious/noControlCharactersInRegex: it is these that must not come through
