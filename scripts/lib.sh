@@ -73,8 +73,16 @@ checksums() {
   (
     cd dist
     shopt -s nullglob
-    files=(banctl banctl-* *.deb bundle/*.cjs)
+    files=(banctl banctl-* *.deb *.rpm sbom.cdx.json bundle/*.cjs)
     { stat -c '# %s  %n' "${files[@]}" && sha256sum "${files[@]}"; } >.SHA256SUMS
     mv .SHA256SUMS SHA256SUMS
   )
+}
+
+# Writes what a release has beside executables and packages: the bill of materials, the notes and the sums.
+release_files() {
+  step 'Writing the bill of materials, the notes and the sums'
+  node tools/sbom.ts dist/banctl dist/libraries.json >dist/sbom.cdx.json
+  node tools/release-notes.ts >dist/RELEASE_NOTES.md
+  checksums
 }

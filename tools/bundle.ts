@@ -80,6 +80,7 @@ const common = {
   // A linked node_modules gives the same names as one of its own.
   preserveSymlinks: true,
   logLevel: 'warning',
+  metafile: true,
 } satisfies BuildOptions;
 
 const output = (name: string) => path.join(directory, `${name}.cjs`);
@@ -104,7 +105,7 @@ const kit = KIT_DIRECTORIES.flatMap((folder) =>
     .map((name) => [`${folder}/${name}`, readFileSync(path.join(root, folder, name), 'utf8')]),
 );
 
-await Promise.all([
+const builds = await Promise.all([
   ...[
     ['src/main.ts', MAIN],
     [`src/${FULL}.ts`, FULL],
@@ -133,3 +134,12 @@ await Promise.all([
   build({ ...common, entryPoints: ['src/executable/launcher.ts'], outfile: output('launcher') }),
 ]).catch(() => process.exit(1)); // esbuild has printed the errors
 writeFileSync(path.join(directory, KIT_ASSET), JSON.stringify(Object.fromEntries(kit)));
+// Beside the bundle, for tools/sbom.ts: what it is made of.
+const inputs = new Set(builds.flatMap(({ metafile }) => Object.keys(metafile.inputs)));
+const packages = [...inputs].flatMap(
+  (input) => /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(input)?.[0] ?? [],
+);
+writeFileSync(
+  path.join(path.dirname(directory), 'libraries.json'),
+  `${JSON.stringify([...new Set(packages)].sort(), null, 2)}\n`,
+);

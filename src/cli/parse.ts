@@ -13,7 +13,7 @@ import {
   OPTION_NAMES,
   optionOf,
 } from './options.ts';
-import { VERSION } from './version.ts';
+import { VERSION, versionLines } from './version.ts';
 
 const SEE_HELP = 'see banctl --help';
 
@@ -24,6 +24,10 @@ const SEE_HELP = 'see banctl --help';
  * @throws BanctlError usage
  */
 export function parseCommandLine(argv: readonly string[]): Invocation | ExitCode {
+  if (argv.length === 2 && argv.includes('--version') && argv.includes('--verbose')) {
+    printLines(versionLines());
+    return EXIT.done;
+  }
   const command = argv.find((word) => isCommandName(word));
   let help = '';
   const parsed = parseWithYargs(buildCli(command), argv, (output) => {
