@@ -1,6 +1,6 @@
 import { parseAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
-import { type Hold, isOver, MANUAL } from '../bans/hold.ts';
+import { type Hold, isByHand, isOver } from '../bans/hold.ts';
 import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/holds.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import {
@@ -77,9 +77,9 @@ export function changeList(
   return { edits: [...edits, ...foreignEdits(lines, changes)], outcomes };
 }
 
-/** The changes that drop the manual holds that are over. */
+/** The changes that drop the holds by hand that are over. */
 export function tidyOver(bans: readonly Ban[], now: number): Change[] {
-  const over = bans.filter((ban) => ban.holds.some((hold) => hold.holder === MANUAL && isOver(hold, now)));
+  const over = bans.filter((ban) => ban.holds.some((hold) => isByHand(hold.holder) && isOver(hold, now)));
   return over.map(({ address }) => ({ verb: 'tidy', address }));
 }
 

@@ -3,7 +3,7 @@ import { printable, quote } from '../system/printable.ts';
 
 /** One holder's reason for a ban. Times are whole seconds since the epoch. */
 export interface Hold {
-  /** A jail of fail2ban, or `manual`. */
+  /** {@link MANUAL}, a jail as {@link holderOf} names it, or either on another host: `HOLDER@HOST`. */
   readonly holder: string;
   /** Canonical text of the address that was asked for; the ban may be a wider range. */
   readonly address: string;
@@ -13,8 +13,9 @@ export interface Hold {
   readonly reason: string | null;
 }
 
-/** The holder of bans made by hand. */
+/** The holder of bans made by hand. No jail has this name: see {@link holderOf}. */
 export const MANUAL = 'manual';
+const JAIL_CALLED_MANUAL = '%6Danual';
 
 /** How a comment line that carries holds begins. */
 export const HOLDS_PREFIX = '# banctl ';
@@ -24,6 +25,8 @@ export const LAST_SECOND = Date.UTC(9999, 11, 31, 23, 59, 59) / 1000;
 const LONGEST_REASON = 500;
 const TIME = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`;
 const HOLD = new RegExp(String.raw`^(\S+) (\S+) since (${TIME}) (?:until (${TIME})|for ever)(?:: (.+))?$`);
+/** V8 compiles it in no time, unlike classes of Unicode. */
+const PLAIN = /^[\x20-\x7e]*$/;
 const ISO = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?$/;
 const SECONDS_PER = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 } as const;
 
@@ -136,21 +139,51 @@ export function cleanReason(input: string): string | null {
   return cut.replace(/[\\\s]+$/, '') || null;
 }
 
-/** A jail's name is one visible word without `|` and `%`; what is not ASCII in it is percent-encoded. */
-export function isHolder(name: string): boolean {
-  return name !== '' && !/[\s|%]/.test(name) && printable(name) === name;
+/** Any name that fail2ban takes: it can hold blanks and quotes, but no control characters. */
+export function isJailName(name: string): boolean {
+  return name !== '' && (PLAIN.test(name) || !/\p{Cc}|\p{Cs}/u.test(name));
 }
 
+/**
+ * The holder that stands for a jail of fail2ban. It is the jail's name, but for what would be mistaken for a ban by hand,
+ * or for a hold of another host: `manual` becomes `%6Danual`, and `@` and `%` are escaped.
+ */
+export function holderOf(jail: string): string {
+  return jail === MANUAL ? JAIL_CALLED_MANUAL : jail.replace(/[%@]/g, encodeURIComponent);
+}
+
+/** The name of the jail that a holder stands for. */
+export function jailOf(holder: string): string {
+  return holder.replaceAll('%6D', 'm').replaceAll('%40', '@').replaceAll('%25', '%');
+}
+
+/** True for {@link MANUAL}, here or on another host. */
+export function isByHand(holder: string): boolean {
+  return holder === MANUAL || holder.startsWith(`${MANUAL}@`);
+}
+
+/** True for the holder of another host. */
+export function isOfOtherHost(holder: string): boolean {
+  return holder.includes('@');
+}
+
+/** Undefined for what {@link holderText} cannot have written, or an older banctl, which escaped each `@`. */
 function readHolder(text: string): string | undefined {
   try {
-    const name = decodeURIComponent(text);
-    return isHolder(name) ? name : undefined;
+    const [holder = '', ...host] = text.split('@').map(decodeURIComponent);
+    const isHolder = [holder, ...host].every(isJailName);
+    if (!isHolder) return undefined;
+    const local = text.split('@')[0] === MANUAL ? MANUAL : holderOf(holder);
+    return [local, ...host.map((part) => part.replace(/[%@]/g, encodeURIComponent))].join('@');
   } catch {
     return undefined;
   }
 }
 
-const holderText = remembering<string>(encodeURIComponent);
+/** One word of ASCII without a bar. */
+const holderText = remembering((holder: string) =>
+  encodeURIComponent(holder).replaceAll('%40', '@').replaceAll('%25', '%'),
+);
 const escapeReason = remembering((text: string) => text.replace(/[%|]/g, encodeURIComponent));
 
 /** Thousands of bans of one call have the same holder, times and reason. */

@@ -1,4 +1,4 @@
-import { type Hold, isOver, MANUAL, untilOf } from './hold.ts';
+import { type Hold, isByHand, isOver, untilOf } from './hold.ts';
 
 /** What became of one address: the words of the JSON results. */
 export type Status = 'banned' | 'already-banned' | 'unbanned' | 'not-banned' | 'still-held' | 'skipped';
@@ -55,9 +55,9 @@ function isRequested(hold: Hold, request: Pick<Hold, 'holder' | 'address'>): boo
 }
 
 /**
- * A manual hold that is over may go at any call. A jail's may not: fail2ban can have prolonged its ban without a
+ * A hold by hand that is over may go at any call. A jail's may not: fail2ban can have prolonged its ban without a
  * call (`set JAIL bantime`), so only who has asked fail2ban knows.
  */
 function mayDrop(hold: Hold, now: number): boolean {
-  return hold.holder === MANUAL && isOver(hold, now);
+  return isByHand(hold.holder) && isOver(hold, now);
 }

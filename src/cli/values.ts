@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { parseAddress } from '../bans/address.ts';
-import { isHolder } from '../bans/hold.ts';
+import { isJailName } from '../bans/hold.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { followLinksBelow, followOwnLinks } from '../system/links.ts';
 import { printable, quote } from '../system/printable.ts';
@@ -78,13 +78,12 @@ export function parseOneOf<T extends string>(what: string, known: readonly T[], 
   return found;
 }
 
-export function parseHolder(name: string): string {
-  if (!isHolder(name)) {
+export function parseJail(name: string): string {
+  if (!isJailName(name))
     throw new BanctlError(
       EXIT.usage,
       `not a name for a jail: ${quote(name)}`,
-      'it must be one word without | and %',
+      'it must have no control characters',
     );
-  }
   return name;
 }

@@ -1,6 +1,6 @@
 import { type Address, isTooBroad, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
-import { MANUAL } from '../bans/hold.ts';
+import { holderOf, MANUAL } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { findProtected, protectedRanges } from '../protection/protection.ts';
 import { changeBans } from '../store/store.ts';
@@ -17,11 +17,12 @@ export async function ban(settings: Settings, operands: readonly string[]): Prom
       addresses.map((address) => widen(address, prefixes)),
       settings.protect,
     );
+  const holder = jail === undefined ? MANUAL : holderOf(jail);
   const changes = addresses.map(
     (address): Change => ({
       verb: 'add',
       target: widen(address, prefixes).text,
-      hold: { holder: jail ?? MANUAL, address: address.text, since, duration, reason },
+      hold: { holder, address: address.text, since, duration, reason },
     }),
   );
   const progress = await progressOf(operands);

@@ -1,7 +1,7 @@
 import { tidyOver } from '../banlist/change.ts';
 import type { Ban } from '../banlist/text.ts';
 import type { Change } from '../bans/change.ts';
-import { now } from '../bans/hold.ts';
+import { holderOf, now } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { bannedAnywhere } from '../store/read.ts';
 import { changeBans } from '../store/store.ts';
@@ -17,7 +17,10 @@ export async function flush(settings: Settings): Promise<ExitCode> {
     throw new BanctlError(EXIT.usage, 'flush needs either --jail NAME or --all');
   const urgently = { ...settings, isUrgent: true, progress: await terminalProgress() };
   if (jail === undefined) return releaseByHand(urgently, bannedAnywhere(settings));
-  return showChange(await changeBans(urgently, (bansNow) => releaseHeldBy(jail, bansNow())), settings);
+  return showChange(
+    await changeBans(urgently, (bansNow) => releaseHeldBy(holderOf(jail), bansNow())),
+    settings,
+  );
 }
 
 function releaseHeldBy(holder: string, bans: readonly Ban[]): Change[] {

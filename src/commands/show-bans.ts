@@ -1,5 +1,5 @@
 import { styleText } from 'node:util';
-import { formatTime, type Hold, isOver } from '../bans/hold.ts';
+import { formatTime, type Hold, isByHand, isOver, jailOf } from '../bans/hold.ts';
 import type { Report, ReportedBan } from '../store/read.ts';
 import { printable } from '../system/printable.ts';
 import { print, printLines } from '../terminal/print.ts';
@@ -12,13 +12,14 @@ const WIDTH_WITHOUT_TERMINAL = Number.POSITIVE_INFINITY;
 
 export function banDocument({ address, holds, where }: ReportedBan): object {
   const told = holds.map((hold) => ({
-    holder: hold.holder,
+    holder: jailOf(hold.holder),
+    byHand: isByHand(hold.holder),
     address: hold.address,
     since: formatTime(hold.since),
     until: hold.until === null ? null : formatTime(hold.until),
     reason: hold.reason,
   }));
-  const unknown = [{ holder: null, address, since: null, until: null, reason: null }];
+  const unknown = [{ holder: null, byHand: false, address, since: null, until: null, reason: null }];
   return { address, holds: holds.length === 0 ? unknown : told, where };
 }
 

@@ -1,5 +1,6 @@
 import type { Address } from '../bans/address.ts';
 import type { Outcome } from '../bans/change.ts';
+import { holderOf } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { changeBans } from '../store/store.ts';
 import type { ChangeOptions, ChangeReport } from '../store/types.ts';
@@ -14,7 +15,8 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
   const { jail } = settings;
   const watched = { ...settings, progress: await progressOf(operands) };
   if (jail === undefined) return releaseByHand(watched, addresses);
-  const changes = addresses.map(({ text }) => ({ verb: 'release', address: text, holder: jail }) as const);
+  const holder = holderOf(jail);
+  const changes = addresses.map(({ text }) => ({ verb: 'release', address: text, holder }) as const);
   return showChange(await changeBans(watched, changes), settings);
 }
 

@@ -1,5 +1,5 @@
 import type { Address } from '../bans/address.ts';
-import { type Hold, MANUAL } from '../bans/hold.ts';
+import { type Hold, isByHand, isOfOtherHost, jailOf } from '../bans/hold.ts';
 import { jailsHolding, tellUnbanned } from './client.ts';
 
 /**
@@ -15,7 +15,9 @@ export async function releaseInFail2ban(
 ): Promise<string[]> {
   const asked = new Map<string, Set<string>>();
   const ask = (jail: string, address: string) => asked.set(jail, (asked.get(jail) ?? new Set()).add(address));
-  for (const { holder, address } of holds.flat()) if (holder !== MANUAL) ask(holder, address);
+  for (const { holder, address } of holds.flat()) {
+    if (!isByHand(holder) && !isOfOtherHost(holder)) ask(jailOf(holder), address);
+  }
   const jails = await jailsHolding(
     client,
     addresses.map((address) => address.text),

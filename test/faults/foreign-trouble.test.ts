@@ -169,13 +169,13 @@ suite('troubles', { concurrency: 4 }, () => {
         using places = temporaryPlaces();
         const program = places.script('program', `echo "$*" >> ${places.directory}/calls; exit 1`);
         const options = [`--bandir=${places.bandir}`, `--apachectl=${program}`];
-        const address = await places.call('ban', A, ...options);
+        const address = await places.call('ban', A, '--jail=web', ...options);
         assert.deepEqual([address.exitCode, address.stderr], [0, '']);
         assert.ok(!existsSync(join(places.directory, 'calls')));
         const range = await places.call('ban', RANGE, ...options);
         assert.deepEqual([range.exitCode, range.stdout], [69, `${RANGE} banned\n`]);
         assert.match(places.list(), /^Require not ip 198\.51\.100\.0\/24$/m);
-        const unban = await places.call('unban', A, '--jail=manual', ...options);
+        const unban = await places.call('unban', A, '--jail=web', ...options);
         assert.ok(!existsSync(join(places.bandir, A)), unban.stderr);
         await nothingLeft(places);
       }

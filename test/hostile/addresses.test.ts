@@ -10,7 +10,7 @@ import { changeList } from '../../src/banlist/change.ts';
 import { applyEdits } from '../../src/banlist/text.ts';
 import { isTooBroad, parseAddress, readAddress } from '../../src/bans/address.ts';
 import type { Change } from '../../src/bans/change.ts';
-import { cleanReason, isHolder } from '../../src/bans/hold.ts';
+import { cleanReason, isJailName } from '../../src/bans/hold.ts';
 import { EXIT } from '../../src/system/errors.ts';
 import { type Apache, startApache } from '../lab/apache.ts';
 import { executable } from '../lab/banctl.ts';
@@ -130,7 +130,7 @@ test('what is made of any words is a list that Apache takes, with the asked bans
         verb: 'add',
         target: parseAddress(text).text,
         hold: {
-          holder: isHolder(holder) ? holder : 'manual',
+          holder: isJailName(holder) ? holder : 'manual',
           address: parseAddress(text).text,
           since,
           duration,

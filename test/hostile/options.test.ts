@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { after, suite, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { bansOf, denyLines } from '../../src/banlist/text.ts';
-import { cleanReason } from '../../src/bans/hold.ts';
+import { cleanReason, holderOf, MANUAL } from '../../src/bans/hold.ts';
 import { OPTION_NAMES, type OptionName, optionOf } from '../../src/cli/options.ts';
 import { resolveSettings, type Settings } from '../../src/cli/settings.ts';
 import { protectedRanges } from '../../src/protection/protection.ts';
@@ -404,7 +404,7 @@ suite('any call of ban', () => {
         if (network?.family === 4 || network?.text.includes('/') || prefix === 128)
           assert.equal(ban?.address, network?.text);
         else assert.match(ban?.address ?? '', new RegExp(`/${prefix}$`));
-        assert.equal(hold?.holder, options.jail || 'manual');
+        assert.equal(hold?.holder, options.jail ? holderOf(options.jail) : MANUAL);
         assert.equal(hold?.reason, cleanReason(options.reason ?? ''));
       });
       t.diagnostic(`${cases.length} calls, ${right} done`);

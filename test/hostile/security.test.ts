@@ -265,14 +265,14 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
     await places.run('audit', '--fix', '--no-fail2ban', '--apachectl=/none', bandir);
     places.isUntouched();
 
-    await places.run('ban', A, bandir);
+    await places.run('ban', A, '--jail=web', bandir);
     const elsewhere = join(places.directory, 'elsewhere');
     mkdirSync(elsewhere);
     writeFileSync(join(elsewhere, 'removed'), KEPT);
     const waiting = places.waiting(
       'unban',
       A,
-      '--jail=manual',
+      '--jail=web',
       `--banlist=${places.banlist}`,
       bandir,
       '--no-reload',

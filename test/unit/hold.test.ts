@@ -10,8 +10,13 @@ import {
   formatHolds,
   formatTime,
   type Hold,
+  holderOf,
   holdMark,
+  isByHand,
+  isOfOtherHost,
   isOver,
+  jailOf,
+  MANUAL,
   parseDuration,
   parseHolds,
   parseTime,
@@ -59,12 +64,13 @@ const nasty = fc.constantFrom(
 const anyText = fc
   .array(fc.oneof(nasty, fc.string({ unit: 'binary' }), fc.string()), { maxLength: 8 })
   .map((parts) => parts.join(''));
-const holder = fc
+const jail = fc
   .oneof(
     fc.constantFrom('web', 'manual', 'djangoapp-admin-login', 'a:b', '#', '\\', "it's", 'jail\u00e9'),
     anyText,
   )
-  .filter((text) => /^[^\s\p{C}|%]+$/u.test(text));
+  .filter((text) => /^[^\p{Cc}\p{Cs}]+$/u.test(text));
+const holder = fc.oneof(fc.constant(MANUAL), jail.map(holderOf));
 const seconds = fc.integer({ min: 0, max: LAST });
 const hold: fc.Arbitrary<Hold> = fc.record(
   {
@@ -182,16 +188,53 @@ suite('the comment line', () => {
 });
 
 suite('a name for a jail', () => {
-  test('is one word that the mark of a hold can carry', () => {
+  const ODD = [
+    'manual',
+    'my jail',
+    ' ',
+    'a|b',
+    '50%',
+    '%6Danual',
+    '%40',
+    'a@b',
+    '"q"',
+    "it's",
+    'jail\u00e9',
+    '💣',
+  ];
+
+  test('is any that fail2ban takes, and comes back from a comment as it was', () => {
     fc.assert(
-      fc.property(holder, (name) => {
-        fc.pre(name !== '');
+      fc.property(fc.oneof(jail, fc.constantFrom(...ODD)), (name) => {
         assert.ok(isJailName(name), name);
-        assert.match(holdMark(name, A), /^\| [\x21-\x7b\x7d\x7e]+ 203\.0\.113\.5 since $/);
+        const holder = holderOf(name);
+        assert.match(holdMark(holder, A), /^\| [\x21-\x7b\x7d\x7e]+ 203\.0\.113\.5 since $/);
+        const [read] = parseHolds(formatHolds([{ ...plain, holder }])) ?? [];
+        assert.equal(read?.holder, holder);
+        assert.equal(jailOf(holder), name);
+        assert.deepEqual([isByHand(holder), isOfOtherHost(holder)], [false, false]);
       }),
     );
-    const refused = [' ', 'a b', 'a|b', '50%', 'a\tb', 'a\u00a0b', 'a\u200bb', '\x1b[31m', 'a\nb', '\ud800'];
+    const refused = ['', 'a\tb', '\x1b[31m', 'a\nb', '\0', '\ud800'];
     assert.deepEqual(refused.filter(isJailName), []);
+  });
+
+  test('cannot be mistaken for a ban by hand, or for the holder of another host', () => {
+    const written = (holder: string) => formatHolds([{ ...plain, holder }]).split(' ')[3];
+    assert.equal(written(MANUAL), 'manual');
+    assert.equal(written(holderOf('manual')), '%6Danual');
+    assert.equal(written('web@host-2'), 'web@host-2');
+    assert.equal(written(holderOf('web@host-2')), 'web%40host-2');
+    assert.ok(isByHand('manual@host-2') && isOfOtherHost('manual@host-2'));
+  });
+
+  test('is read from older lists as it was meant', () => {
+    const read = (word: string) =>
+      parseHolds(`# banctl | ${word} ${A} since 2026-01-31T12:00:00Z for ever`)?.[0];
+    assert.equal(read('manual')?.holder, MANUAL);
+    assert.equal(jailOf(read('jail%C3%A9')?.holder ?? ''), 'jail\u00e9');
+    assert.equal(jailOf(read('a%40b')?.holder ?? ''), 'a@b');
+    for (const bad of ['%', '%zz', 'a@', '@b', '%00', '%0A']) assert.equal(read(bad), undefined, bad);
   });
 });
 
