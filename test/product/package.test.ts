@@ -285,6 +285,28 @@ suite('on a server', () => {
     assert.ok(!has(jail) && !has(`${jail}.dpkg-dist`) && !has(action));
   });
 
+  test('purging takes what banctl setup has written too, but not what somebody has changed', async () => {
+    await root.done(`rm -rf /etc/apache2/djangoapp && dpkg --install banctl_${version}_amd64.deb`);
+    await root.done("sleep 0.01; date '+%F %T.%N' > /root/mark");
+    await root.done('rm /etc/apache2/conf-available/djangoapp-banlist-admin.conf && banctl setup');
+    const written = (await changed()).filter((path) => !path.endsWith('/banlist.conf'));
+    assert.ok(written.length > 0, 'setup writes something');
+    const [mine = ''] = written.filter((path) => path.endsWith('.conf'));
+    writeFileSync(root.path(mine), '# mine\n');
+    writeFileSync(root.path(`${written.at(-1)}.banctl-new~`), 'newer\n');
+    await root.done('dpkg --purge banctl');
+    const left = (
+      await root.done('find /etc /usr/share /var/lib ! -type d -newerct "$(cat /root/mark)"')
+    ).split('\n');
+    assert.deepEqual(
+      left.filter(
+        (path) => /banctl|djangoapp|apache-banlist|remoteip-/.test(path) && !path.includes('/dpkg/'),
+      ),
+      [mine, '/etc/apache2/djangoapp/banlist.conf'].sort(),
+    );
+    await root.done(`rm -rf ${mine} /etc/apache2/djangoapp`);
+  });
+
   test('a package without a list takes its directory with it', async () => {
     await root.done('rm -rf /etc/apache2/djangoapp && dpkg --install small.deb');
     assert.ok(has('/etc/apache2/djangoapp'));

@@ -71,3 +71,14 @@ export function replaced(content: string, pattern: RegExp, by: string): string {
   if (!pattern.test(content)) throw new Error(`${pattern} is not there to be replaced`);
   return content.replace(pattern, by);
 }
+
+/** A script of a package, with the part that both formats share. */
+export function script(name: string): string {
+  return replaced(
+    source(name),
+    /^ *# REMOVE-NOTES$/m,
+    source('packaging/remove-notes.sh')
+      .replace(/^# shellcheck.*\n/, '')
+      .trimEnd(),
+  );
+}

@@ -13,6 +13,7 @@ import {
   offUntilEnabled,
   replaced,
   repository,
+  script,
   source,
   text,
 } from './contents.ts';
@@ -114,7 +115,7 @@ export function makeDeb(executable: string, options: PackageOptions): string {
         .map((path) => `/${path}\n`)
         .join(''),
     );
-    put('postrm', source('packaging/debian/postrm'), 0o755);
+    put('postrm', script('packaging/debian/postrm'), 0o755);
     const others = paths.filter((path) => !path.startsWith('etc/'));
     put('md5sums', execFileSync('md5sum', others, { cwd: root, encoding: 'utf8' }));
     touch();

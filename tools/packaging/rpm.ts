@@ -13,6 +13,7 @@ import {
   offUntilEnabled,
   replaced,
   repository,
+  script,
   source,
   text,
 } from './contents.ts';
@@ -94,7 +95,7 @@ ${source('packaging/rpm/post').trim()}
 ${source('packaging/rpm/preun').trim()}
 
 %postun
-${source('packaging/rpm/postun').trim()}
+${script('packaging/rpm/postun').trim()}
 
 %files
 %dir /${OWN}
