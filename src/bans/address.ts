@@ -26,19 +26,31 @@ const PREFIX = /^(?:0|[1-9]\d{0,2})$/;
  * Reads what a person, fail2ban or a script gives as an address or CIDR range. An IPv4-mapped IPv6 address
  * becomes the IPv4 address (that is what Apache compares), a full-length prefix the address; host bits are cut.
  *
- * @throws BanctlError (usage) that names the input, for everything else: host names, partial addresses, octal
- *   or hexadecimal parts, zone ids, ports, netmasks, `/0`.
+ * @throws BanctlError usage, which names the input, for everything else: host names, partial addresses, octal or
+ *   hexadecimal parts, zone ids, ports, netmasks; notPermitted for `/0`, which Apache takes in no form
  */
 export function parseAddress(input: string): Address {
   const address = readAddress(input);
-  if (address === undefined) {
-    throw new BanctlError(
-      EXIT.usage,
-      `not an address: ${quote(input)}`,
-      'give one IPv4 or IPv6 address or CIDR range, such as 203.0.113.55 or 2001:db8::/64',
-    );
-  }
+  if (address === undefined) throw refusal(input);
   return address;
+}
+
+/** What is wrong with a text that is no address or range. */
+function refusal(input: string): BanctlError {
+  const slash = input.indexOf('/');
+  const bytes = slash === -1 ? undefined : readBytes(input.slice(0, slash));
+  const refused = (hint: string) => new BanctlError(EXIT.usage, `not an address: ${quote(input)}`, hint);
+  if (bytes === undefined)
+    return refused('give one IPv4 or IPv6 address or CIDR range, such as 203.0.113.55 or 2001:db8::/64');
+  const prefix = input.slice(slash + 1);
+  const family = bytes.length === 4 ? 'IPv4' : 'IPv6';
+  if (PREFIX.test(prefix) && Number(prefix) <= bytes.length * 8) {
+    const hint = 'nothing was changed; Apache takes no /0, so --force does not ban it either';
+    return new BanctlError(EXIT.notPermitted, `${quote(input)} is too broad: it is every address`, hint);
+  }
+  if (readBytes(prefix) !== undefined)
+    return refused('give the length of the prefix in place of the netmask, such as /24');
+  return refused(`the prefix of an ${family} range is a whole number from 1 to ${bytes.length * 8}`);
 }
 
 /** Like {@link parseAddress}, undefined for what is not an address. */

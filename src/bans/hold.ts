@@ -28,7 +28,6 @@ const HOLD = new RegExp(String.raw`^(\S+) (\S+) since (${TIME}) (?:until (${TIME
 /** V8 compiles it in no time, unlike classes of Unicode. */
 const PLAIN = /^[\x20-\x7e]*$/;
 const ISO = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?$/;
-const SECONDS_PER = { s: 1, m: 60, h: 3600, d: 86_400, w: 604_800 } as const;
 
 /**
  * The text that begins one hold and no other: the action looks for it with `grep -F`. A bar cannot stand
@@ -111,20 +110,6 @@ export function parseTime(input: string): number {
 function isInCalendar(day: string): boolean {
   const date = new Date(day);
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(day);
-}
-
-/** Seconds of a duration (`600`, `10m`, `1h`, `7d`), null for `-1`, which is for ever as in fail2ban. */
-export function parseDuration(input: string): number | null {
-  if (input === '-1') return null;
-  const [, number, unit = 's'] = /^(\d+(?:\.\d+)?)([smhdw]?)$/.exec(input) ?? [];
-  if (number === undefined) {
-    throw new BanctlError(
-      EXIT.usage,
-      `not a duration: ${quote(input)}`,
-      'give seconds, or 10m, 1h30m, "1d 12h", 1y, or -1 for ever',
-    );
-  }
-  return Math.ceil(Number(number) * SECONDS_PER[(unit || 's') as keyof typeof SECONDS_PER]);
 }
 
 /** When a hold ends; one that would end after the year 9999 never does. */

@@ -1,7 +1,8 @@
 /** One definition of every command and option: command line, environment, configuration file and help. */
 import { resolve } from 'node:path';
 import { layoutOf } from '../apache/layout.ts';
-import { cleanReason, parseDuration, parseTime } from '../bans/hold.ts';
+import { parseDuration } from '../bans/duration.ts';
+import { cleanReason, parseTime } from '../bans/hold.ts';
 import {
   CONFIG_FILE,
   configFileIn,

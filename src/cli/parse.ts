@@ -1,3 +1,4 @@
+import { closest, distance } from 'fastest-levenshtein';
 import yargs, { type Argv } from 'yargs';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
@@ -5,6 +6,7 @@ import { printLines } from '../terminal/print.ts';
 import { type Invocation, PARSER_CONFIGURATION, toInvocation } from './arguments.ts';
 import { EXAMPLES } from './manual.ts';
 import {
+  COMMAND_NAMES,
   COMMANDS,
   type CommandName,
   defaultOf,
@@ -12,6 +14,7 @@ import {
   isOptionName,
   OPTION_NAMES,
   optionOf,
+  optionsOf,
 } from './options.ts';
 import { VERSION, versionLines } from './version.ts';
 
@@ -28,6 +31,7 @@ export function parseCommandLine(argv: readonly string[]): Invocation | ExitCode
     printLines(versionLines());
     return EXIT.done;
   }
+  if (argv.length === 0) return parseCommandLine(['--help']);
   const command = argv.find((word) => isCommandName(word));
   let help = '';
   const parsed = parseWithYargs(buildCli(command), argv, (output) => {
@@ -92,15 +96,11 @@ function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
   const { help: _help, h: _short, version: _version, $0: _program, ...line } = parsed;
   const [command = ''] = Array.isArray(line._) ? line._.map(String) : [];
   if (!isCommandName(command)) {
-    throw new BanctlError(
-      EXIT.usage,
-      command === '' ? 'no command' : `no such command: ${quote(command)}`,
-      SEE_HELP,
-    );
+    const message = command === '' ? 'no command' : `no such command: ${quote(command)}`;
+    throw new BanctlError(EXIT.usage, message, suggestion(command, COMMAND_NAMES));
   }
   for (const name of Object.keys(line).filter((key) => key !== '_')) {
-    if (!isOptionName(name))
-      throw new BanctlError(EXIT.usage, `no such option: ${quote(`--${name}`)}`, SEE_HELP);
+    if (!isOptionName(name)) throw noSuchOption(name, command);
     if (line[name] !== undefined && !optionOf(name).commands.includes(command)) {
       throw new BanctlError(
         EXIT.usage,
@@ -112,6 +112,25 @@ function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
   const invocation = toInvocation(line);
   if (invocation === undefined) throw new BanctlError(EXIT.usage, 'the line cannot be read', SEE_HELP);
   return invocation;
+}
+
+/** yargs knows a misspelt option by its name only, without the dashes that were typed. */
+function noSuchOption(name: string, command: CommandName): BanctlError {
+  const known = optionsOf(command).map((option) => `--${option}`);
+  return new BanctlError(
+    EXIT.usage,
+    `no such option: ${quote(`--${name}`)}`,
+    suggestion(`--${name}`, [...known, '--help', '--version']),
+  );
+}
+
+/** The known word that a misspelt one is likely to mean, and where to look otherwise. */
+function suggestion(word: string, known: readonly string[]): string {
+  const nearest = closest(word, known);
+  const { length } = nearest.replace(/^--/, '');
+  // Two letters swapped are a distance of two.
+  const isNear = word !== '' && distance(word, nearest) <= (length < 4 ? 1 : Math.max(2, length / 3));
+  return isNear ? `did you mean ${nearest}? ${SEE_HELP}` : SEE_HELP;
 }
 
 function lowerFirst(text: string): string {

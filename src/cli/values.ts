@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { parseAddress } from '../bans/address.ts';
+import { readAddress } from '../bans/address.ts';
 import { isJailName } from '../bans/hold.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { followLinksBelow, followOwnLinks } from '../system/links.ts';
@@ -32,8 +32,9 @@ export function configFileIn({ root }: ValueContext): string {
 
 /** An entry of `--protect`: an address, a range, or `@FILE`, which is read later. */
 export function parseProtected(entry: string): string {
-  if (!entry.startsWith('@')) parseAddress(entry);
-  return entry;
+  if (entry.startsWith('@') || readAddress(entry) !== undefined) return entry;
+  const hint = 'give one address or CIDR range, or @FILE';
+  throw new BanctlError(EXIT.usage, `not an address: ${quote(entry)}`, hint);
 }
 
 export function parseNumber(

@@ -8,7 +8,7 @@ const STANDARD_INPUT = 0;
 const LONGEST_INPUT = 2 ** 26;
 
 /**
- * The addresses that a command names, in order, each once; `-` stands for those on standard input, one a line.
+ * The addresses that a command names, in order, each once; `-` stands for those on standard input, a block list.
  *
  * @throws BanctlError usage for the first that is none: then nothing may be changed
  */
@@ -33,11 +33,13 @@ export async function progressOf(operands: readonly string[]): Promise<StartProg
   return operands.includes('-') ? (await import('../terminal/progress.ts')).terminalProgress() : undefined;
 }
 
+/** Public block lists have comments, also behind an address, and some put commas between or behind addresses. */
 function readLines(): string[] {
   return readStandardInput()
     .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '');
+    .flatMap((line) => line.replace(/[#;].*/, '').split(','))
+    .map((word) => word.trim())
+    .filter((word) => word !== '');
 }
 
 function readStandardInput(): string {

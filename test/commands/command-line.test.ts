@@ -117,12 +117,20 @@ suite('a line', () => {
   }
 
   const WRONG: [string[], RegExp][] = [
-    [[], /^no command; see banctl --help$/],
+    [['--json'], /^no command; see banctl --help$/],
     [['frobnicate'], /^no such command: "frobnicate"; see/],
     [[A], /^no such command: "203\.0\.113\.5"; see/],
     [['ban', A, '--frobnicate'], /^no such option: "--frobnicate"; see/],
+    [['bann', A], /^no such command: "bann"; did you mean ban\? see banctl --help$/],
+    [['lsit'], /^no such command: "lsit"; did you mean list\? see banctl --help$/],
+    [['ban', A, '--jial', 'x'], /^no such option: "--jial"; did you mean --jail\? see banctl --help$/],
+    [
+      ['audit', '--fail2ban-clinet=x'],
+      /^no such option: "--fail2ban-clinet"; did you mean --fail2ban-client\?/,
+    ],
+    [['ban', A, '--hepl'], /^no such option: "--hepl"; did you mean --help\?/],
     [['ban', A, '-x'], /^no such option: "-+x"; see/],
-    [['ban', A, '--banList=x'], /^no such option: "--banList"; see/],
+    [['ban', A, '--banList=x'], /^no such option: "--banList"; did you mean --banlist\?/],
     [['ban', A, '--all'], /^--all is not an option of ban; see banctl ban --help$/],
     [['unban', A, '--for', '10'], /^--for is not an option of unban; see banctl unban --help$/],
     [['ban', A, '--jail'], /^not enough arguments following: jail; see/],
@@ -358,7 +366,7 @@ suite('settings', () => {
 suite('exit codes and messages', () => {
   const MANY = 'x'.repeat(5000);
   const CALLS: [number, string[], RegExp, string?][] = [
-    [64, [], /no command/],
+    [64, ['--json'], /no command/],
     [64, ['frobnicate'], /no such command: "frobnicate"/],
     [64, ['ban'], /no address is given/],
     [64, ['ban', '-'], /no address is given/],
@@ -366,7 +374,6 @@ suite('exit codes and messages', () => {
     [64, ['ban', A, 'localhost'], /not an address: "localhost"/],
     [64, ['ban', A, MANY], /not an address: "x+…"/],
     [64, ['ban', '\x1b[31mred\x07\r\n\u202e\u009b'], /not an address: ".*red/],
-    [64, ['ban', A, '--jail', 'a b'], /not a name for a jail: "a b"/],
     [64, ['ban', A, '--jail', '\x1b]0;x\x07'], /not a name for a jail/],
     [64, ['ban', A, '--for', 'soon'], /not a duration: "soon"/],
     [64, ['ban', A, '--since', 'then'], /not a time: "then"/],
@@ -384,6 +391,10 @@ suite('exit codes and messages', () => {
       /203\.0\.113\.0\/24 is protected by 203\.0\.113\.6/,
     ],
     [77, ['ban', '10.0.0.0/7'], /10\.0\.0\.0\/7 is too broad/],
+    [77, ['ban', '0.0.0.0/0'], /"0\.0\.0\.0\/0" is too broad: it is every address/],
+    [77, ['ban', '--force', A, '::/0'], /"::\/0" is too broad: it is every address/],
+    [64, ['ban', `${A}/33`], /the prefix of an IPv4 range is a whole number from 1 to 32/],
+    [64, ['ban', A, '--protect', '0.0.0.0/0'], /not an address: "0\.0\.0\.0\/0"/],
     [77, ['ban', '2000::/18'], /2000::\/18 is too broad/],
     [78, ['ban', A, '--protect', '@/nonexistent/list'], /cannot read the ranges in \/nonexistent\/list/],
     [78, ['ban', A, '--config', '/nonexistent/banctl.json'], /cannot read the configuration/],
@@ -488,7 +499,7 @@ suite('answers', () => {
       results: results([A, 'still-held']),
       ...skipped,
     });
-    assert.deepEqual(await answers('flush', '--jail', 'manual'), {
+    assert.deepEqual(await answers('flush', '--all'), {
       changed: true,
       results: results([A, 'unbanned'], ['2001:db8::1', 'unbanned']),
       ...skipped,
@@ -531,8 +542,40 @@ suite('answers', () => {
       results.map(({ address }) => address),
       [B, A, '2001:db8::1', '198.51.100.0/24'],
     );
-    const wrong = await call(['ban', '-'], { env: list.env, input: `192.0.2.1\n${A} # why\n` });
+    const wrong = await call(['ban', '-'], { env: list.env, input: `192.0.2.1\n${A} why\n` });
     assert.deepEqual([wrong.exitCode, list.text().includes('192.0.2.1')], [64, false]);
+  });
+
+  test('- reads public block lists: comments, also behind an address, blank lines, commas', async () => {
+    const list = temporaryList();
+    const input = [
+      '\ufeff; Spamhaus DROP List 2026/01/31',
+      '198.51.100.0/24 ; SBL1',
+      '',
+      '   ',
+      '# a list of a firewall',
+      `${A}\t# tried passwords`,
+      `${B}#`,
+      '192.0.2.7, 192.0.2.8,192.0.2.9 # three',
+      ',192.0.2.10,\r',
+      '2001:db8::/32 ; SBL2 # twice',
+    ].join('\n');
+    const { exitCode, stdout } = await call(['ban', '-', '--json'], { env: list.env, input });
+    const { results } = JSON.parse(stdout) as { results: { address: string }[] };
+    const last = ['192.0.2.7', '192.0.2.8', '192.0.2.9', '192.0.2.10', '2001:db8::/32'];
+    assert.deepEqual(
+      [exitCode, results.map(({ address }) => address)],
+      [0, ['198.51.100.0/24', A, B, ...last]],
+    );
+    const nothing = await call(['ban', '-'], { env: list.env, input: '# none today\n;\n,\n' });
+    assert.equal(nothing.exitCode, 64);
+    assert.match(nothing.stderr, /no address is given: standard input has none/);
+  });
+
+  test('banctl alone prints the help', async () => {
+    const [alone, help] = await Promise.all([call([]), call(['--help'])]);
+    assert.deepEqual(alone, help);
+    assert.match(alone.stdout, /banctl COMMAND/);
   });
 
   test('help and version are on standard output', async () => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import fc from 'fast-check';
 import { parseAddress } from '../../src/bans/address.ts';
+import { parseDuration } from '../../src/bans/duration.ts';
 import {
   cleanReason,
   formatHolds,
@@ -17,7 +18,6 @@ import {
   isOver,
   jailOf,
   MANUAL,
-  parseDuration,
   parseHolds,
   parseTime,
   untilOf,
@@ -350,49 +350,6 @@ suite('a time', () => {
   test('is written so that it reads back', () => {
     fc.assert(fc.property(seconds, (time) => assert.equal(parseTime(formatTime(time)), time)));
   });
-});
-
-suite('a duration', () => {
-  const DURATIONS: [string, number | null][] = [
-    ['0', 0],
-    ['600', 600],
-    ['600.0', 600],
-    ['0.1', 1],
-    ['90s', 90],
-    ['10m', 600],
-    ['1.5h', 5400],
-    ['1h', 3600],
-    ['7d', 604_800],
-    ['2w', 1_209_600],
-    ['-1', null],
-  ];
-  for (const [given, duration] of DURATIONS) {
-    test(`${given} is ${duration ?? 'for ever'}`, () => {
-      assert.equal(parseDuration(given), duration);
-    });
-  }
-
-  refuses(parseDuration, 'not a duration', [
-    ...[
-      '',
-      ' ',
-      '-2',
-      '-1m',
-      '+5',
-      '5 m',
-      '5M',
-      '5y',
-      'm',
-      '1h30m',
-      '1e3',
-      '0x10',
-      'ever',
-      '5\n',
-      '٥',
-      'Infinity',
-      '<bantime>',
-    ],
-  ]);
 });
 
 test('a hold ends when its time is over, and at the end of time never', () => {
