@@ -100,6 +100,8 @@ const ON_RED_HAT: readonly (readonly [debian: string, redHat: string])[] = [
   // It is loaded there.
   [', after "a2enmod remoteip"', ''],
   [`\${APACHE_LOG_DIR}/access.log`, 'logs/access_log'],
+  [`\${APACHE_LOG_DIR}/`, 'logs/'],
+  ['/var/log/apache2/', '/var/log/httpd/'],
 ];
 
 /**

@@ -35,6 +35,8 @@ const modules = [
 /** The list and the ban directory as the kit names them; the tests put the private ones in their place. */
 export const installedBanlist = '/etc/apache2/djangoapp/banlist.conf';
 export const installedBandir = '/etc/apache2/djangoapp/bans';
+/** Where the kit's snippets have Apache write its logs; in the tests that is Apache's private directory. */
+const installedLogs = `\${APACHE_LOG_DIR}`;
 
 export type ApacheOptions = {
   /** Where everything goes: an existing directory, which is kept; else a new temporary one, which is removed. */
@@ -124,7 +126,8 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
   const text = (part: string | ((dir: string) => string) | undefined) =>
     (typeof part === 'function' ? part(dir) : (part ?? ''))
       .replaceAll(installedBanlist, banlist)
-      .replaceAll(installedBandir, bandir);
+      .replaceAll(installedBandir, bandir)
+      .replaceAll(installedLogs, dir);
   const write = (port: number) =>
     writeFileSync(config, configuration({ dir, documentRoot, port, options, text }));
 

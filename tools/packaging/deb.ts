@@ -24,7 +24,7 @@ import { MAINTAINER, type PackageOptions, SUMMARY, withTree } from './package.ts
 
 const DOC = 'usr/share/doc/banctl';
 /** Snippets that an administrator switches on with a2enconf; the others are examples to adapt. */
-const TO_CHOOSE = /^djangoapp-banlist/;
+const TO_CHOOSE = /^djangoapp-(?:banlist|.*-log\.)/;
 
 /** Everything below /etc is a configuration file: dpkg keeps what the administrator changes. */
 export function debContents(executable: string, { version, epochSeconds }: PackageOptions): Contents {
