@@ -12,7 +12,7 @@ import { basename, dirname, join } from 'node:path';
 import { statePath } from '../reload/state.ts';
 import { isBanName } from '../store/directory.ts';
 import { isOwn } from '../system/links.ts';
-import { ABANDONED, discard, isAbandoned, isTemporaryOf, withLock } from '../system/lock.ts';
+import { ABANDONED_MS, discard, isAbandoned, isTemporaryOf, withLock } from '../system/lock.ts';
 import type { Finding } from './finding.ts';
 import type { AuditOptions } from './types.ts';
 
@@ -36,7 +36,7 @@ function abandonedIn(directory: string, isOurs: (name: string) => boolean): stri
 }
 
 function isOld(path: string): boolean {
-  return Date.now() - (modeOf(path)?.modified ?? Date.now()) > ABANDONED;
+  return Date.now() - (modeOf(path)?.modified ?? Date.now()) > ABANDONED_MS;
 }
 
 /**

@@ -1,6 +1,6 @@
-// What Node runs first in the executable. Node's own code cache holds no function that was not called when it was made,
-// and compiling them takes a fifth of a ban's time. So the program is an asset, with a cache made after it has run (see
-// tools/code-cache.ts).
+// What Node runs first in the executable. Node's own code cache contains only functions that had been called when it was
+// made, and compiling the others takes a fifth of a ban's time. So the program is an asset with a cache of its own, made
+// after the program has run (see tools/code-cache.ts).
 import { getRawAsset } from 'node:sea';
 import { startProgram } from './parts.ts';
 

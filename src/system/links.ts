@@ -6,24 +6,24 @@ import { cannotRead } from './read.ts';
 const MOST_LINKS = 40;
 
 /**
- * Where a path leads, through symbolic links, also if the last of them points to a file that is not there yet:
- * the file is replaced, the links stay.
+ * Where a path leads through symbolic links, even if the last link points to a file that does not exist yet. Replacing
+ * that file keeps the links.
  */
 export function followLinks(path: string): string {
   return follow(path, () => true);
 }
 
 /**
- * The same for a file that is to be written. In a directory that somebody else may write, the link could lead to any
- * file: one counts only if it is root's, or the caller's own.
+ * The same for a file that banctl writes. In a directory that other users can write, a link could lead to any file. So
+ * only links that belong to root or the caller count.
  *
- * @throws BanctlError notUnderstood for another's
+ * @throws BanctlError notUnderstood for a link of another user
  */
 export function followOwnLinks(path: string): string {
   return follow(path, isOwn);
 }
 
-/** True for root, and for whom banctl runs as. */
+/** True for root, and for the user that banctl runs as. */
 export function isOwn(uid: number): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
@@ -44,7 +44,7 @@ function follow(path: string, isFollowed: (uid: number) => boolean): string {
 
 /**
  * Where a path leads for a program whose root directory is `root`: no link leads out of it. The path, or its end, need
- * not be there yet.
+ * not exist yet.
  */
 export function followLinksBelow(root: string, path: string): string {
   const left = stepsOf(path);

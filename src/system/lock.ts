@@ -17,25 +17,24 @@ import { quote } from './printable.ts';
 import { isRunning, type ProcessId, pause, processId } from './process.ts';
 
 /*
- * A lock on a file is proper-lockfile's directory beside it, `FILE.lock`. The library tells a dead holder by the
- * age of that directory, and its takeover is a race between those who wait. So its takeover is switched off, and
- * the holder puts an entry into the directory:
+ * A lock on a file is proper-lockfile's directory beside it, `FILE.lock`. The library recognizes a dead holder by the
+ * age of that directory, and its takeover is a race between waiters. So banctl switches that takeover off, and the
+ * holder puts an entry into the directory:
  *
- *     PID-START.TURN              holds the lock, for the TURNth time that this process holds one
- *     PID-START.TURN@TEMPORARY    and is writing this temporary file, which is to replace a file beside the directory,
- *                                 or moves that file into this temporary directory, to remove it
+ *     PID-START.TURN              holds the lock, the TURNth lock of this process
+ *     PID-START.TURN@TEMPORARY    and is about to replace a file by this temporary file, or to remove a file by moving
+ *                                 it into this temporary directory
  *
- * Only an empty directory can be removed, so it is the removal of the entry, in which one process succeeds and
- * no other, that decides who takes over. A holder that was stopped rather than killed may go on at any time. Its
- * temporary file or directory is removed before its entry, and without its entry it cannot register another. Thus
- * the rename with which it would undo what others did meanwhile fails. And who was about to remove an entry, and is
- * late, cannot remove that of a later turn.
+ * Only an empty directory can be removed. So the removal of the entry, in which exactly one process succeeds, decides
+ * who takes over. A holder that was stopped, not killed, may continue at any time. The takeover removes its temporary
+ * file or directory before its entry, and without its entry it cannot register another. So the rename that would undo
+ * other processes' changes fails. A process that is late in removing an entry cannot remove the entry of a later turn.
  */
 
 /** A lock as its holder sees it. */
 export interface Lock {
   /**
-   * Names the temporary file that is about to replace a file, or the directory to take it away.
+   * Records the temporary file that is about to replace a file, or the directory that is about to take it away.
    *
    * @throws LockLost; BanctlError cannotWrite
    */
@@ -46,43 +45,43 @@ export interface Lock {
 export interface LockOptions {
   /** Longest wait, in seconds. */
   readonly timeout: number;
-  /** A living holder that shows no progress for this long is stopped or hangs, and is replaced. Seconds. */
+  /** A living holder without progress for this long is stopped or hangs, and loses the lock. */
   readonly stale?: number;
 }
 
-/** Nothing was written, because somebody else did meanwhile: the change is to be made again. */
+/** Nothing was written, because another process wrote first. The change must be made again. */
 export class Overtaken extends Error {}
 
 /** The lock was taken over while its holder was stopped. */
 export class LockLost extends Overtaken {}
 
-/** Somebody who takes no lock, an editor or a script, has changed the file since it was read. */
+/** A program that takes no lock, such as an editor, changed the file after it was read. */
 export class FileChanged extends Overtaken {}
 
 const IN_ITS_PLACE: Reason = { why: 'something else is in its place', hint: 'remove it' };
 
-const STALE = 10;
-/** A directory that stays empty for this long was left by a process that died before it made its entry. Seconds. */
-const NAMELESS = 0.5;
-/** Between two looks at the lock. Milliseconds. */
-const LONGEST_PAUSE = 250;
-/** So many times a change is made again because of somebody who takes no lock. */
+const STALE_SECONDS = 10;
+/** A directory that stays empty for this long was left by a process that died before it made its entry. */
+const NAMELESS_SECONDS = 0.5;
+/** Between two looks at the lock. */
+const LONGEST_PAUSE_MS = 250;
+/** How often a change is made again because a program that takes no lock was faster. */
 const MOST_REPETITIONS = 20;
-/** What is older than this, and temporary, was left, however slow a process may be. Milliseconds. */
-export const ABANDONED = 60_000;
+/** A temporary file older than this is a leftover, however slow its process may be. */
+export const ABANDONED_MS = 60_000;
 
 /** How many times this process has tried to enter. */
 let turns = 0;
 
-/** What a holder puts into the directory. Somebody else who may write beside the list could put anything there. */
+/** What a holder puts into the directory. Other users who can write there could put in anything. */
 const ENTRY = /^\d+-\d+\.\d+(?:@.+)?$/s;
 
 /** The name of a removed file in its temporary directory. */
 export const REMOVED = 'removed';
 
 /**
- * Runs `work` while holding the lock on `path`, again if it was overtaken. `path` need not exist. The process sleeps
- * while it waits.
+ * Runs `work` while holding the lock on `path`, and again if another process overtook it. `path` need not exist. The
+ * process sleeps while it waits.
  *
  * @throws BanctlError lockBusy if the lock was not free in time; cannotWrite if it cannot be made
  */
@@ -100,7 +99,7 @@ export function acquireLock(path: string, options: LockOptions): Lock {
   return pausing(acquiring(path, options));
 }
 
-/** True if somebody holds the lock on `path` at this moment, or has left it behind. */
+/** True if a process holds the lock on `path`, or has left it behind. */
 export function isLocked(path: string): boolean {
   return lstatSync(lockPath(path), { throwIfNoEntry: false }) !== undefined;
 }
@@ -144,7 +143,7 @@ function* working<T>(path: string, options: LockOptions, work: (lock: Lock) => T
   }
 }
 
-function* acquiring(path: string, { timeout, stale = STALE }: LockOptions): Waiting<Lock> {
+function* acquiring(path: string, { timeout, stale = STALE_SECONDS }: LockOptions): Waiting<Lock> {
   const start = now();
   const deadline = start + timeout * 1000;
   const evictIfDead = watchHolder(lockPath(path), stale);
@@ -159,8 +158,8 @@ function* acquiring(path: string, { timeout, stale = STALE }: LockOptions): Wait
         'nothing was changed, try again',
       );
     }
-    // The longer the queue, the longer the wait: hundreds that ask each few milliseconds leave the holder no time.
-    yield 1 + Math.random() * Math.min(LONGEST_PAUSE, 9 + (now() - start) / 10);
+    // The pause grows with the queue: hundreds of waiters that ask every few milliseconds would starve the holder.
+    yield 1 + Math.random() * Math.min(LONGEST_PAUSE_MS, 9 + (now() - start) / 10);
   }
 }
 
@@ -178,8 +177,8 @@ function tryLock(path: string): Lock | undefined {
   let entry = join(directory, name);
   try {
     writeFileSync(entry, '', { flag: 'wx' });
-    // Two can have made an entry if the directory was taken for an abandoned one: then neither holds the lock. And a
-    // process that was stopped here can find its successor's entry in place of its own.
+    // If the directory was taken for an abandoned one, two processes can have made an entry: then neither holds the lock.
+    // A process that was stopped here can find its successor's entry instead of its own.
     if (readdirSync(directory).some((other) => other !== name)) {
       unlinkSync(entry);
       return undefined;
@@ -202,13 +201,13 @@ function tryLock(path: string): Lock | undefined {
       entry = registered;
     },
     release() {
-      // Who has lost its entry would remove its successor's directory.
+      // A process that lost its entry would remove its successor's directory.
       if (quietly(() => unlinkSync(entry))) quietly(unlock);
     },
   };
 }
 
-/** Returns how to remove the directory, or undefined if it is there already. */
+/** Returns a function that removes the directory; undefined if the directory exists already. */
 function makeDirectory(path: string): (() => void) | undefined {
   try {
     return lockfile.lockSync(path, {
@@ -218,7 +217,7 @@ function makeDirectory(path: string): (() => void) | undefined {
       onCompromised: () => {},
     });
   } catch (error) {
-    // ENOENT once it was made: it was taken for an abandoned one before the library had looked at it.
+    // ENOENT after the directory was made: another process took it for abandoned before the library looked at it.
     const isTaken = systemCode(error) === 'ENOENT' && !isCall(error, 'mkdir');
     if (systemCode(error) === 'ELOCKED' || isTaken) return undefined;
     throw cannotLock(lockPath(path), error);
@@ -226,9 +225,8 @@ function makeDirectory(path: string): (() => void) | undefined {
 }
 
 /**
- * Watches who holds a lock. The function returned is to be called again and again; it removes a holder that is
- * dead, or shows no progress for `stale` seconds by this process's own clock (the system's may be set back), and
- * says whether it did.
+ * Watches the holder of a lock. Call the returned function repeatedly: it removes a holder that is dead, or that shows no
+ * progress for `stale` seconds by a clock that nobody can set, and returns whether it did.
  */
 function watchHolder(directory: string, stale: number): () => boolean {
   let seen = '';
@@ -240,7 +238,7 @@ function watchHolder(directory: string, stale: number): () => boolean {
     if (state !== seen) [seen, since] = [state, now()];
     const age = (now() - since) / 1000;
     const [entry] = entries;
-    if (entry === undefined) return age > NAMELESS && takeAway(directory, () => rmdirSync(directory));
+    if (entry === undefined) return age > NAMELESS_SECONDS && takeAway(directory, () => rmdirSync(directory));
     return (!isRunning(ownerOf(entry)) || age > stale) && evict(directory, entry);
   };
 }
@@ -249,7 +247,7 @@ function evict(directory: string, entry: string): boolean {
   const [, temporary = ''] = /@(.+)/s.exec(entry) ?? [];
   if (isTemporaryOf(basename(directory, '.lock'), temporary)) discard(join(dirname(directory), temporary));
   removeUnregistered(directory);
-  // It may have done its work and not lived to see it on the disk, where the next will take it to be.
+  // The holder may have died after its rename and before its sync; the next one relies on the disk.
   quietly(() => syncDirectory(dirname(directory)));
   return (
     takeAway(directory, () => unlinkSync(join(directory, entry))) &&
@@ -260,7 +258,7 @@ function evict(directory: string, entry: string): boolean {
 /**
  * True if it worked, false if another process was faster.
  *
- * @throws BanctlError cannotWrite if nobody can: to wait would be in vain
+ * @throws BanctlError cannotWrite if no process can remove it, so that waiting is useless
  */
 function takeAway(directory: string, remove: () => void): boolean {
   try {
@@ -279,11 +277,11 @@ export function discard(temporary: string): void {
     quietly(() => unlinkSync(join(temporary, REMOVED)));
     return quietly(() => rmdirSync(temporary));
   };
-  // Its holder may go on at this moment and move the file into it: once, it has no other.
+  // Its holder may continue at this moment and move the file into it. It can do so only once.
   if (!isGone()) isGone();
 }
 
-/** A rename, or a new directory, is on disk once the directory that names it is: fsync(2). */
+/** A rename, or a new directory, is on the disk once its parent directory is: fsync(2). */
 export function syncDirectory(directory: string): void {
   const descriptor = openSync(directory, 'r');
   try {
@@ -293,7 +291,7 @@ export function syncDirectory(directory: string): void {
   }
 }
 
-/** What a holder that was killed between making something temporary and registering it has left: it is empty. */
+/** Removes what a holder left that was killed between creating a temporary file and registering it: an empty one. */
 function removeUnregistered(directory: string): void {
   const beside = dirname(directory);
   for (const name of readdirSync(beside)) {
@@ -305,17 +303,17 @@ function removeUnregistered(directory: string): void {
   }
 }
 
-/** True for the names that write-file-atomic gives to the temporary files of `base` and of what lies beside it. */
+/** True for the names that write-file-atomic gives to temporary files of `base` and of the files beside it. */
 export function isTemporaryOf(base: string, name: string): boolean {
   return name.startsWith(base) && /^(?:\.[a-z]+)?\.(?:banctl-)?\d{1,10}$/.test(name.slice(base.length));
 }
 
-/** True for a name that a lock, or a call under way, gives to what lies beside the file that it is about. */
+/** True for the names of locks and of temporary files. */
 export function isLockOrTemporary(name: string): boolean {
   return name.endsWith('.lock') || /\.banctl-\d{1,10}$/.test(name);
 }
 
-/** True if nobody holds the lock on `path` any more, who has left it behind. */
+/** True if the holder of the lock on `path` is gone and has left the lock behind. */
 export function isAbandoned(path: string): boolean {
   const directory = lockPath(path);
   const stat = lstatSync(directory, { throwIfNoEntry: false });
@@ -323,10 +321,10 @@ export function isAbandoned(path: string): boolean {
   try {
     const entries = entriesOf(directory);
     const [entry] = entries ?? [];
-    if (entry === undefined) return entries !== undefined && Date.now() - stat.mtimeMs > ABANDONED;
+    if (entry === undefined) return entries !== undefined && Date.now() - stat.mtimeMs > ABANDONED_MS;
     return !isRunning(ownerOf(entry));
   } catch {
-    // What is not a lock is the audit's other findings' to tell.
+    // Other findings of the audit report what is not a lock.
     return false;
   }
 }
@@ -338,12 +336,12 @@ function ownerOf(entry: string): ProcessId {
 /**
  * Undefined if there is no lock.
  *
- * @throws BanctlError cannotWrite if something else stands there, or in it: its owner may want it
+ * @throws BanctlError cannotWrite if anything else is there, or in it; it may belong to another program
  */
 function entriesOf(directory: string): string[] | undefined {
   let entries: string[];
   try {
-    // A link to nothing looks like no lock and can never be one; another link would lead to nobody's entries.
+    // A dangling link looks like no lock and can never become one. Any other link leads to files that are not entries.
     if (!lstatSync(directory).isDirectory()) throw inItsPlace(directory);
     entries = readdirSync(directory);
   } catch (error) {
@@ -373,7 +371,7 @@ function isCall(error: unknown, call: string): boolean {
   return error instanceof Error && 'syscall' in error && error.syscall === call;
 }
 
-/** True if it worked. What does not work here has been done by another process. */
+/** True if it worked. If not, another process has done it. */
 function quietly(work: () => void): boolean {
   try {
     work();

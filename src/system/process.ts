@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 
-/** A process that no later one can be mistaken for: `PID-START`, START as in {@link startOf}. */
+/** Identifies a process even after its pid is reused: `PID-START`, START as in {@link startOf}. */
 export type ProcessId = string;
 
 /** This process. */
@@ -8,7 +8,7 @@ export function processId(): ProcessId {
   return identify(process.pid) ?? `${process.pid}-0`;
 }
 
-/** The process that has this pid now, undefined if there is none. */
+/** The process that has this pid now; undefined if no process has it. */
 export function identify(pid: number): ProcessId | undefined {
   const start = startOf(pid);
   return start === undefined ? undefined : `${pid}-${start}`;
@@ -18,7 +18,7 @@ export function isRunning(id: ProcessId): boolean {
   return identify(Number.parseInt(id, 10)) === id;
 }
 
-/** Clock ticks since boot at which the process started, whatever the clock on the wall was set to meanwhile. */
+/** When the process started, in clock ticks since boot; setting the clock does not change it. */
 export function startOf(pid: number): number | undefined {
   const start = readStat(pid)?.fields[19];
   return start === undefined ? undefined : Number(start);
@@ -42,7 +42,7 @@ export function nameOf(pid: number): string | undefined {
   return readStat(pid)?.name;
 }
 
-/** Whether the process catches or ignores the signal: one that does neither is ended by it (proc_pid_status(5)). */
+/** Whether the process catches or ignores the signal; otherwise the signal ends it (proc_pid_status(5)). */
 export function outlives(pid: number, signal: number): boolean {
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'latin1');
@@ -54,7 +54,7 @@ export function outlives(pid: number, signal: number): boolean {
   }
 }
 
-/** proc_pid_stat(5): the name stands in parentheses and may hold anything. A zombie counts as gone. */
+/** proc_pid_stat(5): the name is in parentheses and may contain anything. A zombie counts as gone. */
 function readStat(pid: number): { name: string; fields: string[] } | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
@@ -72,7 +72,7 @@ export function ticksNow(): number {
   return Math.floor(Number.parseFloat(readFileSync('/proc/uptime', 'latin1')) * 100);
 }
 
-/** Stops this process for a time, in milliseconds: for calls that are synchronous, as all those under a lock are. */
+/** Blocks this process, for synchronous code: everything under a lock is synchronous. */
 export function pause(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }

@@ -2,28 +2,28 @@ import type { Options } from 'execa';
 
 /** How another program ended. */
 export interface ProgramResult {
-  /** Undefined if it could not be started, or was killed. */
+  /** Undefined if the program could not be started, or was killed. */
   readonly exitCode: number | undefined;
   readonly stdout: string;
-  /** What it has said, or why there is no exit code. */
+  /** What the program printed, or why it has no exit code. */
   readonly stderr: string;
-  /** False if there is no such program, or none that may be run. */
+  /** False if the program does not exist, or may not be executed. */
   readonly isFound: boolean;
   readonly isTimedOut: boolean;
 }
 
-/** Bytes of both outputs. */
-const MOST_OUTPUT = 16_000_000;
-/** How long is read on after its end, if something that it has started keeps its outputs open. Milliseconds. */
-const LAST_WORDS = 250;
-/** How long the end of a killed program is waited for: one that waits for a disk may have none. Milliseconds. */
-const LAST_BREATH = 1000;
-/** What ends banctl meanwhile ends the program too: fail2ban's limit, a person, a terminal that is closed. */
+/** Of both outputs together. */
+const MOST_OUTPUT_BYTES = 16_000_000;
+/** How long is read on after its end, if something that it has started keeps its outputs open. */
+const LAST_OUTPUT_MS = 250;
+/** How long the end of a killed program is waited for: one that waits for a disk may have none. */
+const KILL_GRACE_MS = 1000;
+/** Signals that end banctl end the program too: from fail2ban's time limit, a person, or a closed terminal. */
 const ENDINGS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
 /**
- * Runs a command line, without a shell: words are split at spaces, a backslash escapes one. What it started is
- * killed with it after `timeout` seconds; what it leaves behind when it ends by itself is not waited for.
+ * Runs a command line without a shell: spaces separate words, and a backslash escapes a space. After `timeout` seconds,
+ * kills the program and everything it started. Does not wait for processes that a finished program leaves behind.
  */
 export async function run(
   commandLine: string,
@@ -35,9 +35,9 @@ export async function run(
   const options = {
     reject: false,
     stdin: 'ignore',
-    // A process group of its own, so that what a script started is killed with the script.
+    // Its own process group, so that everything a script started can be killed with it.
     detached: true,
-    // Of a failure execa would make a message with each line of the output, and there can be millions.
+    // execa would copy every line of the output into the message of a failure, and there can be millions.
     buffer: false,
     cwd: workingDirectory(),
     env: { PATH: withSystemPrograms(process.env.PATH) },
@@ -48,7 +48,7 @@ export async function run(
     for (const ending of ENDINGS) process.removeListener(ending, endWith);
     process.kill(process.pid, signal);
   };
-  // Before it is started: the signal may come right then.
+  // Installed before the start: the signal may arrive at that moment.
   for (const ending of ENDINGS) process.on(ending, endWith);
   const child = execa(program, [...words, ...args], options);
   group = child.pid;
@@ -57,7 +57,7 @@ export async function run(
     const chunks: Buffer[] = [];
     stream.on('data', (chunk: Buffer) => {
       length += chunk.length;
-      if (length <= MOST_OUTPUT) chunks.push(chunk);
+      if (length <= MOST_OUTPUT_BYTES) chunks.push(chunk);
       else killGroup(group);
     });
     return () => Buffer.concat(chunks).toString().replace(/\n$/, '');
@@ -74,13 +74,13 @@ export async function run(
     later = setTimeout(() => {
       isTimedOut = true;
       killGroup(group);
-      later = setTimeout(() => resolve(undefined), LAST_BREATH);
+      later = setTimeout(() => resolve(undefined), KILL_GRACE_MS);
     }, timeout * 1000);
   });
   child.nodeChildProcess.once('exit', () => {
     clearTimeout(later);
-    // What it said last is read before, however late this comes.
-    later = setTimeout(() => setImmediate(closeOutputs), LAST_WORDS);
+    // Node delivers the last output first, even if this timer is late.
+    later = setTimeout(() => setImmediate(closeOutputs), LAST_OUTPUT_MS);
   });
   const result = await Promise.race([child, isLeft]);
   clearTimeout(later);
@@ -89,7 +89,7 @@ export async function run(
     closeOutputs();
     child.nodeChildProcess.unref();
   }
-  const isFlood = length > MOST_OUTPUT;
+  const isFlood = length > MOST_OUTPUT_BYTES;
   return {
     exitCode: isFlood ? undefined : result?.exitCode,
     stdout: stdout(),
@@ -104,7 +104,7 @@ interface Ending {
   readonly signal?: string | undefined;
 }
 
-/** Why it has no exit code; undefined if it has one. */
+/** Why the program has no exit code; undefined if it has one. */
 function whyNot(program: string, ending: Ending | undefined): string | undefined {
   if (ending?.signal !== undefined) return `it was killed by ${ending.signal}`;
   if (ending?.code === undefined) return undefined;
@@ -117,11 +117,11 @@ function killGroup(pid: number | undefined): void {
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {
-    // It has ended already.
+    // The group has ended already.
   }
 }
 
-/** Where somebody has removed it, a program can be run all the same. */
+/** If the working directory was removed, programs run in the root directory. */
 function workingDirectory(): string {
   try {
     return process.cwd();
@@ -131,8 +131,8 @@ function workingDirectory(): string {
 }
 
 /**
- * cron's PATH lacks the directories where Apache's and fail2ban's programs are. An empty or relative entry would have
- * root run what somebody has put into the directory in which banctl was called.
+ * cron's PATH lacks the directories of Apache's and fail2ban's programs. Empty and relative entries are dropped: with them,
+ * root would run a file that another user put into the working directory.
  */
 function withSystemPrograms(path = '/usr/bin:/bin'): string {
   const directories = [...path.split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin'];

@@ -1,22 +1,22 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, statSync } from 'node:fs';
 import { BanctlError, EXIT, type ExitCode, reasonOf, systemCode } from './errors.ts';
 import { pause } from './process.ts';
-/** A version of a file: inode, size and time of change. Each replacement gives another one. */
+/** A version of a file: inode, size and times of change. Each replacement makes a new version. */
 export type FileVersion = string;
 
 export interface FileContent {
-  /** Empty where there is no file. */
+  /** Empty if the file does not exist. */
   readonly text: Buffer;
-  /** Undefined where there is no file. */
+  /** Undefined if the file does not exist. */
   readonly version: FileVersion | undefined;
-  /** Last change, milliseconds since the epoch; 0 where there is no file. */
+  /** Last change, milliseconds since the epoch; 0 if the file does not exist. */
   readonly modified: number;
 }
-/** A text that banctl is to hold in memory, also as text of Node's and each ban of it as an object. Bytes. */
-const LONGEST_TEXT = 2 ** 26;
-const INPUT_PIECE = 65_536;
+/** A text that banctl is to hold in memory, also as text of Node's and each ban of it as an object. */
+const LONGEST_TEXT_BYTES = 2 ** 26;
+const INPUT_PIECE_BYTES = 65_536;
 
-/** Reads a regular text file, if it is there. @throws BanctlError notUnderstood for anything else. */
+/** Reads a regular text file if it exists. @throws BanctlError notUnderstood for anything else */
 export function readText(path: string): FileContent {
   let descriptor: number | undefined;
   try {
@@ -25,7 +25,7 @@ export function readText(path: string): FileContent {
     const stat = fstatSync(descriptor, { bigint: true });
     if (!stat.isFile())
       throw new BanctlError(EXIT.notUnderstood, `${path} is not a regular file`, 'nothing was changed');
-    if (stat.size > LONGEST_TEXT)
+    if (stat.size > LONGEST_TEXT_BYTES)
       throw new BanctlError(EXIT.notUnderstood, `${path} is larger than 64 MiB`, 'nothing was changed');
     const text = readWhole(descriptor, Number(stat.size));
     if (text.includes(0)) {
@@ -45,17 +45,17 @@ export function readText(path: string): FileContent {
   }
 }
 
-/** What was read is whole, whatever becomes of the descriptor. */
+/** The text is complete by then, so an error changes nothing. */
 function closeQuietly(descriptor: number): void {
   try {
     closeSync(descriptor);
   } catch {
-    // It is closed all the same: close(2).
+    // Linux releases the descriptor all the same: close(2).
   }
 }
 
 /**
- * Reads what a user gives to be read, a pipe too, up to its end: `banctl ban -`, `--config <(…)`.
+ * Reads a user's input to its end, pipes included: `banctl ban -`, `--config <(…)`.
  *
  * @param source a path, or the descriptor of an open file
  * @throws Error with the system's code, EFBIG for more than `most` bytes, or ENODATA for a pipe without a writer
@@ -65,7 +65,7 @@ export function readInput(source: string | number, most: number): string {
   const descriptor = openSync(source, constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const bytes = readUpTo(descriptor, most);
-    // To wait for who opens a named pipe may be to wait for ever; to go on without what it was to say is worse.
+    // Waiting for a writer of a named pipe could last for ever, and going on without its content would be worse.
     if (bytes.length === 0 && fstatSync(descriptor).isFIFO()) throw failure('ENODATA');
     return bytes.toString('utf8');
   } finally {
@@ -76,7 +76,7 @@ export function readInput(source: string | number, most: number): string {
 function readUpTo(descriptor: number, most: number): Buffer {
   const pieces: Buffer[] = [];
   for (let length = 0; length <= most; ) {
-    const piece = Buffer.allocUnsafe(INPUT_PIECE);
+    const piece = Buffer.allocUnsafe(INPUT_PIECE_BYTES);
     const count = readOrWait(descriptor, piece);
     if (count === 0) return Buffer.concat(pieces, length);
     pieces.push(piece.subarray(0, count));
@@ -102,7 +102,7 @@ export function cannotReadInput(what: string, error: unknown, exitCode: ExitCode
   return new BanctlError(exitCode, `cannot read ${what}: ${why}`, hint);
 }
 
-/** Whoever writes into a pipe that was made non-blocking may be slow. */
+/** The writer of a non-blocking pipe may be slow. */
 function readOrWait(descriptor: number, piece: Buffer): number {
   for (;;) {
     try {
@@ -114,7 +114,7 @@ function readOrWait(descriptor: number, piece: Buffer): number {
   }
 }
 
-/** Undefined if there is no such file. */
+/** Undefined if the file does not exist. */
 export function statFile(path: string): { version: FileVersion; modified: number } | undefined {
   try {
     const stat = statSync(path, { bigint: true });
@@ -125,8 +125,8 @@ export function statFile(path: string): { version: FileVersion; modified: number
 }
 
 /**
- * When a file, or the link to it, was last changed or put in its place; milliseconds since the epoch. A file that is
- * moved or copied there can keep an older time of its last change.
+ * When a file, or the link to it, last changed or appeared at its path; milliseconds since the epoch. The time of the last
+ * change alone can be older: moving or copying a file can keep it.
  */
 export function putThere(path: string): number {
   const times = [lstatSync, statSync].map((stat) => stat(path, { throwIfNoEntry: false })?.ctimeMs ?? 0);

@@ -16,18 +16,18 @@ import { lstat } from './links.ts';
 import { discard, FileChanged, type Lock, LockLost, REMOVED, syncDirectory } from './lock.ts';
 import { type FileContent, type FileVersion, statFile } from './read.ts';
 
-/** A file as it was read; undefined where there was none. */
+/** The version of a file as it was read; undefined if it did not exist. */
 type SeenFile = Pick<FileContent, 'version'>;
-/** Of more in one call the kernel makes larger units of memory, for which it may have to move others. Bytes. */
-const WRITTEN_AT_ONCE = 2 ** 18;
+/** Of more in one call the kernel makes larger units of memory, for which it may have to move others. */
+const WRITE_CHUNK_BYTES = 2 ** 18;
 
 /**
- * Replaces a file by one that holds `pieces`, in one step: readers see the old or the new text, whole, also after
- * a crash or on a full disk. Mode and owner stay; a new file gets `mode`. With `durable`, the file and its
- * directory are on the disk when this returns. `seen` is what the new text was made of: if somebody who takes no lock
- * has changed the file since, it stays. Without a lock, the last of two writers wins.
+ * Replaces a file by one that contains `pieces`, in one step: readers see the complete old or the complete new text, even
+ * after a crash or on a full disk. Mode and owner stay; a new file gets `mode`. With `durable`, the file and its
+ * directory are on the disk when this returns. `seen` is the version that the new text is based on: if a program that
+ * takes no lock changed the file since, the file stays. Without a lock, the last of two writers wins.
  *
- * @throws Overtaken if the lock was taken over or the file changed meanwhile; BanctlError cannotWrite
+ * @throws Overtaken if the lock was taken over or the file changed; BanctlError cannotWrite
  */
 export function replaceFile(
   path: string,
@@ -42,14 +42,14 @@ export function replaceFile(
   let temporary: string | undefined;
   try {
     const existing = statSync(path, { bigint: true, throwIfNoEntry: false });
-    // A rename would put a file in the place of /dev/null too.
+    // A rename would replace even /dev/null by a file.
     if (existing?.isFile() === false)
       throw new BanctlError(
         EXIT.cannotWrite,
         `cannot write ${path}: it is not a regular file`,
         'move it away, or give another path',
       );
-    // The library does not notice a short write, so the text is written in its hook, where each count is looked at.
+    // The library ignores short writes, so its hook writes the text and checks each count.
     writeFileAtomic.sync(path, '', {
       mode: existing === undefined ? mode : Number(existing.mode) & 0o7777,
       fsync: false,
@@ -65,15 +65,15 @@ export function replaceFile(
     throw cannotWrite(path, error);
   }
   if (durable) syncDirectoryOf(path);
-  // Somebody may have removed it already: then it has no version that will be met again.
+  // Another program may have removed the file already. An empty version matches none.
   return statFile(path)?.version ?? '';
 }
 
 /**
- * Removes a file. A call that was stopped meanwhile, and has lost the lock, must not remove what others have written
- * since: so the file is moved into a temporary directory, which who takes the lock over removes first.
+ * Removes a file. A call that was stopped and lost the lock must not remove what others have written since. So the file is
+ * first moved into a temporary directory, and whoever takes the lock over removes that directory.
  *
- * @throws Overtaken if the lock was taken over or the file changed meanwhile; BanctlError cannotWrite
+ * @throws Overtaken if the lock was taken over or the file changed; BanctlError cannotWrite
  */
 export function removeFile(
   path: string,
@@ -95,8 +95,8 @@ export function removeFile(
 }
 
 /**
- * Makes a directory, and those above it, that everybody may search. The umask is set, not the mode afterwards: a call
- * that is killed in between must not leave one that is closed to Apache.
+ * Makes a directory, and its parents, that all users may search. The umask is set instead of the mode afterwards: a call
+ * that is killed in between must not leave a directory that Apache cannot search.
  *
  * @throws BanctlError cannotWrite
  */
@@ -117,26 +117,26 @@ export function makeDirectory(directory: string): void {
   }
 }
 
-/** Node's own `recursive` never ends where a directory exists but takes none, such as in /proc. */
+/** Node's own `recursive` loops for ever below a directory that takes no entries, such as /proc. */
 function makeWithParents(directory: string): void {
   const parent = dirname(directory);
   if (lstat(parent) === undefined) makeWithParents(parent);
   try {
     mkdirSync(directory, { mode: 0o755 });
-    // A ban in a directory that a power cut takes away would be lost, however durable its file is.
+    // If a power cut removed the directory, a ban in it would be lost however durable its file is.
     syncDirectory(parent);
   } catch (error) {
-    // Another call may be faster.
+    // Another call may have made it first.
     if (systemCode(error) !== 'EEXIST' || !statSync(directory).isDirectory()) throw error;
   }
 }
 
-/** Right before the rename: what others write between the two, and only that, is lost. */
+/** Called right before the rename. Only what others write between the two is lost. */
 function refuseChanged(path: string, seen: SeenFile | undefined): void {
   if (seen !== undefined && statFile(path)?.version !== seen.version) throw new FileChanged();
 }
 
-/** A directory where maybe a process that was killed, or somebody else, has left something. */
+/** Makes a directory at a path where a killed process or another program may have left something. */
 function makeAnew(directory: string): void {
   try {
     mkdirSync(directory);
@@ -147,7 +147,7 @@ function makeAnew(directory: string): void {
   }
 }
 
-/** Into the file that was made for it, and no other that has taken its place or is meant by a link. */
+/** Writes into the file that was created for it, and not into a file or link that has taken its place. */
 function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolean): void {
   const descriptor = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
   try {
@@ -160,7 +160,7 @@ function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolea
       );
     for (const piece of pieces) {
       for (let written = 0; written < piece.length; ) {
-        const count = Math.min(WRITTEN_AT_ONCE, piece.length - written);
+        const count = Math.min(WRITE_CHUNK_BYTES, piece.length - written);
         written += writeSync(descriptor, piece, written, count);
       }
     }
@@ -180,13 +180,13 @@ function syncDirectoryOf(path: string): void {
   }
 }
 
-/** Who takes a lock over removes the temporary file first, so that nothing can be done with it any more. */
+/** A takeover of the lock removes the temporary file first, which makes the late holder fail here. */
 function isGone(error: unknown, temporary: string | undefined): boolean {
   const path = error instanceof Error && 'path' in error ? error.path : undefined;
   return systemCode(error) === 'ENOENT' && temporary !== undefined && path === temporary;
 }
 
-/** What the system says, told as banctl does; anything else is thrown on. */
+/** The system's error as banctl reports it. Rethrows every other error. */
 export function cannotWrite(path: string, error: unknown): BanctlError {
   if (error instanceof BanctlError) return error;
   if (systemCode(error) === undefined) throw error;

@@ -4,9 +4,9 @@ import { printable, printableJson } from '../system/printable.ts';
 import { pause } from '../system/process.ts';
 
 /*
- * How banctl speaks. Answers go to standard output, one line an address, in sentences that can be grepped; errors
- * and warnings to standard error, `banctl: …`, one line, lower case, with what to do. With --json, standard
- * output is one document and nothing else.
+ * How banctl prints. Answers go to standard output, one line for each address, in sentences that grep can find. Errors and
+ * warnings go to standard error: `banctl: …`, one line, lower case, with what to do. With --json, standard output is
+ * one document and nothing else.
  */
 
 const STANDARD_OUTPUT = 1;
@@ -16,17 +16,17 @@ export function showJson(document: unknown): void {
   printLines([printableJson(document)]);
 }
 
-/** A line on standard output; what came with it from a list or a program cannot steer the terminal. */
+/** Prints a line on standard output. Text from a list or a program cannot steer the terminal. */
 export function print(line: string): void {
   write(STANDARD_OUTPUT, `${printable(line)}\n`);
 }
 
-/** Many lines, or such as are styled: each part of them that is not banctl's own has been made printable. */
+/** Prints many or styled lines. The caller has made every part from outside printable. */
 export function printLines(lines: readonly string[]): void {
   write(STANDARD_OUTPUT, `${lines.join('\n')}\n`);
 }
 
-/** A line on standard error. */
+/** Prints a line on standard error. */
 export function warn(message: string): void {
   write(STANDARD_ERROR, `banctl: ${printable(message).trim()}\n`);
 }
@@ -38,11 +38,11 @@ function write(descriptor: number, text: string): void {
     try {
       written += writeSync(descriptor, bytes, written);
     } catch (error) {
-      // Nobody reads on: `banctl list | head`.
+      // The reader has closed the pipe: `banctl list | head`.
       if (systemCode(error) === 'EPIPE') return;
-      // Whoever reads is slow, and somebody has made the pipe non-blocking: Node does, once it has looked at stdout.
+      // The reader is slow, and the pipe is non-blocking: Node makes it so when stdout is touched.
       if (systemCode(error) !== 'EAGAIN') {
-        // There is nowhere left to say it.
+        // No place is left to report it.
         if (descriptor === STANDARD_ERROR) return;
         const { why, hint } = reasonOf(error, { EIO: { why: 'input/output error' } });
         throw new BanctlError(EXIT.cannotWrite, `cannot write to standard output: ${why}`, hint);

@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs';
 
-/** How far a long call is. */
+/** The progress of a long call. */
 export interface Progress {
   /** One more is done. */
   step(): void;
@@ -11,12 +11,12 @@ export interface Progress {
 export type StartProgress = (total: number) => Progress;
 
 const STANDARD_ERROR = 2;
-/** Milliseconds. What takes no longer needs no bar. */
-const QUIET = 1000;
+/** What takes no longer needs no bar. */
+const QUIET_MS = 1000;
 
-/** A bar on a terminal, shown if the work takes longer than a second. Undefined where nobody watches. */
+/** A bar on a terminal, shown if the work takes longer than a second. Undefined without a terminal. */
 export async function terminalProgress(): Promise<StartProgress | undefined> {
-  // Most calls are no terminal's, and to load node:tty takes longer than to change thousands of bans.
+  // Most calls have no terminal, and loading node:tty takes longer than changing thousands of bans.
   if (!fstatSync(STANDARD_ERROR).isCharacterDevice()) return undefined;
   const { isatty } = await import('node:tty');
   if (!isatty(STANDARD_ERROR)) return undefined;
@@ -28,7 +28,7 @@ export async function terminalProgress(): Promise<StartProgress | undefined> {
     return {
       step() {
         count += 1;
-        if (bar === undefined && Date.now() - begin > QUIET) {
+        if (bar === undefined && Date.now() - begin > QUIET_MS) {
           bar = new SingleBar({ clearOnComplete: true, format: '{bar} {value} of {total}' }, Presets.rect);
           bar.start(total, count);
         }

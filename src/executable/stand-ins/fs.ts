@@ -1,6 +1,6 @@
-// For fs in write-file-atomic (see tools/bundle.ts), which means a file by its name at each step. In a directory that
-// somebody else may write, such as node_exporter's, the name of the temporary file can lead to any other file by then,
-// which root would empty, or give away. So the file is made where nothing is, and meant by its descriptor from then on.
+// Stands in for fs in write-file-atomic (see tools/bundle.ts), which opens the temporary file by its name at each step. In a
+// directory that other users can write, such as node_exporter's, that name can lead to any other file by then, and root would
+// empty it or give it away. So this creates the file exclusively, and uses its descriptor from then on.
 import {
   closeSync as close,
   fchmodSync,
@@ -20,7 +20,7 @@ export function openSync(path: string, _flags: string, mode: number): number {
     temporary = open(path, 'wx', mode);
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
-    // Its name depends on the pid: a process that was killed has left it.
+    // The name depends on the pid: a killed process has left it.
     unlink(path);
     temporary = open(path, 'wx', mode);
   }

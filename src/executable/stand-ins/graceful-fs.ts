@@ -1,4 +1,4 @@
-// For graceful-fs in proper-lockfile (see tools/bundle.ts): the functions that it calls, unpatched.
+// Stands in for graceful-fs in proper-lockfile (see tools/bundle.ts): the functions that it calls, unpatched.
 export {
   mkdir,
   mkdirSync,

@@ -1,5 +1,5 @@
-// For node:crypto in write-file-atomic (see tools/bundle.ts), which wants the end of its temporary file's name:
-// 32-bit FNV-1a of the parts that it is fed. Marked as banctl's, or it could be the date of somebody's backup.
+// Stands in for node:crypto in write-file-atomic (see tools/bundle.ts), which needs the end of its temporary file's name:
+// 32-bit FNV-1a of the parts that it gets. Marked as banctl's, because a bare number could be the date of a backup.
 interface Hash {
   update(part: string): Hash;
   digest(): { readUInt32BE(offset: number): string };

@@ -1,6 +1,6 @@
-// For signal-exit in proper-lockfile and write-file-atomic (see tools/bundle.ts): nothing is done at a signal. What
-// banctl does under a lock it does in one go, in which no handler could run; what a killed call leaves behind is the
-// next one's to clear away (see src/system/lock.ts), whatever the signal was.
+// Stands in for signal-exit in proper-lockfile and write-file-atomic (see tools/bundle.ts), and does nothing. Code under a
+// lock is synchronous, so no handler could run in it. The next call removes what a killed call leaves behind (see
+// src/system/lock.ts), whatever the signal was.
 const removeHook = (): void => {};
 const onExit = (_hook: () => void): (() => void) => removeHook;
 
