@@ -33,6 +33,8 @@ export async function runOther({ command, operands, given }: OtherInvocation): P
       return (await import('./commands/explain.ts')).explain(settings, operands);
     case 'audit':
       return (await import('./commands/audit.ts')).auditCommand(settings);
+    case 'report':
+      return (await import('./commands/report.ts')).reportCommand(settings);
     case 'ranges':
       return (await import('./commands/ranges.ts')).rangesCommand(settings, operands);
     case 'migrate':

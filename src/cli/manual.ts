@@ -29,6 +29,10 @@ export const EXAMPLES: Readonly<Record<CommandName, Example>> = {
     describe: 'release everything that this jail holds',
   },
   audit: { line: 'banctl audit --fix', describe: 'run what the audit job runs every five minutes' },
+  report: {
+    line: 'banctl report --html /var/www/banctl.html --since 7d',
+    describe: 'write a page with what happened in a week',
+  },
   reload: { line: 'banctl reload', describe: 'load the list after an edit by hand' },
   migrate: {
     line: 'banctl migrate --to bandir --bandir /etc/apache2/djangoapp/bans',

@@ -1,8 +1,9 @@
 /** One definition of every command and option: command line, environment, configuration file and help. */
 import { resolve } from 'node:path';
 import { layoutOf } from '../apache/layout.ts';
+import { parseAddress } from '../bans/address.ts';
 import { parseDuration } from '../bans/duration.ts';
-import { cleanReason, parseTime } from '../bans/hold.ts';
+import { cleanReason } from '../bans/hold.ts';
 import {
   CONFIG_FILE,
   configFileIn,
@@ -13,6 +14,7 @@ import {
   parseOneOf,
   parseProtected,
   parseRoot,
+  parseSince,
   type ValueContext,
 } from './values.ts';
 
@@ -34,6 +36,12 @@ export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 /** Where bans of single addresses stand. */
 export const PLACES = ['bandir', 'banlist'] as const;
 
+/** What `list` can sort by. */
+export const ORDERS = ['address', 'holder', 'since', 'until'] as const;
+
+/** Where what happened is counted. */
+export const RECORD_FILE = '/var/lib/banctl/record';
+
 export const COMMANDS = {
   ban: {
     operands: 'ADDRESS...',
@@ -53,6 +61,11 @@ export const COMMANDS = {
     offers: 'banned addresses',
   },
   audit: { operands: '', describe: 'compare the list, fail2ban and Apache; --fix repairs differences' },
+  report: {
+    operands: '',
+    describe:
+      'print how it goes: bans now and over time, who comes back, what the audit finds; --html writes a page',
+  },
   reload: { operands: '', describe: 'reload Apache if the list has changed; --force reloads in any case' },
   ranges: {
     operands: 'FILE',
@@ -146,18 +159,20 @@ export const OPTIONS = {
     placeholder: 'NAME',
     parse: parseJail,
     shownDefault: 'manual',
-    describe: 'the jail that holds the ban; without it, the ban is by hand',
-    commands: CHANGING,
+    describe:
+      'the jail that holds the ban; without it, the ban is by hand. For list, print only what the jail holds',
+    commands: [...CHANGING, 'list'],
     offers: 'jails',
   },
   all: { kind: 'flag', describe: 'lift every ban, whoever holds it', commands: ['flush'] },
   since: {
     kind: 'value',
     placeholder: 'TIME',
-    parse: parseTime,
+    parse: parseSince,
     shownDefault: 'now',
-    describe: 'when the ban began: epoch seconds or ISO 8601',
-    commands: ['ban'],
+    describe:
+      'when the ban began: epoch seconds or ISO 8601; for report, also a time span such as 7d, its default',
+    commands: ['ban', 'report'],
   },
   for: {
     kind: 'value',
@@ -183,7 +198,7 @@ export const OPTIONS = {
     placeholder: 'CIDR',
     parse: parseProtected,
     describe: "never ban these; @FILE reads a list of them, or AWS's ip-ranges.json",
-    commands: ['ban', 'sync', 'audit', 'setup'],
+    commands: ['ban', 'sync', 'audit', 'report', 'setup'],
   },
   force: {
     kind: 'flag',
@@ -196,7 +211,7 @@ export const OPTIONS = {
     parse: (text, { name }) => parseNumber(name, text, { least: 1, most: 32, whole: true }),
     default: '32',
     describe: 'widen each banned IPv4 address to this prefix',
-    commands: ['ban', 'sync', 'audit'],
+    commands: ['ban', 'sync', 'audit', 'report'],
   },
   'ipv6-prefix': {
     kind: 'value',
@@ -204,7 +219,7 @@ export const OPTIONS = {
     parse: (text, { name }) => parseNumber(name, text, { least: 1, most: 128, whole: true }),
     default: '128',
     describe: 'widen each banned IPv6 address to this prefix',
-    commands: ['ban', 'sync', 'audit'],
+    commands: ['ban', 'sync', 'audit', 'report'],
   },
   output: {
     kind: 'value',
@@ -228,7 +243,7 @@ export const OPTIONS = {
     parse: asGiven,
     shownDefault: 'apache2ctl, httpd or apachectl',
     describe: 'the control program that tests, queries and reloads Apache',
-    commands: [...RELOADING, 'setup'],
+    commands: [...RELOADING, 'report', 'setup'],
   },
   'reload-command': {
     kind: 'value',
@@ -278,7 +293,7 @@ export const OPTIONS = {
     parse: asGiven,
     default: '/var/lib/fail2ban/fail2ban.sqlite3',
     describe: "fail2ban's database",
-    commands: ['sync'],
+    commands: ['sync', 'report'],
   },
   'fail2ban-client': {
     kind: 'value',
@@ -286,14 +301,44 @@ export const OPTIONS = {
     parse: asGiven,
     default: 'fail2ban-client',
     describe: 'the program that talks to fail2ban',
-    commands: ['unban', 'flush', 'sync', 'audit', 'setup'],
+    commands: ['unban', 'flush', 'sync', 'audit', 'report', 'setup'],
   },
   'no-fail2ban': {
     kind: 'flag',
     setting: 'asksFail2ban',
     isNegated: true,
     describe: 'do not talk to fail2ban',
-    commands: ['unban', 'flush', 'audit', 'setup'],
+    commands: ['unban', 'flush', 'audit', 'report', 'setup'],
+  },
+  record: {
+    kind: 'value',
+    placeholder: 'FILE',
+    parse: (text) => resolve(text),
+    default: RECORD_FILE,
+    describe: 'where banctl counts bans, unbans, refusals and reloads, if the directory exists',
+    commands: [...RELOADING, 'report'],
+  },
+  html: {
+    kind: 'value',
+    placeholder: 'FILE',
+    parse: (text, context) => followIn(context)(text),
+    describe: 'write one self-contained page',
+    commands: ['report'],
+  },
+  network: {
+    kind: 'value',
+    placeholder: 'CIDR',
+    parse: parseAddress,
+    describe: 'print only what is in this network, or covers it',
+    commands: ['list'],
+  },
+  sort: {
+    kind: 'value',
+    placeholder: 'KEY',
+    parse: (text) => parseOneOf('order', ORDERS, text),
+    describe: 'the order: address, holder, since or until; without it, as the list has them',
+    commands: ['list'],
+    offers: ORDERS,
   },
   fix: { kind: 'flag', describe: 'repair what can be repaired safely', commands: ['audit'] },
   prometheus: {

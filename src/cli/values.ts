@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { readAddress } from '../bans/address.ts';
-import { isJailName } from '../bans/hold.ts';
+import { parseDuration } from '../bans/duration.ts';
+import { isJailName, now, parseTime } from '../bans/hold.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { followLinksBelow, followOwnLinks } from '../system/links.ts';
 import { printable, quote } from '../system/printable.ts';
@@ -87,4 +88,14 @@ export function parseJail(name: string): string {
       'it must have no control characters',
     );
   return name;
+}
+
+/** A time, or how long ago it was. */
+export type Since = number | { readonly text: string; readonly secondsAgo: number };
+
+/** A number alone is a time, in seconds since the epoch, so a time span needs a unit. */
+export function parseSince(text: string): Since {
+  if (!/^\d+(?:\.\d+)?\s*[a-z]/i.test(text)) return parseTime(text);
+  const secondsAgo = parseDuration(text);
+  return secondsAgo === null || secondsAgo > now() ? parseTime(text) : { text, secondsAgo };
 }

@@ -1,25 +1,40 @@
 import { type AuditResult, audit } from '../audit/audit.ts';
 import { severityOf } from '../audit/finding.ts';
-import { formatMetrics } from '../audit/metrics.ts';
+import type { Outcome } from '../bans/change.ts';
 import { now } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
+import { formatMetrics } from '../report/metrics.ts';
+import { readRecord } from '../report/record.ts';
 import { EXIT, type ExitCode } from '../system/errors.ts';
 import { followOwnLinks } from '../system/links.ts';
 import { printable } from '../system/printable.ts';
 import { replaceFile } from '../system/write.ts';
 import { print, showJson } from '../terminal/print.ts';
+import { recordChange } from './record-change.ts';
 
 /** `banctl audit`: silent and 0 when all is well, otherwise a line a finding, and 1 if one is left. */
 export async function auditCommand(settings: Settings): Promise<ExitCode> {
   const result = await audit(settings);
+  recordRepairs(result, settings);
   const isOk = result.findings.every((finding) => finding.fixed);
   if (settings.json) showJson({ ok: isOk, findings: result.findings.map(findingDocument) });
   else for (const line of result.findings.flatMap(findingLine)) print(line);
   if (settings.prometheus !== undefined && !settings.dryRun) {
-    const metrics = Buffer.from(formatMetrics(result, now()));
+    const metrics = Buffer.from(formatMetrics(result, readRecord(settings.record).totals, now()));
     replaceFile(followOwnLinks(settings.prometheus), [metrics], { lock: undefined });
   }
   return isOk ? EXIT.done : EXIT.findings;
+}
+
+/** Holds that were over, or that a jail did not have any more, have ended; those that were missing are banned. */
+function recordRepairs({ findings }: AuditResult, settings: Settings): void {
+  const repaired = findings.flatMap(({ code, address, fixed }): Outcome[] => {
+    if (!fixed || address === undefined) return [];
+    if (code === 'expired' || code === 'stale')
+      return [{ address, status: 'unbanned', heldBy: [], isChanged: true }];
+    return code === 'missing' ? [{ address, status: 'banned', heldBy: [], isChanged: true }] : [];
+  });
+  recordChange('audit', repaired, settings);
 }
 
 type Found = AuditResult['findings'][number];

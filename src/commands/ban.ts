@@ -1,21 +1,23 @@
 import { type Address, isTooBroad, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
-import { holderOf, MANUAL } from '../bans/hold.ts';
+import { holderOf, MANUAL, parseTime } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { findProtected, protectedRanges } from '../protection/protection.ts';
 import { changeBans } from '../store/store.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { progressOf, readAddresses } from './operands.ts';
+import { recordChange, recordRefusal } from './record-change.ts';
 import { showChange } from './show-change.ts';
 
 /** `banctl ban ADDRESS...`: adds a hold to each. */
 export async function ban(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
-  const { jail, since, duration, reason, prefixes } = settings;
+  const { jail, duration, reason, prefixes } = settings;
+  const since = timeOf(settings.since);
   const addresses = readAddresses(operands);
   if (!settings.force)
     refuseUnwise(
       addresses.map((address) => widen(address, prefixes)),
-      settings.protect,
+      settings,
     );
   const holder = jail === undefined ? MANUAL : holderOf(jail);
   const changes = addresses.map(
@@ -26,13 +28,21 @@ export async function ban(settings: Settings, operands: readonly string[]): Prom
     }),
   );
   const progress = await progressOf(operands);
-  return showChange(await changeBans({ ...settings, progress }, changes), settings);
+  const report = await changeBans({ ...settings, progress }, changes);
+  recordChange('ban', report.outcomes, settings);
+  return showChange(report, settings);
 }
 
-function refuseUnwise(targets: readonly Address[], protect: readonly string[]): void {
-  const ranges = protectedRanges(protect, targets);
+/** When a ban began is a time; only a report looks a time span back. */
+function timeOf(since: Settings['since']): number | undefined {
+  return typeof since === 'object' ? parseTime(since.text) : since;
+}
+
+function refuseUnwise(targets: readonly Address[], settings: Settings): void {
+  const ranges = protectedRanges(settings.protect, targets);
   for (const target of targets) {
     if (isTooBroad(target)) {
+      recordRefusal('too-broad', [target.text], settings);
       throw new BanctlError(
         EXIT.notPermitted,
         `${target.text} is too broad`,
@@ -41,6 +51,7 @@ function refuseUnwise(targets: readonly Address[], protect: readonly string[]): 
     }
     const hit = findProtected(target, ranges);
     if (hit !== undefined) {
+      recordRefusal('protected', [target.text], settings);
       const which = hit.text === target.text ? 'is protected' : `is protected by ${hit.text}`;
       throw new BanctlError(
         EXIT.notPermitted,

@@ -7,6 +7,7 @@ import { bannedAnywhere } from '../store/read.ts';
 import { changeBans } from '../store/store.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { terminalProgress } from '../terminal/progress.ts';
+import { recordChange } from './record-change.ts';
 import { showChange } from './show-change.ts';
 import { releaseByHand } from './unban.ts';
 
@@ -17,10 +18,9 @@ export async function flush(settings: Settings): Promise<ExitCode> {
     throw new BanctlError(EXIT.usage, 'flush needs either --jail NAME or --all');
   const urgently = { ...settings, isUrgent: true, progress: await terminalProgress() };
   if (jail === undefined) return releaseByHand(urgently, bannedAnywhere(settings));
-  return showChange(
-    await changeBans(urgently, (bansNow) => releaseHeldBy(holderOf(jail), bansNow())),
-    settings,
-  );
+  const report = await changeBans(urgently, (bansNow) => releaseHeldBy(holderOf(jail), bansNow()));
+  recordChange('flush', report.outcomes, settings);
+  return showChange(report, settings);
 }
 
 function releaseHeldBy(holder: string, bans: readonly Ban[]): Change[] {

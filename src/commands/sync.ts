@@ -8,6 +8,7 @@ import { addition, selectWanted, type WantedBan } from '../fail2ban/wanted.ts';
 import { changeBans } from '../store/store.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { terminalProgress } from '../terminal/progress.ts';
+import { recordChange, recordRefusal } from './record-change.ts';
 import { showChange } from './show-change.ts';
 
 /** What fail2ban holds for a jail. */
@@ -35,6 +36,8 @@ export async function sync(settings: Settings): Promise<ExitCode> {
     ...releaseOthers(bansNow(), jail, wanted),
     ...added.map((ban) => addition(jail, ban)),
   ]);
+  recordChange('sync', report.outcomes, settings);
+  recordRefusal('unusable', refused, settings);
   const skipped = refused.map(
     (address): Outcome => ({ address, status: 'skipped', heldBy: [], isChanged: false }),
   );

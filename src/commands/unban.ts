@@ -7,6 +7,7 @@ import type { ChangeOptions, ChangeReport } from '../store/types.ts';
 import type { ExitCode } from '../system/errors.ts';
 import { warn } from '../terminal/print.ts';
 import { progressOf, readAddresses } from './operands.ts';
+import { recordChange } from './record-change.ts';
 import { showChange } from './show-change.ts';
 
 /** `banctl unban ADDRESS...`: releases the jail's hold, or without a jail every hold. */
@@ -17,7 +18,9 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
   if (jail === undefined) return releaseByHand(watched, addresses);
   const holder = holderOf(jail);
   const changes = addresses.map(({ text }) => ({ verb: 'release', address: text, holder }) as const);
-  return showChange(await changeBans(watched, changes), settings);
+  const report = await changeBans(watched, changes);
+  recordChange('unban', report.outcomes, settings);
+  return showChange(report, settings);
 }
 
 /**
@@ -50,10 +53,9 @@ export async function releaseByHand(
     })),
   );
   const wasBanned = (address: string) => seenOf.get(address) !== undefined;
-  return showChange(
-    withCallbacks(report, wasBanned, (address) => listed.has(address)),
-    settings,
-  );
+  const shown = withCallbacks(report, wasBanned, (address) => listed.has(address));
+  recordChange(settings.all ? 'flush' : 'unban', report.outcomes, settings, shown.outcomes);
+  return showChange(shown, settings);
 }
 
 /** What fail2ban has released by calling back is part of what this call did; in the list, it was reloaded too. */

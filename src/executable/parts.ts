@@ -4,10 +4,12 @@ import { Script } from 'node:vm';
 export const LIBRARIES = ['cli-progress', 'execa', 'yargs'];
 /** What a ban does without: src/full.ts. */
 export const FULL = 'full';
+/** What only a page needs: src/report/page.ts, with the libraries that draw and fill it in. */
+export const PAGE = 'page';
 export const MAIN = 'banctl';
 
 /** Each is a script of its own, which is read when it is called for. */
-const CALLED_FOR = [...LIBRARIES, FULL];
+const CALLED_FOR = [...LIBRARIES, FULL, PAGE];
 
 export interface Part {
   readonly source: string;

@@ -11,6 +11,7 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { acquireLock, type Lock, withLock } from '../system/lock.ts';
 import { ticksNow } from '../system/process.ts';
 import { readText, statFile } from '../system/read.ts';
+import { record } from '../system/record.ts';
 import { deferReload, dueTime, LONGEST_INTERVAL, planReload } from './plan.ts';
 import { isPending, type ReloadState, readState, writeState } from './state.ts';
 import type { ReloadOptions, ReloadReport } from './types.ts';
@@ -53,7 +54,7 @@ export async function reload(
       return [planned, plan];
     });
     if (!isForced && plan !== 'reload') return plan.result === 'not-needed' ? { result: 'done' } : plan;
-    return await reloadLocked(options, { isForced, deadline });
+    return await countedReload(options, { isForced, deadline });
   } finally {
     lock.release();
   }
@@ -73,7 +74,7 @@ export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadRepor
       });
       if (isDue !== undefined)
         return isPending(isDue)
-          ? await reloadLocked(options, {
+          ? await countedReload(options, {
               isForced: false,
               deadline: performance.now() + LONGEST_CALL * 1000,
             })
@@ -86,6 +87,19 @@ export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadRepor
 
 function reloadLockPath({ banlist }: ReloadOptions): string {
   return `${banlist}.reload`;
+}
+
+/** A reload that was tried counts, with its length. */
+async function countedReload(
+  options: ReloadOptions,
+  how: Parameters<typeof reloadLocked>[1],
+): Promise<ReloadReport> {
+  const begin = performance.now();
+  const report = await reloadLocked(options, how);
+  const { result } = report;
+  const seconds = Math.round(performance.now() - begin) / 1000;
+  if (result === 'done' || result === 'failed') record(options.record, { did: 'reload', result, seconds });
+  return report;
 }
 
 /** @param deadline by `performance.now()` */

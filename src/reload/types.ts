@@ -18,6 +18,8 @@ export interface ReloadOptions extends ApacheCommands {
   readonly reloadInterval: number;
   /** Seconds. */
   readonly lockTimeout: number;
+  /** Where each reload is counted. */
+  readonly record?: string | undefined;
   /** The configuration file. */
   readonly config: string;
 }

@@ -30,6 +30,7 @@ function waiterArguments(options: ReloadOptions): string[] {
     ['lock-timeout', options.lockTimeout],
     ['apachectl', options.apachectl ?? ''],
     ['reload-command', options.reloadCommand ?? ''],
+    ['record', options.record ?? ''],
     // The default need not be there, another one must.
     ['config', options.config === CONFIG_FILE ? '' : options.config],
   ];

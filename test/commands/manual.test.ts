@@ -109,6 +109,7 @@ suite('an example', () => {
     sync: /^203\.0\.113\.66 banned\n/,
     flush: /^203\.0\.113\.66 unbanned\n/,
     audit: /^missing: 203\.0\.113\.66: .*\(repaired\)\n$/,
+    report: /^$/,
     reload: /loaded/,
     migrate: /^1 ban moved to \/etc\/apache2\/djangoapp\/bans\n/,
     ranges: /^\/etc\/apache2\/djangoapp\/cloudfront-proxies has 1 range: 1 added, 0 removed\n/,

@@ -81,7 +81,9 @@ function isSane({
   assert.ok(Number.isInteger(prefixes.ipv4) && isIn(prefixes.ipv4, 1, 32));
   assert.ok(Number.isInteger(prefixes.ipv6) && isIn(prefixes.ipv6, 1, 128));
   assert.ok(isIn(reloadInterval, 0, 86_400) && isIn(lockTimeout, 0, 86_400));
-  assert.ok(since === undefined || (Number.isInteger(since) && isIn(since, 0, LAST)));
+  assert.ok(
+    since === undefined || typeof since === 'object' || (Number.isInteger(since) && isIn(since, 0, LAST)),
+  );
   assert.ok(duration === null || duration >= 0);
   assert.ok(jail === undefined || /^[^\s|%\p{C}\ufffd]+$/u.test(jail), jail);
   assert.ok(reason === null || /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]*[^\s\\]$/u.test(reason), reason ?? '');

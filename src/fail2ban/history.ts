@@ -1,0 +1,57 @@
+import { statSync } from 'node:fs';
+import { DatabaseSync } from 'node:sqlite';
+import { LAST_SECOND } from '../bans/hold.ts';
+import { run } from '../system/program.ts';
+
+/** A ban that fail2ban made. What it banned need not be an address. */
+export interface PastBan {
+  readonly jail: string;
+  readonly address: string;
+  /** Seconds since the epoch. */
+  readonly since: number;
+  /** null: for ever. */
+  readonly durationSeconds: number | null;
+}
+
+export type History =
+  | { readonly ok: true; readonly bans: readonly PastBan[] }
+  | { readonly ok: false; readonly why: string };
+
+const BUSY_MS = 5000;
+const LIMIT_SECONDS = 10;
+
+/** The bans that began since then, as fail2ban's database has them: each once, however often it was restored. */
+export function bansSince(path: string, since: number): History {
+  try {
+    // SQLite would wait for ever for the writer of a named pipe.
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat?.isFile() !== true)
+      return { ok: false, why: stat === undefined ? 'it does not exist' : 'it is no regular file' };
+    const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS });
+    try {
+      const query = database.prepare(
+        'SELECT jail, ip, timeofban, bantime FROM bans WHERE timeofban >= ? ORDER BY timeofban',
+      );
+      return { ok: true, bans: query.all(since).flatMap(toPastBan) };
+    } finally {
+      database.close();
+    }
+  } catch (error) {
+    return { ok: false, why: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+function toPastBan(row: Readonly<Record<string, unknown>>): PastBan[] {
+  const since = Math.floor(Number(row.timeofban));
+  const lasts = Number(row.bantime);
+  if (!(since >= 0 && since <= LAST_SECOND) || Number.isNaN(lasts)) return [];
+  const durationSeconds = lasts < 0 ? null : Math.ceil(lasts);
+  return [{ jail: String(row.jail), address: String(row.ip), since, durationSeconds }];
+}
+
+/** How long the running fail2ban keeps its history, in seconds; undefined if it does not say. */
+export async function purgeAge(client: string): Promise<number | undefined> {
+  const { exitCode, stdout } = await run(client, ['get', 'dbpurgeage'], LIMIT_SECONDS);
+  const [, seconds] = /(\d+)\s*seconds/.exec(stdout) ?? [];
+  return exitCode === 0 && seconds !== undefined ? Number(seconds) : undefined;
+}

@@ -1,0 +1,94 @@
+import { hostname } from 'node:os';
+import { audit } from '../audit/audit.ts';
+import { severityOf } from '../audit/finding.ts';
+import { isSingle, readAddress } from '../bans/address.ts';
+import { formatTime } from '../bans/hold.ts';
+import { VERSION } from '../cli/version.ts';
+import { bansSince, purgeAge } from '../fail2ban/history.ts';
+import { type Report as Read, type ReportedBan, readReport } from '../store/read.ts';
+import { readFleet } from './fleet.ts';
+import { summarize } from './history.ts';
+import { bansByHand, summarizeRecord, summarizeReloads } from './past.ts';
+import { readRecord } from './record.ts';
+import type { Report, ReportDocument, ReportOptions } from './types.ts';
+
+/**
+ * Reads everything that a report shows. It changes nothing but the record, which it may shorten.
+ *
+ * @param times seconds since the epoch
+ */
+export async function makeReport(
+  options: ReportOptions,
+  { since, now }: { since: number; now: number },
+): Promise<Report> {
+  const [found, purgeAgeSeconds] = await Promise.all([
+    audit({ ...options, fix: false }),
+    options.asksFail2ban ? purgeAge(options.fail2banClient) : undefined,
+  ]);
+  const read = readReport(options);
+  const history = bansSince(options.fail2banDatabase, since);
+  const recorded = readRecord(options.record);
+  const fromDatabase = history.ok ? history.bans : [];
+  const past = [...fromDatabase, ...bansByHand(recorded.entries, since)];
+  const [oldest] = fromDatabase;
+  const document: ReportDocument = {
+    generated: formatTime(now),
+    since: formatTime(since),
+    host: hostname(),
+    version: VERSION,
+    banned: bannedNow(read.bans),
+    history: {
+      database: {
+        file: options.fail2banDatabase,
+        problem: history.ok ? null : history.why,
+        oldest: oldest === undefined ? null : formatTime(oldest.since),
+        purgeAgeSeconds: purgeAgeSeconds ?? null,
+      },
+      ...summarize(past, since, now),
+    },
+    record: summarizeRecord(recorded, fromDatabase, since),
+    audit: {
+      ok: found.findings.length === 0,
+      findings: found.findings.map((finding) => ({
+        code: finding.code,
+        severity: severityOf(finding),
+        address: finding.address,
+        message: finding.message,
+      })),
+    },
+    reloads: { ...reloadsNow(read), ...summarizeReloads(recorded.entries, since) },
+    fleet: readFleet(),
+  };
+  return { document, bans: read.bans };
+}
+
+function reloadsNow({ isPending, lastReload, reloadError }: Read) {
+  const last = lastReload === null ? null : formatTime(Math.floor(lastReload / 1000));
+  return { pending: isPending, last, error: reloadError };
+}
+
+function bannedNow(bans: readonly ReportedBan[]): ReportDocument['banned'] {
+  const addresses = bans.filter(({ address }) => isSingleText(address)).length;
+  const holders = new Map<string, ReportDocument['banned']['byHolder'][number]>();
+  for (const { holds } of bans) {
+    for (const holder of holds.length === 0 ? [null] : new Set(holds.map((hold) => hold.holder))) {
+      const key = JSON.stringify(holder);
+      const count = (holders.get(key)?.count ?? 0) + 1;
+      holders.set(key, { ...splitHolder(holder), count });
+    }
+  }
+  const byHolder = [...holders.values()].sort((one, other) => other.count - one.count);
+  return { total: bans.length, addresses, ranges: bans.length - addresses, byHolder };
+}
+
+/** `web@host2` is the jail web of another server of the fleet. */
+function splitHolder(holder: string | null): { holder: string | null; host: string | null } {
+  const at = holder?.lastIndexOf('@') ?? -1;
+  if (holder === null || at < 1) return { holder, host: null };
+  return { holder: holder.slice(0, at), host: holder.slice(at + 1) };
+}
+
+function isSingleText(text: string): boolean {
+  const address = readAddress(text);
+  return address !== undefined && isSingle(address);
+}

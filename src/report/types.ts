@@ -1,0 +1,103 @@
+import type { FindingCode, Severity } from '../audit/finding.ts';
+import type { AuditOptions } from '../audit/types.ts';
+import type { ReportedBan } from '../store/read.ts';
+
+/** What a report needs to know. */
+export interface ReportOptions extends AuditOptions {
+  readonly record?: string | undefined;
+  readonly fail2banDatabase: string;
+}
+
+/** A number by a name. */
+export interface Tally {
+  readonly name: string;
+  readonly count: number;
+}
+
+/** What a report says: `report --json`, and what the page and the terminal show. Times are ISO 8601 in UTC. */
+export interface ReportDocument {
+  readonly generated: string;
+  /** The time from which on the report looks. */
+  readonly since: string;
+  readonly host: string;
+  readonly version: string;
+  readonly banned: {
+    readonly total: number;
+    readonly addresses: number;
+    readonly ranges: number;
+    /** `jail` null: an unknown holder, or by hand; `host` null: this one. */
+    readonly byHolder: readonly {
+      readonly holder: string | null;
+      readonly host: string | null;
+      readonly count: number;
+    }[];
+  };
+  readonly history: {
+    readonly database: {
+      readonly file: string;
+      /** Why it could not be read. */
+      readonly problem: string | null;
+      /** The first ban in it since then. */
+      readonly oldest: string | null;
+      readonly purgeAgeSeconds: number | null;
+    };
+    readonly bans: number;
+    readonly byJail: readonly Tally[];
+    readonly bucketSeconds: number;
+    /** Those with bans, in order. */
+    readonly buckets: readonly { readonly from: string; readonly byJail: readonly Tally[] }[];
+    /** By the hour of the day, UTC: 24 numbers for each jail. */
+    readonly byHour: readonly { readonly jail: string; readonly counts: readonly number[] }[];
+    readonly addresses: readonly (Tally & { readonly jails: readonly string[] })[];
+    readonly networks: readonly (Tally & { readonly addresses: number })[];
+    /** How long bans were meant to last. */
+    readonly durations: readonly Tally[];
+  };
+  readonly record: {
+    /** When the oldest entry was written; null if there is none. */
+    readonly since: string | null;
+    readonly isFull: boolean;
+    readonly ended: readonly (Tally & { readonly describe: string })[];
+    /** Of bans whose begin and end are both known. */
+    readonly lasted: { readonly bans: number; readonly medianSeconds: number | null };
+    readonly refused: {
+      readonly count: number;
+      readonly byReason: readonly Tally[];
+      readonly addresses: readonly Tally[];
+    };
+  };
+  readonly audit: {
+    readonly ok: boolean;
+    readonly findings: readonly {
+      readonly code: FindingCode;
+      readonly severity: Severity;
+      readonly address?: string | undefined;
+      readonly message: string;
+    }[];
+  };
+  readonly reloads: {
+    readonly pending: boolean;
+    readonly last: string | null;
+    readonly error: string | null;
+    readonly done: number;
+    readonly failed: number;
+    readonly medianSeconds: number | null;
+    readonly longestSeconds: number | null;
+  };
+  /** null without a fleet. */
+  readonly fleet: {
+    readonly connected: boolean;
+    readonly hosts: readonly {
+      readonly name: string;
+      readonly seen: string | null;
+      readonly holds: number | null;
+      readonly version: string | null;
+    }[];
+  } | null;
+}
+
+/** A report with the bans that its page lists. */
+export interface Report {
+  readonly document: ReportDocument;
+  readonly bans: readonly ReportedBan[];
+}
