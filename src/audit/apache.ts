@@ -2,62 +2,89 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type ApacheUser,
-  canSearch,
-  directoryRule,
-  runningApache,
-  testConfig,
+  type Configuration,
+  type ReadableConfiguration,
   whyNotRead,
-} from '../apache/apache.ts';
-import { isPending, type ReloadState, readState } from '../reload/state.ts';
-import type { ReloadOptions } from '../reload/types.ts';
+} from '../apache/configuration.ts';
+import { canSearch, directoryRule } from '../apache/directory-rule.ts';
+import { findApache } from '../apache/processes.ts';
+import { type Asked, askAll } from '../reload/ask.ts';
+import { currentError, isPending, lookAtState, type ReloadState } from '../reload/state.ts';
+import { namesOf, type ReloadOptions } from '../reload/types.ts';
+import { isWaitedFor } from '../reload/waiter.ts';
 import type { PlaceOptions } from '../store/types.ts';
-import { isRunning } from '../system/process.ts';
-import { readText } from '../system/read.ts';
+import { statFile } from '../system/read.ts';
 import { type Finding, SETTLING } from './finding.ts';
 
-/** Does Apache run, can it reload, does it read the list, and has it read it as it is? */
-export async function apacheFindings(options: ReloadOptions & PlaceOptions): Promise<Finding[]> {
-  const test = await testConfig(options.apachectl);
-  if (test.result === 'failed') return [{ code: 'config-broken', message: test.message }];
-  if (test.result === 'no-apache') return [{ code: 'apache-down', message: test.message }];
-  const list = readText(options.banlist);
-  const findings = [
-    ...(list.version === undefined ? [] : await inclusion(options)),
-    ...(options.bandir === undefined ? [] : await directoryFindings(options, options.bandir, test)),
-  ];
-  if (runningApache(test.pidFile) === undefined) {
-    return [...findings, { code: 'apache-down', message: 'apache is not running' }];
-  }
-  const state = await settledState(options, test.pidFile);
-  if (!isPending(state) || (state.waiter !== null && isRunning(state.waiter))) return findings;
-  const why = state.error === null ? '' : `; the last reload failed: ${state.error}`;
+type Options = ReloadOptions & PlaceOptions;
+
+/**
+ * Does each Apache run, can it reload, does it read the list, and has it read it as it is?
+ *
+ * @param asked what they say, where the caller has asked them
+ */
+export async function apacheFindings(options: Options, asked?: readonly Asked[]): Promise<Finding[]> {
+  const answers = asked ?? (await askAll(options));
+  const findings: Finding[] = [];
+  for (const { configuration } of answers)
+    if (configuration !== undefined) findings.push(...(await configurationFindings(options, configuration)));
+  const isReloadable = findings.every(({ code }) => code !== 'apache-down' && code !== 'config-broken');
+  return isReloadable ? [...findings, ...(await pendingFindings(options, answers))] : findings;
+}
+
+async function configurationFindings(options: Options, configuration: Configuration): Promise<Finding[]> {
+  if (configuration.result === 'refused')
+    return [{ code: 'config-broken', message: configuration.refusal.message }];
+  if (configuration.result === 'unfinished')
+    return [{ code: 'config-broken', message: configuration.message }];
+  if (configuration.result === 'no-apache')
+    return options.reloadCommand === undefined
+      ? [{ code: 'apache-down', message: configuration.message }]
+      : [];
+  const { banlist, bandir } = options;
+  const notRead = statFile(banlist) === undefined ? undefined : whyNotRead(configuration, banlist);
+  const isStopped = findApache(configuration).is === 'stopped';
   return [
-    ...findings,
-    { code: 'reload-pending', message: `apache is not known to have loaded the list as it is${why}` },
+    ...(notRead === undefined ? [] : [{ code: 'not-included', message: `apache ${notRead}` } as const]),
+    ...(bandir === undefined ? [] : await directoryFindings(bandir, configuration)),
+    ...(isStopped ? [{ code: 'apache-down', message: 'apache is not running' } as const] : []),
   ];
+}
+
+async function pendingFindings(options: Options, asked: readonly Asked[]): Promise<Finding[]> {
+  const state = await settledState(options);
+  if (!isPending(state, namesOf(options)) || isWaitedFor(state.waiter, options)) return [];
+  if (state.apaches.length === 0 && isOlder(options.banlist, asked)) return [];
+  const error = currentError(state);
+  const why = error === null ? '' : `; the last reload failed: ${error}`;
+  const message = `apache is not known to have loaded the list as it is${why}`;
+  return [{ code: 'reload-pending', message }];
 }
 
 /** The state, not while a call is between its change and its reload. */
-async function settledState({ banlist }: ReloadOptions, pidFile: string): Promise<ReloadState> {
-  const look = () => ({ ...readState(banlist, readText(banlist)), pidFile });
-  if (isPending(look())) await sleep(SETTLING);
-  return look();
+async function settledState(options: Options): Promise<ReloadState> {
+  if (isPending(lookAtState(options.banlist), namesOf(options))) await sleep(SETTLING);
+  return lookAtState(options.banlist);
 }
 
-async function inclusion({ apachectl, banlist }: ReloadOptions): Promise<Finding[]> {
-  const notRead = await whyNotRead(apachectl, banlist);
-  return notRead === undefined ? [] : [{ code: 'not-included', message: `apache ${notRead}` }];
-}
+/** Longer than Apache reads its configuration. */
+const LONGEST_READING_MS = 10_000;
 
-type Passed = Extract<Awaited<ReturnType<typeof testConfig>>, { result: 'passed' }>;
+/**
+ * True if every Apache has read its configuration since the list was changed, as far as times say so. Only for a list of
+ * which banctl has never recorded anything: it would be reported until the first ban.
+ */
+function isOlder(banlist: string, asked: readonly Asked[]): boolean {
+  const changed = statFile(banlist)?.modified ?? 0;
+  return asked.every(({ configuration }) => {
+    const read = configuration?.result === 'passed' ? statFile(configuration.pidFile)?.modified : undefined;
+    return read !== undefined && read - changed >= LONGEST_READING_MS && read <= Date.now();
+  });
+}
 
 /** The rule fails open: where Apache may not search the directory, nobody in it is refused. */
-async function directoryFindings(
-  { apachectl }: ReloadOptions,
-  bandir: string,
-  { pidFile, user }: Passed,
-): Promise<Finding[]> {
-  const { state, paths } = await directoryRule(apachectl, bandir, pidFile);
+async function directoryFindings(bandir: string, configuration: ReadableConfiguration): Promise<Finding[]> {
+  const { state, paths } = directoryRule(configuration, bandir);
   const expected = `Require expr "! -e '${bandir}/%{REMOTE_ADDR}'"`;
   const message = {
     loaded: undefined,
@@ -67,7 +94,7 @@ async function directoryFindings(
   }[state];
   return [
     ...(message === undefined ? [] : [{ code: 'not-included', message } as const]),
-    ...(await searchFindings(bandir, paths, user)),
+    ...(await searchFindings(bandir, paths, configuration.user)),
   ];
 }
 

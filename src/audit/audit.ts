@@ -71,7 +71,7 @@ async function inspect(settings: AuditOptions): Promise<Inspection> {
         ...comparison,
         stale: comparison.stale.filter((hold) => !namesOver.has(nameOf(hold))),
       }),
-      ...(await apacheFindings(settings)),
+      ...(await apacheFindings(settings, settings.asked)),
       ...fileFindings(settings),
     ],
     repairs: [

@@ -1,3 +1,4 @@
+import type { Asked } from '../reload/ask.ts';
 import type { ReloadOptions } from '../reload/types.ts';
 import type { PlaceOptions } from '../store/types.ts';
 
@@ -9,4 +10,6 @@ export interface AuditOptions extends PlaceOptions, ReloadOptions {
   readonly asksFail2ban: boolean;
   readonly fix: boolean;
   readonly dryRun: boolean;
+  /** What Apache says, where the caller has asked it; each look asks anew otherwise. */
+  readonly asked?: readonly Asked[];
 }

@@ -238,18 +238,19 @@ export const OPTIONS = {
     commands: ['ranges'],
   },
   apachectl: {
-    kind: 'value',
+    kind: 'values',
     placeholder: 'CMD',
     parse: asGiven,
     shownDefault: 'apache2ctl, httpd or apachectl',
-    describe: 'the control program that tests, queries and reloads Apache',
+    describe:
+      'the control program that tests, queries and reloads Apache; one for each Apache that reads the list',
     commands: [...RELOADING, 'report', 'setup'],
   },
   'reload-command': {
     kind: 'value',
     placeholder: 'CMD',
     parse: asGiven,
-    describe: 'the command that reloads Apache, run without a shell',
+    describe: 'the command that reloads Apache, run without a shell; alone, for an Apache that only it knows',
     commands: RELOADING,
   },
   'no-reload': {

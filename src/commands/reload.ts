@@ -1,22 +1,28 @@
 import type { Settings } from '../cli/settings.ts';
 import { reload, reloadWhenDue } from '../reload/run.ts';
-import { isPending, readState } from '../reload/state.ts';
-import type { ReloadReport } from '../reload/types.ts';
-import type { ExitCode } from '../system/errors.ts';
-import { readText } from '../system/read.ts';
+import { isPending, lookAtState } from '../reload/state.ts';
+import { namesOf, type ReloadReport } from '../reload/types.ts';
+import { EXIT, type ExitCode } from '../system/errors.ts';
 import { showJson } from '../terminal/print.ts';
 import { showReload } from './show-change.ts';
 
 /** `banctl reload`: makes Apache load the list if it has not, or in any case. Does not wait for the interval. */
 export async function reloadCommand(settings: Settings): Promise<ExitCode> {
-  const report = settings.whenDue ? await reloadWhenDue(settings) : await reloadNow(settings);
+  if (settings.whenDue) return reloadLater(settings);
+  const report = await reloadNow(settings);
   if (settings.json) showJson({ reload: report.result });
   return showReload(report, settings.json);
 }
 
+/** Nobody reads what it says, and a shell would take a failure for one of systemd-run: see reload/waiter.ts. */
+async function reloadLater(settings: Settings): Promise<ExitCode> {
+  await reloadWhenDue(settings);
+  return EXIT.done;
+}
+
 async function reloadNow(settings: Settings): Promise<ReloadReport> {
   const { banlist, force, dryRun, reloads } = settings;
-  const isNeeded = force || isPending(readState(banlist, readText(banlist)));
+  const isNeeded = force || isPending(lookAtState(banlist), namesOf(settings));
   if (!isNeeded) return { result: 'not-needed', message: 'apache has loaded the list as it is' };
   if (dryRun) return { result: 'skipped', message: 'apache would be reloaded' };
   if (!reloads) return { result: 'skipped', message: 'apache was not reloaded, as asked' };

@@ -8,6 +8,8 @@ import { print, printLines } from '../terminal/print.ts';
 
 const UNKNOWN_HOLDER = '?';
 const HEADINGS = ['ADDRESS', 'HELD BY', 'SINCE (UTC)', 'LEFT', 'REASON'];
+const ASSUMED =
+  'banctl assumes that apache has loaded the list: the reload command succeeded, and banctl cannot see this apache';
 const WIDTH_WITHOUT_TERMINAL = Number.POSITIVE_INFINITY;
 
 export function banDocument({ address, holds, where }: ReportedBan): object {
@@ -46,7 +48,8 @@ export function showTable(bans: readonly ReportedBan[]): void {
 }
 
 /** What is to be said of a reload that is due, or has failed. */
-export function reloadLine({ isPending, reloadError }: Report): string[] {
+export function reloadLine({ isPending, isAssumed, reloadError }: Report): string[] {
+  if (isAssumed) return [ASSUMED];
   if (!isPending) return [];
   const why = reloadError === null ? '' : `; the last reload failed: ${reloadError}`;
   return [`apache is not known to have loaded the list as it is${why}`];

@@ -36,7 +36,7 @@ export function showChange(
 export function showReload(report: ReloadReport, json: boolean): ExitCode {
   if (report.result === 'failed') {
     warn(`apache was not reloaded: ${report.message}`);
-    return EXIT.reloadRefused;
+    return report.isTakenBack === true ? EXIT.takenBack : EXIT.reloadRefused;
   }
   if (report.message !== undefined && !json) print(report.message);
   return EXIT.done;

@@ -1,5 +1,5 @@
-import { testConfig } from '../apache/apache.ts';
 import { type Address, compareAddresses, covers, isTooBroad, readAddress } from '../bans/address.ts';
+import { askAll } from '../reload/ask.ts';
 import { reload } from '../reload/run.ts';
 import type { ReloadOptions, ReloadReport } from '../reload/types.ts';
 import { DRY_RUN } from '../store/list.ts';
@@ -25,7 +25,7 @@ export interface RangesReport {
   readonly removed: readonly string[];
   /** How many there are. */
   readonly count: number;
-  readonly reload: ReloadReport & { readonly isTakenBack?: boolean };
+  readonly reload: ReloadReport;
 }
 
 const HEADER = '# Written by "banctl ranges", which replaces all of it.\n';
@@ -67,7 +67,7 @@ export async function keepRanges(
     if (!options.reloads)
       return { ...report, reload: { result: 'skipped', message: 'apache was not reloaded, as asked' } };
     const loaded = await reload(options, { isForced: true, isUrgent: true });
-    if (!isChanged || loaded.isConfigRefused !== true) return { ...report, reload: loaded };
+    if (!isChanged || loaded.refusal === undefined) return { ...report, reload: loaded };
     if (before.version === undefined) removeFile(path, { lock, seen });
     else replaceFile(path, [before.text], { lock, seen });
     const message = `${path} was left as it was: ${loaded.message}`;
@@ -119,7 +119,9 @@ function refuseLoss(
 
 /** True if Apache has read its configuration since the file was put there, or reads it when it starts. */
 async function isLoaded(path: string, options: RangesOptions): Promise<boolean> {
-  const test = await testConfig(options.apachectl);
-  if (test.result !== 'passed') return true;
-  return putThere(path) < (statFile(test.pidFile)?.modified ?? Number.POSITIVE_INFINITY);
+  const asked = await askAll(options);
+  return asked.every(({ configuration }) => {
+    if (configuration?.result !== 'passed') return true;
+    return putThere(path) < (statFile(configuration.pidFile)?.modified ?? Number.POSITIVE_INFINITY);
+  });
 }

@@ -1,5 +1,5 @@
-import { isPending, type ReloadState } from './state.ts';
-import type { ReloadOptions, ReloadReport } from './types.ts';
+import { currentError, isPending, type ReloadState, settled } from './state.ts';
+import { namesOf, type ReloadOptions, type ReloadReport } from './types.ts';
 import { ensureWaiter } from './waiter.ts';
 
 /*
@@ -8,8 +8,10 @@ import { ensureWaiter } from './waiter.ts';
  * left to a process that waits for its end. What is known is in the state, under the lock of the list.
  */
 
-/** However long old processes of Apache linger. Seconds. */
-export const LONGEST_INTERVAL = 60;
+/** However long old processes of Apache linger. */
+export const LONGEST_INTERVAL_SECONDS = 60;
+
+const MOST_OWED = 8;
 
 /** What a call is to do about the reload: it, or nothing but to report. */
 export type Plan = 'reload' | ReloadReport;
@@ -19,11 +21,15 @@ export type Plan = 'reload' | ReloadReport;
  * An urgent call does not wait for the interval.
  */
 export function planReload(
-  state: ReloadState,
+  known: ReloadState,
   options: ReloadOptions,
   isUrgent: boolean,
 ): { plan: Plan; state: ReloadState } {
-  if (!isPending(state)) return { plan: { result: 'not-needed' }, state };
+  const names = namesOf(options);
+  if (!isPending(known, names)) return { plan: { result: 'not-needed' }, state: settled(known) };
+  const isSame =
+    known.targets.length === names.length && known.targets.every((name, at) => name === names[at]);
+  const state = isSame ? known : { ...known, targets: names };
   if (!options.reloads)
     return { plan: { result: 'skipped', message: 'apache was not reloaded, as asked' }, state };
   const isDue = isUrgent || options.reloadInterval === 0 || Date.now() >= dueTime(state, options);
@@ -32,23 +38,41 @@ export function planReload(
 
 /** Leaves the reload to the process that waits until it is due. */
 export function deferReload(
-  state: ReloadState,
+  known: ReloadState,
   options: ReloadOptions,
 ): { plan: ReloadReport; state: ReloadState } {
+  const interval = Math.min(known.interval ?? options.reloadInterval, options.reloadInterval);
+  const state = owing(interval === known.interval ? known : { ...known, interval }, options);
   const seconds = Math.max(1, Math.ceil((dueTime(state, options) - Date.now()) / 1000));
+  const error = currentError(state);
   const message =
-    state.error === null
+    error === null
       ? `apache reloads within ${seconds} s`
-      : `a reload is tried again within ${seconds} s; the last one failed: ${state.error}`;
+      : `a reload is tried again within ${seconds} s; the last one failed: ${error}`;
+  const waiter = ensureWaiter(state.waiter, options);
   return {
     plan: { result: 'deferred', message },
-    state: { ...state, waiter: ensureWaiter(state.waiter, options) },
+    state: waiter === state.waiter ? state : { ...state, waiter },
   };
+}
+
+function owing(state: ReloadState, { apachectl, reloadCommand }: ReloadOptions): ReloadState {
+  const commands = { apachectl, reloadCommand };
+  const isOwed = state.owed.some((other) => JSON.stringify(other) === JSON.stringify(commands));
+  return isOwed ? state : { ...state, owed: [commands, ...state.owed].slice(0, MOST_OWED) };
+}
+
+/** The shortest interval that this call, or one whose reload was put off, has asked for. Seconds. */
+export function shortestInterval({ interval }: ReloadState, { reloadInterval }: ReloadOptions): number {
+  return Math.min(interval ?? reloadInterval, reloadInterval);
 }
 
 /** When the next reload may be. Milliseconds since the epoch. */
 export function dueTime(state: ReloadState, options: ReloadOptions): number {
-  const spacing = Math.max(options.reloadInterval, Math.min(state.spacing, LONGEST_INTERVAL));
+  const interval = shortestInterval(state, options);
+  const seconds = state.isLingering
+    ? Math.max(interval, Math.min(state.spacing, LONGEST_INTERVAL_SECONDS))
+    : interval;
   // A try in the future is from a clock that has been set back since.
-  return state.lastTry === null || state.lastTry > Date.now() ? 0 : state.lastTry + spacing * 1000;
+  return state.lastTry === null || state.lastTry > Date.now() ? 0 : state.lastTry + seconds * 1000;
 }

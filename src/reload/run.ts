@@ -1,192 +1,396 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { blames, type Configuration, problemOf, type Refusal, whyNotRead } from '../apache/configuration.ts';
 import {
-  countOlderChildren,
-  reloadGracefully,
-  runningApache,
-  runReloadCommand,
-  testConfig,
-  whyNotRead,
-} from '../apache/apache.ts';
+  findApache,
+  hasOlderChild,
+  type RunningApache,
+  servingChildren,
+  youngestOf,
+} from '../apache/processes.ts';
+import { reloadGracefully, requestGraceful, runReloadCommand } from '../apache/reload-signal.ts';
+import { EMPTY } from '../banlist/digest.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
-import { acquireLock, type Lock, withLock } from '../system/lock.ts';
-import { ticksNow } from '../system/process.ts';
-import { readText, statFile } from '../system/read.ts';
+import { acquireLock, acquireLockAwaited, type Lock, withLock, withLockAwaited } from '../system/lock.ts';
 import { record } from '../system/record.ts';
-import { deferReload, dueTime, LONGEST_INTERVAL, planReload } from './plan.ts';
-import { isPending, type ReloadState, readState, writeState } from './state.ts';
-import type { ReloadOptions, ReloadReport } from './types.ts';
+import { type Asked, ask, askAll } from './ask.ts';
+import { deferReload, dueTime, LONGEST_INTERVAL_SECONDS, planReload, shortestInterval } from './plan.ts';
+import {
+  isLoadedBy,
+  isPending,
+  type KnownApache,
+  knownApache,
+  loadedNow,
+  lookAtState,
+  markOf,
+  type ReloadState,
+  settled,
+  withApache,
+  withError,
+  writeState,
+} from './state.ts';
+import { namesOf, type ReloadOptions, type ReloadReport, type Target, targetsOf } from './types.ts';
+import { waiterLockPath } from './waiter.ts';
 
-/** How long a call waits for a reload that is under way, in seconds. */
-const LONGEST_WAIT = 45;
+/*
+ * A reload in five steps: test each configuration and find each Apache, refuse what cannot work, signal, record. The lock
+ * `LIST.reload` is held all the time, so that bans go on; the list's own lock at the begin and at the end.
+ */
+
+/** How long a call waits for a reload that is under way. */
+const LONGEST_WAIT_SECONDS = 45;
 /**
- * How long a reload may take together with that wait, in seconds: fail2ban kills an action after 60, takes the ban for
+ * How long a reload may take together with that wait: fail2ban kills an action after 60 s, takes the ban for
  * failed, and never lifts it.
  */
-const LONGEST_CALL = 55;
-/** A reload may take as long as its programs may; see apache.ts. Seconds. */
-const STALE = 120;
+const LONGEST_CALL_SECONDS = 55;
+/** A reload may take as long as its programs may; see apache/reload-signal.ts. */
+const STALE_SECONDS = 120;
+/** How often the process that waits looks whether it is to wait less. */
+const LOOK_MS = 250;
 
 /**
- * Reloads Apache, unless another process has loaded the list meanwhile. Holds a lock of its own, so that bans go
- * on. A call that is not urgent leaves the reload to a later one if another is under way or has just been.
+ * Reloads Apache, unless another process has loaded the list meanwhile. A call that is not urgent leaves the reload to
+ * a later one if another is under way or has just been.
  */
 export async function reload(
   options: ReloadOptions,
   { isForced, isUrgent }: { isForced: boolean; isUrgent: boolean },
 ): Promise<ReloadReport> {
-  const deadline = performance.now() + LONGEST_CALL * 1000;
+  const deadline = performance.now() + LONGEST_CALL_SECONDS * 1000;
   const mayWait = isUrgent || options.reloadInterval === 0;
   let lock: Lock;
   try {
-    lock = acquireLock(reloadLockPath(options), { timeout: mayWait ? LONGEST_WAIT : 0, stale: STALE });
+    lock = await takeReloadLock(options, mayWait ? LONGEST_WAIT_SECONDS : 0);
   } catch (error) {
     if (!(error instanceof BanctlError && error.exitCode === EXIT.lockBusy)) throw error;
     if (mayWait)
-      throw new BanctlError(EXIT.reloadRefused, `another reload is under way for over ${LONGEST_WAIT} s`);
+      throw new BanctlError(
+        EXIT.reloadRefused,
+        `another reload is under way for over ${LONGEST_WAIT_SECONDS} s`,
+      );
     return updateState(options, (state) => {
       const deferred = deferReload(state, options);
       return [deferred.state, deferred.plan];
     });
   }
   try {
-    const plan = updateState(options, (state) => {
+    const { plan, before } = await updateState(options, (state) => {
       const { plan, state: planned } = planReload(state, options, isUrgent);
-      return [planned, plan];
+      const begun = isForced || plan === 'reload' ? begin(planned, options) : planned;
+      return [begun, { plan, before: planned }];
     });
     if (!isForced && plan !== 'reload') return plan.result === 'not-needed' ? { result: 'done' } : plan;
-    return await countedReload(options, { isForced, deadline });
+    return await counted(new Reload(options, before, isForced, deadline));
   } finally {
     lock.release();
   }
 }
 
-/** Waits until the reload that was deferred is due, holding no lock, and does it. */
+/**
+ * Waits until the reload that was put off is due, holding no lock of the list, and does it. Ends at once if another
+ * process waits already. A process that stays calls it when `onDeferred` was called.
+ */
 export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadReport> {
-  for (;;) {
-    await sleep(updateState(options, (state) => [state, Math.max(0, dueTime(state, options) - Date.now())]));
-    // Nobody waits for this process, so it may outwait a holder that is stopped.
-    const lock = acquireLock(reloadLockPath(options), { timeout: 2 * STALE, stale: STALE });
-    try {
-      const isDue = updateState(options, (state) => {
-        // Once the waiter is not named any more, the next change starts another.
-        const isDue = !isPending(state) || Date.now() >= dueTime(state, options);
-        return [isDue ? { ...state, waiter: null } : state, isDue ? state : undefined];
-      });
-      if (isDue !== undefined)
-        return isPending(isDue)
-          ? await countedReload(options, {
-              isForced: false,
-              deadline: performance.now() + LONGEST_CALL * 1000,
-            })
-          : { result: 'not-needed' };
-    } finally {
-      lock.release();
+  let waiting: Lock;
+  try {
+    waiting = acquireLock(waiterLockPath(options), { timeout: 0, stale: Number.POSITIVE_INFINITY });
+  } catch (error) {
+    if (!(error instanceof BanctlError && error.exitCode === EXIT.lockBusy)) throw error;
+    return { result: 'not-needed' };
+  }
+  try {
+    for (;;) {
+      await untilDue(options);
+      const lock = await takeReloadLock(options, 2 * STALE_SECONDS);
+      try {
+        const due = await updateState(options, (state) => {
+          const isDue = !isPending(state) || Date.now() >= dueTime(state, options);
+          // Once the waiter is not named any more, the next change starts another.
+          if (!isDue) return [state, undefined];
+          const next = isPending(state) ? state : settled(state);
+          return [{ ...begin(next, options), owed: [], waiter: null }, next];
+        });
+        if (due === undefined) continue;
+        waiting.release();
+        return await reloadOwed(options, due);
+      } finally {
+        lock.release();
+      }
     }
+  } finally {
+    waiting.release();
   }
 }
 
-function reloadLockPath({ banlist }: ReloadOptions): string {
-  return `${banlist}.reload`;
+/** Every Apache whose reload was put off, also those of other calls. */
+async function reloadOwed(options: ReloadOptions, due: ReloadState): Promise<ReloadReport> {
+  const reports: ReloadReport[] = [];
+  for (const commands of [options, ...due.owed]) {
+    const one = { ...options, apachectl: commands.apachectl, reloadCommand: commands.reloadCommand };
+    if (!isPending(lookAtState(options.banlist), namesOf(one))) continue;
+    const deadline = performance.now() + LONGEST_CALL_SECONDS * 1000;
+    reports.push(await counted(new Reload(one, due, false, deadline)));
+  }
+  return worstOf(reports);
 }
 
 /** A reload that was tried counts, with its length. */
-async function countedReload(
-  options: ReloadOptions,
-  how: Parameters<typeof reloadLocked>[1],
-): Promise<ReloadReport> {
-  const begin = performance.now();
-  const report = await reloadLocked(options, how);
+async function counted(reloading: Reload): Promise<ReloadReport> {
+  const beginMs = performance.now();
+  const report = await reloading.run();
   const { result } = report;
-  const seconds = Math.round(performance.now() - begin) / 1000;
-  if (result === 'done' || result === 'failed') record(options.record, { did: 'reload', result, seconds });
+  const seconds = Math.round(performance.now() - beginMs) / 1000;
+  if (result === 'done' || result === 'failed')
+    record(reloading.options.record, { did: 'reload', result, seconds });
   return report;
 }
 
-/** @param deadline by `performance.now()` */
-async function reloadLocked(
-  options: ReloadOptions,
-  { isForced, deadline }: { isForced: boolean; deadline: number },
-): Promise<ReloadReport> {
-  const left = () => Math.max(1, (deadline - performance.now()) / 1000);
-  const known = updateState(options, (state) => [state, state]);
-  const failed = (message: string, more: Partial<ReloadReport> = {}): ReloadReport => {
-    updateState(options, (state) => [{ ...state, lastTry: Date.now(), error: message }, undefined]);
-    return { result: 'failed', message, ...more };
-  };
-  const test = await testConfig(options.apachectl, left());
-  if (test.result === 'failed') return failed(test.message, { isConfigRefused: test.isRefused });
-  if (test.result === 'no-apache' && options.reloadCommand === undefined) return failed(test.message);
-
-  const apache = test.result === 'passed' ? runningApache(test.pidFile) : undefined;
-  const pidFile = test.result === 'passed' ? test.pidFile : null;
-  const skipped = (message: string, error: string | null): ReloadReport => {
-    updateState(options, (state) => [
-      { ...state, ...asked(options, pidFile), lastTry: Date.now(), error },
-      undefined,
-    ]);
-    return { result: 'skipped', message };
-  };
-  if (test.result === 'passed' && apache === undefined) {
-    return skipped('apache is not running; it reads the list when it starts', null);
+/** A call that comes later may ask for a shorter interval, and the clock may be set. */
+async function untilDue(options: ReloadOptions): Promise<void> {
+  for (;;) {
+    const state = lookAtState(options.banlist);
+    const left = dueTime(state, options) - Date.now();
+    if (left <= 0 || !isPending(state)) return;
+    await sleep(Math.min(left, LOOK_MS));
   }
-  const notRead =
-    apache === undefined || known.list === null
-      ? undefined
-      : await whyNotRead(options.apachectl, options.banlist, left());
-  if (notRead !== undefined && !isForced) {
-    const message = `apache ${notRead}`;
-    return skipped(message, message);
-  }
-
-  const lingering =
-    apache !== undefined && known.generation !== null && countOlderChildren(apache, known.generation) > 0;
-  const spacing = Math.max(
-    options.reloadInterval,
-    lingering ? Math.min(LONGEST_INTERVAL, known.spacing * 2) : 0,
-  );
-  const generation = ticksNow();
-  const before = updateState(options, (state) => [state, state]);
-  const failure =
-    apache === undefined
-      ? await runReloadCommand(options.reloadCommand ?? '', left())
-      : await reloadGracefully(apache, options, left());
-  if (failure !== undefined) return failed(failure);
-  updateState(options, (state) => {
-    const isSame = state.since === before.since && state.digest.join() === before.digest.join();
-    const version = pidFile === null ? null : (statFile(pidFile)?.version ?? null);
-    const now = Date.now();
-    return [
-      {
-        ...state,
-        ...asked(options, pidFile),
-        // A list that was changed meanwhile may have been read before or after its change.
-        loaded: isSame && notRead === undefined ? { digest: before.digest, pidFile: version } : null,
-        lastReload: now,
-        lastTry: now,
-        spacing,
-        generation,
-        error: notRead === undefined ? null : `apache ${notRead}`,
-      },
-      undefined,
-    ];
-  });
-  return {
-    result: 'done',
-    ...(notRead === undefined ? {} : { message: `apache was reloaded, but ${notRead}` }),
-  };
 }
 
-function asked(options: ReloadOptions, pidFile: string | null): Pick<ReloadState, 'apachectl' | 'pidFile'> {
-  return { apachectl: options.apachectl ?? null, pidFile };
+/** Requests for a shorter interval count anew from here, and this call owes its own reload no more. */
+function begin(state: ReloadState, options: ReloadOptions): ReloadState {
+  return { ...state, targets: namesOf(options), interval: null };
+}
+
+async function takeReloadLock(options: ReloadOptions, timeout: number): Promise<Lock> {
+  const path = `${options.banlist}.reload`;
+  const limits = { timeout, stale: STALE_SECONDS };
+  return options.isResident === true ? acquireLockAwaited(path, limits) : acquireLock(path, limits);
+}
+
+/** An Apache whose configuration passed its test, or that only a command knows. */
+interface Found extends Asked {
+  readonly is: 'running' | 'stopped' | 'unseen';
+  readonly apache?: RunningApache;
+}
+
+/** What became of one of them. */
+interface Ending {
+  readonly report: ReloadReport;
+  /** What is to be remembered of it. */
+  readonly known?: KnownApache;
+  /** The list does not matter to it. */
+  readonly error?: string;
+  readonly isLingering?: boolean;
+}
+
+class Reload {
+  readonly options: ReloadOptions;
+  private readonly before: ReloadState;
+  private readonly isForced: boolean;
+  private readonly deadline: number;
+  private commandRun: Promise<string | undefined> | undefined;
+
+  constructor(options: ReloadOptions, before: ReloadState, isForced: boolean, deadline: number) {
+    this.options = options;
+    this.before = before;
+    this.isForced = isForced;
+    this.deadline = deadline;
+  }
+
+  async run(): Promise<ReloadReport> {
+    const found: Found[] = [];
+    for (const target of targetsOf(this.options)) {
+      const asked = await ask(target, this.left());
+      const refused = await this.refuse(asked);
+      if (refused !== undefined) return refused;
+      found.push(find(asked));
+    }
+    // A list that changed since the call began is the one that Apache reads now.
+    const now = lookAtState(this.options.banlist);
+    const endings: Ending[] = [];
+    for (const one of found) endings.push(await this.signal(one, now));
+    return this.record(now, endings);
+  }
+
+  private async refuse({ target, configuration }: Asked): Promise<ReloadReport | undefined> {
+    if (configuration === undefined || configuration.result === 'passed') return undefined;
+    if (configuration.result === 'no-apache' && target.reloadCommand !== undefined) return undefined;
+    const message = problemOf(configuration) ?? '';
+    return this.failed(message, configuration.result === 'refused' ? configuration.refusal : undefined);
+  }
+
+  private async signal(found: Found, now: ReloadState): Promise<Ending> {
+    const { target, is, apache, configuration } = found;
+    const known = knownApache(now, target.name);
+    const pidFile = apache?.pidFile ?? (is === 'stopped' ? pidFileOf(configuration) : null);
+    if (is === 'stopped') {
+      const message = 'apache is not running; it reads the list when it starts';
+      return { report: { result: 'skipped', message }, known: this.remember(target, pidFile, known) };
+    }
+    const notRead =
+      apache === undefined || configuration === undefined || now.list === null
+        ? undefined
+        : whyNotRead(configuration, this.options.banlist);
+    if (notRead !== undefined && !this.isForced) {
+      const message = `apache ${notRead}`;
+      // Without a ban in the list, nobody is let in that is told to be refused.
+      const result = now.digest === EMPTY ? 'skipped' : 'failed';
+      return {
+        report: { result, message },
+        known: this.remember(target, pidFile, known),
+        error: message,
+      };
+    }
+    const twin = now.apaches.find((other) => pidFile !== null && other.pidFile === pidFile);
+    if (!this.isForced && twin !== undefined && isLoadedBy(now, twin))
+      return { report: { result: 'done' }, known: { ...twin, name: target.name } };
+    const children = apache === undefined ? [] : servingChildren(apache);
+    const isLingering =
+      apache !== undefined &&
+      twin?.process === apache.process &&
+      twin.generation !== null &&
+      hasOlderChild(apache, twin.generation);
+    const failure = await this.ask(target, apache);
+    if (failure !== undefined) return { report: { result: 'failed', message: failure }, error: failure };
+    return {
+      report: {
+        result: 'done',
+        ...(notRead === undefined ? {} : { message: `apache was reloaded, but ${notRead}` }),
+      },
+      known: {
+        name: target.name,
+        pidFile,
+        loaded: notRead === undefined ? loadedNow(now, pidFile) : null,
+        ...markOf(pidFile),
+        process: apache?.process ?? null,
+        generation: youngestOf(children),
+      },
+      isLingering,
+      ...(notRead === undefined ? {} : { error: `apache ${notRead}` }),
+    };
+  }
+
+  private async ask(target: Target, apache: RunningApache | undefined): Promise<string | undefined> {
+    const { reloadCommand, apachectl } = target;
+    if (apache !== undefined) return reloadGracefully(apache, target, this.left());
+    if (reloadCommand === undefined) return requestGraceful(apachectl, this.left());
+    // One command is for all of them.
+    this.commandRun ??= runReloadCommand(reloadCommand, this.left());
+    return this.commandRun;
+  }
+
+  private remember(target: Target, pidFile: string | null, known: KnownApache | undefined): KnownApache {
+    if (known !== undefined && known.pidFile === pidFile) return known;
+    const { name } = target;
+    return { name, pidFile, loaded: null, ...markOf(pidFile), process: null, generation: null };
+  }
+
+  private async record(seen: ReloadState, endings: readonly Ending[]): Promise<ReloadReport> {
+    const report = worstOf(endings.map((ending) => ending.report));
+    await updateState(this.options, (state) => {
+      // A list that was changed meanwhile may have been read before or after its change.
+      const isSeen = state.list === seen.list && state.digest === seen.digest;
+      // A hold may have been changed: banctl itself has followed the file, from what was written under the lock.
+      const isFollowed = [seen, state].every(({ mark }) => mark.count === this.before.mark.count);
+      const isSame = isSeen || (isFollowed && state.digest === seen.digest);
+      const keep = (known: KnownApache): KnownApache => {
+        if (isSeen || known.loaded === null) return known;
+        return { ...known, loaded: isSame ? { ...known.loaded, list: state.list } : null, wasAtRest: false };
+      };
+      let recorded = state;
+      for (const { known } of endings) if (known !== undefined) recorded = withApache(recorded, keep(known));
+      const now = Date.now();
+      const isDone = endings.some((ending) => ending.report.result === 'done');
+      const spaced = isDone ? { ...this.spacing(endings), lastReload: now } : {};
+      const error = endings.find((ending) => ending.error !== undefined)?.error ?? null;
+      return [withError({ ...recorded, ...spaced, lastTry: now }, error), undefined];
+    });
+    return report;
+  }
+
+  private spacing(endings: readonly Ending[]): Pick<ReloadState, 'spacing' | 'isLingering'> {
+    const { before, options } = this;
+    const interval = shortestInterval(before, options);
+    const isLingering = endings.some((ending) => ending.isLingering === true);
+    const doubled = 2 * (before.isLingering ? before.spacing : interval);
+    const spacing = isLingering ? Math.max(interval, Math.min(LONGEST_INTERVAL_SECONDS, doubled)) : interval;
+    return { spacing, isLingering };
+  }
+
+  private async failed(message: string, refusal: Refusal | undefined): Promise<ReloadReport> {
+    await updateState(this.options, (state) => [
+      withError({ ...state, lastTry: Date.now() }, message),
+      undefined,
+    ]);
+    return { result: 'failed', message, ...(refusal === undefined ? {} : { refusal }) };
+  }
+
+  private left(): number {
+    return Math.max(1, (this.deadline - performance.now()) / 1000);
+  }
+}
+
+function find(asked: Asked): Found {
+  if (asked.configuration?.result !== 'passed') return { ...asked, is: 'unseen' };
+  return { ...asked, ...findApache(asked.configuration) };
+}
+
+function pidFileOf(configuration: Configuration | undefined): string | null {
+  return configuration?.result === 'passed' ? configuration.pidFile : null;
+}
+
+/** Of several Apaches: one that failed, else one that was reloaded; what else there is to say of another is added. */
+function worstOf(reports: readonly ReloadReport[]): ReloadReport {
+  const [first, ...others] = [...reports].sort((one, other) => rank(one) - rank(other));
+  if (first === undefined) return { result: 'not-needed' };
+  const message = first.message ?? others.find((report) => report.message !== undefined)?.message;
+  return message === undefined ? first : { ...first, message };
+}
+
+function rank({ result }: ReloadReport): number {
+  return ['failed', 'done'].indexOf(result) >>> 0;
+}
+
+/** True if Apache's test blames the list. */
+export function isListBlamed(report: ReloadReport, options: ReloadOptions): boolean {
+  const { refusal } = report;
+  if (refusal === undefined) return false;
+  return targetsOf(options).some(({ apachectl }) => blames(refusal, options.banlist, apachectl));
+}
+
+/**
+ * Under the list's lock, which the caller holds: true if every Apache accepts the list as it was put back. Then the state
+ * knows who has loaded it.
+ */
+export async function isAccepted(options: ReloadOptions, lock: Lock): Promise<boolean> {
+  const asked = await askAll(options);
+  const isPassed = asked.every(({ configuration }) => (configuration?.result ?? 'passed') === 'passed');
+  if (!isPassed) return false;
+  const state = asked.reduce(recognized, lookAtState(options.banlist));
+  writeState(options.banlist, isPending(state) ? state : settled(state), lock);
+  return true;
+}
+
+/** An Apache that is known by another name has loaded what it was seen to load by that one. */
+function recognized(state: ReloadState, { target, configuration }: Asked): ReloadState {
+  const pidFile = pidFileOf(configuration);
+  const twin = state.apaches.find((apache) => pidFile !== null && apache.pidFile === pidFile);
+  return twin === undefined ? state : withApache(state, { ...twin, name: target.name });
 }
 
 /** Reads the state, with the list as it is, and writes what `update` makes of it. */
-function updateState<T>(options: ReloadOptions, update: (state: ReloadState) => [ReloadState, T]): T {
+async function updateState<T>(
+  options: ReloadOptions,
+  update: (state: ReloadState) => [ReloadState, T],
+): Promise<T> {
   const { banlist, lockTimeout } = options;
-  return withLock(banlist, { timeout: lockTimeout }, (lock) => {
-    const state = readState(banlist, readText(banlist));
+  const work = (lock: Lock) => {
+    const state = lookAtState(banlist);
     const [updated, result] = update(state);
     if (updated !== state) writeState(banlist, updated, lock);
     return result;
-  });
+  };
+  const limits = { timeout: lockTimeout };
+  return options.isResident === true
+    ? withLockAwaited(banlist, limits, work)
+    : withLock(banlist, limits, work);
 }

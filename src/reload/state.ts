@@ -1,77 +1,172 @@
-import { type Digest, digestOf } from '../banlist/digest.ts';
+import { closeSync, openSync, readSync } from 'node:fs';
+import { isAtRest, type PidFileSeen, runningApache, seePidFile } from '../apache/processes.ts';
+import { type Digest, type DigestKey, digestOf, EMPTY, isDigest, isDigestKey } from '../banlist/digest.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import type { Lock } from '../system/lock.ts';
-import type { ProcessId } from '../system/process.ts';
+import { bootId, type ProcessId, startOf, ticksNow } from '../system/process.ts';
 import { type FileContent, type FileVersion, readText, statFile } from '../system/read.ts';
 import { replaceFile } from '../system/write.ts';
 import { warn } from '../terminal/print.ts';
+import { type ApacheCommands, namesOf } from './types.ts';
 
-/**
- * What is known of Apache and the list, kept beside it in `LIST.state` and changed under its lock only. It is a
- * memory aid: each field is checked against what is there, and a state that is lost costs one reload at most.
+/*
+ * What banctl knows of the list and of each Apache that reads it, kept beside the list in `LIST.state` and changed under
+ * the list's lock only. A lost state costs one reload.
+ *
+ * What Apache has loaded is known by content, never by times that somebody can set:
+ *
+ * 1. Apache was seen to load this content, and its PidFile is the same: it has read nothing since.
+ * 2. Apache was seen to load this very file, and the file is untouched: whatever it has read since, it was this. The
+ *    version of a file has its inode and its time of change, which only the kernel sets.
+ * 3. The list came to say what it says, and Apache read its configuration after that, whoever asked for it: its process
+ *    is younger, by the kernel's count of ticks; or its PidFile is another one, and Apache was at rest, so not in the
+ *    middle of a reading, at a moment when the list said so already.
+ *
+ * Anything else is not known, and the next call that may change something reloads once.
  */
+
 export interface ReloadState {
+  /** The key of all digests here. Only root can read the file: see banlist/digest.ts. */
+  readonly key: DigestKey;
   /** The version of the list that `digest` was taken of. */
   readonly list: FileVersion | null;
   readonly digest: Digest;
-  /** When the list began to tell Apache what it tells now. Milliseconds since the epoch. */
-  readonly since: number;
-  /** How Apache was asked where its PidFile is, and what it said. */
-  readonly apachectl: string | null;
-  readonly pidFile: string | null;
-  /** What Apache has loaded, as long as its PidFile is of this version. */
-  readonly loaded: { readonly digest: Digest; readonly pidFile: FileVersion | null } | null;
-  /** Ends of the last reload that was seen and of the last try. Milliseconds since the epoch. */
+  readonly mark: Mark;
+  /** The names of the Apaches that the last call was about. */
+  readonly targets: readonly string[];
+  readonly apaches: readonly KnownApache[];
+  /** Ends of the last reload that banctl saw, and of the last try. Milliseconds since the epoch. */
   readonly lastReload: number | null;
   readonly lastTry: number | null;
-  /** Seconds from the last try to the next. */
+  /** Seconds from the last try to the next, and whether old children of Apache have made them more. */
   readonly spacing: number;
-  /** Clock ticks at the last reload: children of Apache that are older are of an older generation. */
-  readonly generation: number | null;
+  readonly isLingering: boolean;
+  /** The shortest interval that a call has asked for whose reload was put off. Seconds. */
+  readonly interval: number | null;
+  /** How the Apaches are called whose reload was put off: other calls may know others. */
+  readonly owed: readonly ApacheCommands[];
   readonly error: string | null;
+  /** The PidFile with which the error came: a later one is of a reading that worked. */
+  readonly errorAt: string | null;
   /** The process that waits to reload when the interval is over. */
   readonly waiter: ProcessId | null;
 }
 
-const UNKNOWN: ReloadState = {
-  list: null,
-  digest: [0, 0],
-  since: 0,
-  apachectl: null,
-  pidFile: null,
-  loaded: null,
-  lastReload: null,
-  lastTry: null,
-  spacing: 0,
-  generation: null,
-  error: null,
-  waiter: null,
-};
+/** The moment at which the list began to say what it says, or was first seen to. */
+interface Mark {
+  /** Counts these moments: a list that was changed back and forth is not the same. */
+  readonly count: number;
+  readonly ticks: number;
+  readonly boot: string | null;
+}
 
-/**
- * Somebody else's reload read the list at an unknown time before it rewrote the PidFile. A list that was older
- * than this by then has been read. Milliseconds.
- */
-const LONGEST_READING = 10_000;
+export interface KnownApache {
+  readonly name: string;
+  /** Null for an Apache that cannot be seen. */
+  readonly pidFile: string | null;
+  readonly loaded: Loaded | null;
+  /** Its PidFile at the mark, null if there was none; and whether it was at rest then. */
+  readonly made: string | null;
+  readonly wasAtRest: boolean;
+  /** At its last reload: its process, and the youngest child, in ticks. Older children are of an older generation. */
+  readonly process: ProcessId | null;
+  readonly generation: number | null;
+}
+
+interface Loaded {
+  readonly digest: Digest;
+  readonly list: FileVersion | null;
+  /** Null for an Apache that cannot be seen: that it has loaded the list is assumed. */
+  readonly pidFile: FileVersion | null;
+}
+
+/** More are not remembered: each name that a call was ever given makes one. */
+const MOST_APACHES = 8;
 /** The last time of a Date. Milliseconds since the epoch. */
 const LAST_TIME = 8.64e15;
+const KEY_BYTES = 8;
+/** Root's alone: who knows the key can choose addresses that cancel each other out. */
+const STATE_MODE = 0o600;
+
+function unknownState(): ReloadState {
+  return {
+    key: newKey(),
+    list: null,
+    digest: EMPTY,
+    mark: { count: 0, ticks: 0, boot: null },
+    targets: [],
+    apaches: [],
+    lastReload: null,
+    lastTry: null,
+    spacing: 0,
+    isLingering: false,
+    interval: null,
+    owed: [],
+    error: null,
+    errorAt: null,
+    waiter: null,
+  };
+}
+
+/** node:crypto would cost each first call 4 ms. */
+function newKey(): DigestKey {
+  const bytes = Buffer.alloc(KEY_BYTES);
+  const descriptor = openSync('/dev/urandom', 'r');
+  try {
+    readSync(descriptor, bytes);
+  } finally {
+    closeSync(descriptor);
+  }
+  return bytes.toString('hex');
+}
 
 export function statePath(banlist: string): string {
   return `${banlist}.state`;
 }
 
-/** The state, brought up to date with the list as it is. */
+/** The state, brought up to date with the list as it was read. */
 export function readState(banlist: string, list: FileContent): ReloadState {
-  const state = parseState(banlist);
-  if (state.list !== null && state.list === (list.version ?? null)) return state;
-  const read = withDigest(state, digestOf(list.text), list.modified);
-  // It may have told something else meanwhile, although it tells the same again.
-  return { ...read, since: Math.max(read.since, list.modified), list: list.version ?? null };
+  return upToDate(parseState(banlist), list.version, () => list.text);
 }
 
-/** The state after the list was changed, by banctl or somebody else, to one with this digest. */
-export function withDigest(state: ReloadState, digest: Digest, since: number): ReloadState {
-  return sameDigest(state.digest, digest) ? state : { ...state, digest, since };
+/** The same for a list that was not read; it is, if it has another version than the state knows. */
+export function lookAtState(banlist: string): ReloadState {
+  const state = parseState(banlist);
+  if (state.list === (statFile(banlist)?.version ?? null)) return state;
+  const list = readText(banlist);
+  return upToDate(state, list.version, () => list.text);
+}
+
+function upToDate(state: ReloadState, version: FileVersion | undefined, text: () => Buffer): ReloadState {
+  if (state.list === (version ?? null)) return state;
+  // It may have said something else before it said the same again.
+  return { ...marked(state), list: version ?? null, digest: digestOf(text(), state.key) };
+}
+
+/** The state after banctl has changed the list, which said what `before` knows until then. */
+export function afterChange(before: ReloadState, digest: Digest, version: FileVersion): ReloadState {
+  if (digest !== before.digest) return { ...marked(before), list: version, digest };
+  const follow = (loaded: Loaded | null) =>
+    loaded !== null && loaded.list === before.list ? { ...loaded, list: version } : loaded;
+  const apaches = before.apaches.map((apache) => ({ ...apache, loaded: follow(apache.loaded) }));
+  return { ...before, list: version, apaches };
+}
+
+/** To be called when the list already says what it is to be marked for. */
+function marked(state: ReloadState): ReloadState {
+  const mark = { count: state.mark.count + 1, ticks: ticksNow(), boot: bootId() ?? null };
+  return {
+    ...state,
+    mark,
+    apaches: state.apaches.map((apache) => ({ ...apache, ...markOf(apache.pidFile) })),
+  };
+}
+
+export function markOf(pidFile: string | null): Pick<KnownApache, 'made' | 'wasAtRest'> {
+  // The PidFile first: a reading that ends in between is not at rest before its PidFile is there.
+  const made = pidFile === null ? null : (seePidFile(pidFile)?.made ?? null);
+  const apache = pidFile === null ? undefined : runningApache(pidFile);
+  return { made, wasAtRest: apache !== undefined && apache.seen.made === made && isAtRest(apache.pid) };
 }
 
 /**
@@ -82,7 +177,9 @@ export function withDigest(state: ReloadState, digest: Digest, since: number): R
  */
 export function writeState(banlist: string, state: ReloadState, lock: Lock): void {
   try {
-    replaceFile(statePath(banlist), [Buffer.from(`${JSON.stringify(state)}\n`)], { lock, durable: false });
+    const text = Buffer.from(`${JSON.stringify(state)}\n`);
+    replaceFile(statePath(banlist), [text], { lock, durable: false, mode: STATE_MODE, keepsMode: false });
+    isWarned = false;
   } catch (error) {
     if (!(error instanceof BanctlError)) throw error;
     if (!isWarned)
@@ -91,48 +188,173 @@ export function writeState(banlist: string, state: ReloadState, lock: Lock): voi
   }
 }
 
-/** A call writes the state several times. */
+/** A call writes the state several times, and a process that stays for ever does. */
 let isWarned = false;
 
-/** True if the list tells Apache something that it is not known to have loaded. */
-export function isPending(state: ReloadState): boolean {
-  const { list, loaded, digest, since, pidFile, lastReload } = state;
-  // There is no list, and nobody knows of one.
-  if (list === null && loaded === null) return false;
-  const pidFileNow = pidFile === null ? undefined : statFile(pidFile);
-  const isAsLoaded = loaded !== null && sameDigest(loaded.digest, digest);
-  if (loaded !== null && loaded.pidFile === (pidFileNow?.version ?? null)) return !isAsLoaded;
-  if (pidFileNow === undefined) return true;
-  // Apache was reloaded or started by somebody else since, and found the list as it was at the last reload.
-  // A reload in the future is from a clock that has been set back since: it says nothing about what came later.
-  if (isAsLoaded && lastReload !== null && lastReload <= Date.now() && since <= lastReload) return false;
-  return pidFileNow.modified - since < LONGEST_READING;
+/** True if the list tells one of these Apaches something that it is not known to have loaded. */
+export function isPending(state: ReloadState, names: readonly string[] = knownNames(state)): boolean {
+  if (state.list === null && state.apaches.every(({ loaded }) => loaded === null)) return false;
+  if (names.length === 0) return true;
+  return names.some((name) => !isLoadedBy(state, knownApache(state, name)));
+}
+
+function knownNames({ targets, owed }: ReloadState): string[] {
+  return [...targets, ...owed.flatMap(namesOf)];
+}
+
+/** True if nothing is known of any Apache, and the list tells it nothing. */
+export function isFresh({ apaches, digest }: ReloadState): boolean {
+  return digest === EMPTY && apaches.every(({ loaded }) => loaded === null);
+}
+
+export function knownApache({ apaches }: ReloadState, name: string): KnownApache | undefined {
+  return apaches.find((apache) => apache.name === name);
+}
+
+/** See the rules at the top. */
+export function isLoadedBy(state: ReloadState, apache: KnownApache | undefined): boolean {
+  if (apache === undefined) return false;
+  const { loaded, pidFile } = apache;
+  const seen = pidFile === null ? undefined : seePidFile(pidFile);
+  if (loaded !== null && loaded.digest === state.digest) {
+    if (loaded.pidFile === (seen?.version ?? null)) return true;
+    if (loaded.list !== null && loaded.list === state.list) return true;
+  }
+  return pidFile !== null && seen !== undefined && hasReadSince(state, apache, pidFile, seen);
+}
+
+function hasReadSince(
+  { mark }: ReloadState,
+  { made, wasAtRest }: KnownApache,
+  pidFile: string,
+  seen: PidFileSeen,
+): boolean {
+  const apache = runningApache(pidFile);
+  if (apache === undefined) return false;
+  if (wasAtRest && made !== null && seen.made !== made) return true;
+  const boot = bootId();
+  // Whatever runs has started after the system.
+  if (mark.boot !== null && boot !== undefined && boot !== mark.boot) return true;
+  return (startOf(apache.pid) ?? 0) > mark.ticks;
+}
+
+/** What is known without a doubt is remembered, so that later changes can be compared with it; an error is over. */
+export function settled(state: ReloadState): ReloadState {
+  const isSettled = state.error === null && state.apaches.every((apache) => isRemembered(state, apache));
+  if (isSettled) return state;
+  const apaches = state.apaches.map((apache) =>
+    isLoadedBy(state, apache) ? { ...apache, loaded: loadedNow(state, apache.pidFile) } : apache,
+  );
+  return { ...state, apaches, error: null, errorAt: null };
+}
+
+function isRemembered(state: ReloadState, apache: KnownApache): boolean {
+  const { loaded, pidFile } = apache;
+  if (!isLoadedBy(state, apache)) return true;
+  const version = pidFile === null ? null : (seePidFile(pidFile)?.version ?? null);
+  return loaded?.digest === state.digest && loaded.list === state.list && loaded.pidFile === version;
+}
+
+/** What is to be remembered of an Apache that has loaded the list as it is. */
+export function loadedNow({ digest, list }: ReloadState, pidFile: string | null): Loaded {
+  return { digest, list, pidFile: pidFile === null ? null : (seePidFile(pidFile)?.version ?? null) };
+}
+
+/** The state with what was seen of an Apache; another name for the same one has seen the same. */
+export function withApache(state: ReloadState, seen: KnownApache): ReloadState {
+  const others = state.apaches.filter(({ name }) => name !== seen.name);
+  const updated = others.map((apache) =>
+    seen.pidFile !== null && apache.pidFile === seen.pidFile ? { ...seen, name: apache.name } : apache,
+  );
+  return { ...state, apaches: [seen, ...updated].slice(0, MOST_APACHES) };
+}
+
+export function withError(state: ReloadState, error: string | null): ReloadState {
+  return { ...state, error, errorAt: error === null ? null : pidFilesOf(state) };
+}
+
+/** The error of the last try; null once an Apache has read its configuration since. */
+export function currentError(state: ReloadState): string | null {
+  return state.error !== null && state.errorAt === pidFilesOf(state) ? state.error : null;
+}
+
+function pidFilesOf(state: ReloadState): string {
+  const known = state.targets.map((name) => knownApache(state, name)?.pidFile ?? null);
+  return known.map((pidFile) => (pidFile === null ? '' : (seePidFile(pidFile)?.made ?? ''))).join(' ');
+}
+
+/** True if some Apache of the last call cannot be seen, so that what it has loaded is assumed. */
+export function isAssumed(state: ReloadState): boolean {
+  return state.targets.some((name) => {
+    const apache = knownApache(state, name);
+    return apache !== undefined && apache.pidFile === null && apache.loaded !== null;
+  });
 }
 
 function parseState(banlist: string): ReloadState {
+  const unknown = unknownState();
   try {
-    const state = { ...UNKNOWN, ...JSON.parse(readText(statePath(banlist)).text.toString()) };
-    return isState(state) ? state : UNKNOWN;
+    const state = { ...unknown, ...JSON.parse(readText(statePath(banlist)).text.toString()) };
+    return isState(state) ? state : unknown;
   } catch {
-    return UNKNOWN;
+    return unknown;
   }
 }
 
 /** Whoever may write the file could have put anything there, and no call is to fail because of it. */
 function isState(state: Readonly<Record<keyof ReloadState, unknown>>): state is ReloadState {
-  const { loaded } = state;
   return (
-    [state.list, state.apachectl, state.pidFile, state.error, state.waiter].every(isTextOrNull) &&
-    [state.lastReload, state.lastTry, state.generation].every((time) => time === null || isNumber(time)) &&
-    [state.since, state.spacing].every(isNumber) &&
+    isDigestKey(state.key) &&
     isDigest(state.digest) &&
-    (loaded === null ||
-      (typeof loaded === 'object' &&
-        'digest' in loaded &&
-        isDigest(loaded.digest) &&
-        'pidFile' in loaded &&
-        isTextOrNull(loaded.pidFile)))
+    isMark(state.mark) &&
+    isListOf(state.targets, (name) => typeof name === 'string') &&
+    isListOf(state.apaches, isKnownApache) &&
+    isListOf(state.owed, isCommands) &&
+    [state.list, state.error, state.errorAt, state.waiter].every(isTextOrNull) &&
+    [state.lastReload, state.lastTry, state.interval].every((time) => time === null || isNumber(time)) &&
+    isNumber(state.spacing) &&
+    typeof state.isLingering === 'boolean'
   );
+}
+
+function isCommands(commands: unknown): boolean {
+  if (!isRecord(commands)) return false;
+  const { apachectl, reloadCommand } = commands;
+  return (
+    isListOf(apachectl, (name) => typeof name === 'string') &&
+    (reloadCommand === undefined || typeof reloadCommand === 'string')
+  );
+}
+
+function isMark(mark: unknown): boolean {
+  if (!isRecord(mark)) return false;
+  return isNumber(mark.count) && isNumber(mark.ticks) && isTextOrNull(mark.boot);
+}
+
+function isKnownApache(apache: unknown): boolean {
+  if (!isRecord(apache)) return false;
+  const { name, pidFile, loaded, made, wasAtRest, process: id, generation } = apache;
+  return (
+    typeof name === 'string' &&
+    typeof wasAtRest === 'boolean' &&
+    [pidFile, made, id].every(isTextOrNull) &&
+    (generation === null || isNumber(generation)) &&
+    (loaded === null || isLoaded(loaded))
+  );
+}
+
+function isLoaded(loaded: unknown): boolean {
+  return (
+    isRecord(loaded) && isDigest(loaded.digest) && isTextOrNull(loaded.list) && isTextOrNull(loaded.pidFile)
+  );
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isListOf(value: unknown, isOne: (one: unknown) => boolean): boolean {
+  return Array.isArray(value) && value.length <= 2 * MOST_APACHES && value.every(isOne);
 }
 
 function isTextOrNull(value: unknown): value is string | null {
@@ -142,12 +364,4 @@ function isTextOrNull(value: unknown): value is string | null {
 /** One that can be a time in milliseconds. */
 function isNumber(value: unknown): value is number {
   return typeof value === 'number' && Math.abs(value) <= LAST_TIME;
-}
-
-function isDigest(value: unknown): value is Digest {
-  return Array.isArray(value) && value.length === UNKNOWN.digest.length && value.every(isNumber);
-}
-
-function sameDigest(one: Digest, other: Digest): boolean {
-  return one[0] === other[0] && one[1] === other[1];
 }

@@ -1,4 +1,5 @@
-import type { ApacheCommands } from '../apache/apache.ts';
+import type { Refusal } from '../apache/configuration.ts';
+
 /** What became of the reload: the words of the JSON results. */
 export type ReloadResult = 'done' | 'deferred' | 'not-needed' | 'skipped' | 'failed';
 
@@ -7,12 +8,21 @@ export interface ReloadReport {
   /** For the administrator: why it was skipped or failed, or when it will be. */
   readonly message?: string;
   /** Apache's own test refused the configuration. */
-  readonly isConfigRefused?: boolean;
+  readonly refusal?: Refusal;
+  /** Apache refused the list because of this call's change, which was taken back. */
+  readonly isTakenBack?: boolean;
+}
+
+/** How the Apaches that read the list are called. */
+export interface ApacheCommands {
+  /** A control program for each Apache; none: banctl finds the one of this host. */
+  readonly apachectl: readonly string[];
+  readonly reloadCommand: string | undefined;
 }
 
 export interface ReloadOptions extends ApacheCommands {
   readonly banlist: string;
-  /** False: somebody else reloads. */
+  /** False: banctl runs no reload, as asked. */
   readonly reloads: boolean;
   /** Seconds. */
   readonly reloadInterval: number;
@@ -22,4 +32,33 @@ export interface ReloadOptions extends ApacheCommands {
   readonly record?: string | undefined;
   /** The configuration file. */
   readonly config: string;
+  /** True: the process answers others while it waits for a lock. */
+  readonly isResident?: boolean;
+  /**
+   * Called under the list's lock when a reload is put off, by a process that stays and runs {@link reloadWhenDue} itself.
+   * Without it, banctl starts a process that waits.
+   */
+  readonly onDeferred?: (() => void) | undefined;
+}
+
+/** One Apache that reads the list. */
+export interface Target {
+  /** The name under which the state remembers it. */
+  readonly name: string;
+  readonly apachectl: string | undefined;
+  readonly reloadCommand: string | undefined;
+}
+
+const COMMAND_ALONE = 'reload-command ';
+
+/** The Apaches that a call is about. A reload command alone is for an Apache that only the command knows. */
+export function targetsOf({ apachectl, reloadCommand }: ApacheCommands): Target[] {
+  if (apachectl.length > 0)
+    return apachectl.map((control) => ({ name: control, apachectl: control, reloadCommand }));
+  const name = reloadCommand === undefined ? '' : `${COMMAND_ALONE}${reloadCommand}`;
+  return [{ name, apachectl: undefined, reloadCommand }];
+}
+
+export function namesOf(commands: ApacheCommands): string[] {
+  return targetsOf(commands).map(({ name }) => name);
 }

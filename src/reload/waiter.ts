@@ -1,26 +1,51 @@
+import { existsSync } from 'node:fs';
 import { CONFIG_FILE } from '../cli/values.ts';
-import { identify, isRunning, type ProcessId } from '../system/process.ts';
+import { isHeld } from '../system/lock.ts';
+import { identify, isRunning, type ProcessId, processId } from '../system/process.ts';
 import type { ReloadOptions } from './types.ts';
+
+/** Held by the process that waits, so that there are never two, whatever can be written. */
+export function waiterLockPath({ banlist }: Pick<ReloadOptions, 'banlist'>): string {
+  return `${banlist}.waiter`;
+}
+
+/** True if a process waits to reload. The lock says so too where the state cannot be written. */
+export function isWaitedFor(waiter: ProcessId | null, options: Pick<ReloadOptions, 'banlist'>): boolean {
+  return (waiter !== null && isRunning(waiter)) || isHeld(waiterLockPath(options));
+}
 
 /**
  * Makes sure that one process waits to reload when the interval is over: the one that does already, or a new
  * one. It runs in a session of its own, so that it outlives its caller and whoever kills its process group.
  *
- * @returns undefined if it cannot be started; then the next call that may change something makes up for it
+ * @returns null if it cannot be started; then the next call that may change something makes up for it
  */
 export function ensureWaiter(current: ProcessId | null, options: ReloadOptions): ProcessId | null {
-  if (current !== null && isRunning(current)) return current;
+  if (isWaitedFor(current, options)) return current;
+  if (options.onDeferred !== undefined) {
+    options.onDeferred();
+    return processId();
+  }
   // Looked up here because most calls start nothing, and loading it takes a millisecond.
   const { spawn } = process.getBuiltinModule('node:child_process');
   const { isSea } = process.getBuiltinModule('node:sea');
   const self = isSea() ? [] : [...process.execArgv, process.argv[1] ?? ''];
-  const child = spawn(process.execPath, [...self, ...waiterArguments(options)], {
-    detached: true,
-    stdio: 'ignore',
-  });
+  const [program = '', ...args] = outOfUnit([process.execPath, ...self, ...waiterArguments(options)]);
+  const child = spawn(program, args, { detached: true, stdio: 'ignore' });
   child.on('error', () => {});
   child.unref();
   return child.pid === undefined ? null : (identify(child.pid) ?? null);
+}
+
+/**
+ * systemd ends all processes of a unit when the unit ends: a oneshot service, a session, fail2ban. A scope of its own
+ * keeps the waiting process. It is started there by a shell in the background, so that no call waits for it; where
+ * systemd refuses, the process waits in the unit of its caller.
+ */
+function outOfUnit(line: readonly string[]): string[] {
+  if (!existsSync('/run/systemd/system')) return [...line];
+  const script = 'systemd-run --scope --collect --quiet -- "$@" 2>/dev/null || exec "$@"';
+  return ['/bin/sh', '-c', script, 'sh', ...line];
 }
 
 function waiterArguments(options: ReloadOptions): string[] {
@@ -28,7 +53,7 @@ function waiterArguments(options: ReloadOptions): string[] {
     ['banlist', options.banlist],
     ['reload-interval', options.reloadInterval],
     ['lock-timeout', options.lockTimeout],
-    ['apachectl', options.apachectl ?? ''],
+    ...(options.apachectl.length === 0 ? [''] : options.apachectl).map((control) => ['apachectl', control]),
     ['reload-command', options.reloadCommand ?? ''],
     ['record', options.record ?? ''],
     // The default need not be there, another one must.

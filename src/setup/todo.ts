@@ -1,11 +1,11 @@
 import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { includedFiles } from '../apache/apache.ts';
 import { DEBIAN } from '../apache/layout.ts';
 import { audit } from '../audit/audit.ts';
 import { covers, parseAddress, readAddress } from '../bans/address.ts';
 import { jailNames } from '../fail2ban/client.ts';
 import { protectedRanges } from '../protection/protection.ts';
+import { askAll, filesOfAll } from '../reload/ask.ts';
 import { followLinks } from '../system/links.ts';
 import { type FileReport, lacksLogs, type ReasonToKeep } from './files.ts';
 import { JAIL, jailLogs, SNIPPET, TIMER } from './kit.ts';
@@ -127,11 +127,13 @@ function behindProxy({ directoryFor }: Server, why = ''): Todo {
 }
 
 async function apacheTodo(server: Server, settings: SetupOptions): Promise<Todo[]> {
-  const { findings } = await audit({ ...settings, fix: false });
-  const isAsked = (await includedFiles(settings.apachectl)) !== undefined;
-  const isIncluded = isAsked
-    ? findings.every(({ code }) => code !== 'not-included')
-    : namedSnippets(server, [snippet(server)]).length > 0;
+  const asked = await askAll(settings);
+  const { findings } = await audit({ ...settings, fix: false, asked });
+  const files = filesOfAll(asked);
+  const isIncluded =
+    files !== undefined
+      ? findings.every(({ code }) => code !== 'not-included')
+      : namedSnippets(server, [snippet(server)]).length > 0;
   const others = findings.flatMap(({ code, message, address }): Todo[] => {
     if (code === 'not-included') return [];
     // The reload after it is included is the one that counts.
@@ -140,14 +142,13 @@ async function apacheTodo(server: Server, settings: SetupOptions): Promise<Todo[
   });
   const what = findings.find(({ code }) => code === 'not-included')?.message.replace(/;.*/, '');
   const include = isIncluded ? [] : [toInclude(server, what)];
-  return [...include, ...others, ...(await proxyTodo(server, settings))];
+  return [...include, ...others, ...proxyTodo(server, settings, files ?? [])];
 }
 
 /** The requests in the logs come from proxies, and Apache is told of none. */
-async function proxyTodo(server: Server, settings: SetupOptions): Promise<Todo[]> {
+function proxyTodo(server: Server, settings: SetupOptions, files: readonly string[]): Todo[] {
   const proxy = commonProxy(server, settings);
   if (proxy === undefined) return [];
-  const files = (await includedFiles(settings.apachectl)) ?? [];
   const isToldOfProxies = files.some((file) =>
     /^\s*(?:RemoteIPHeader\s|RemoteIPProxyProtocol\s+on)/im.test(readOrEmpty(file)),
   );
@@ -234,7 +235,7 @@ export async function todoAfterRemoval(server: Server, settings: SetupOptions): 
 export async function reasonsToKeep(server: Server, settings: SetupOptions): Promise<ReasonToKeep> {
   const { layout, at } = server;
   const directories = possibleDirectories(server, 'apache2');
-  const read = settings.root === undefined ? await includedFiles(settings.apachectl) : undefined;
+  const read = settings.root === undefined ? filesOfAll(await askAll(settings)) : undefined;
   const isRead = (path: string) =>
     read?.some((file) => followLinks(file) === at(path)) ?? namedSnippets(server, [path]).length > 0;
   const hasTimer = existsSync(at(TIMER_LINK));

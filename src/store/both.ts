@@ -3,7 +3,8 @@ import { type BanFinder, bansOf, denyLines, findBans } from '../banlist/text.ts'
 import { isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { now } from '../bans/hold.ts';
-import { isPending, readState } from '../reload/state.ts';
+import { isFresh, isPending, readState } from '../reload/state.ts';
+import { namesOf } from '../reload/types.ts';
 import { BanctlError, EXIT, lineOf } from '../system/errors.ts';
 import { isLocked } from '../system/lock.ts';
 import { readText, statFile } from '../system/read.ts';
@@ -104,7 +105,9 @@ async function changeListed(options: DirectoryOptions, changes: readonly Change[
   const { edits, outcomes } = changeList(list.text, changes, now());
   if (isMoving || edits.length > 0) return listStore(options).change(() => changes);
   if (dryRun) return { isChanged: false, outcomes, plan: DRY_RUN };
-  if (!isPending(readState(banlist, list)))
+  const state = readState(banlist, list);
+  // An empty list that banctl has never changed is worth no reload.
+  if (isFresh(state) || !isPending(state, namesOf(options)))
     return { isChanged: false, outcomes, plan: { result: 'not-needed' } };
   try {
     return await listStore(options).change(() => changes);

@@ -1,6 +1,5 @@
 import type { ReloadReport } from '../reload/types.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
-import { followLinks } from '../system/links.ts';
 import { acquireLock, Overtaken } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
 import { replaceFile } from '../system/write.ts';
@@ -12,17 +11,17 @@ export interface Enforced extends Pick<Written, 'isChanged' | 'outcomes'> {
 }
 
 /**
- * The second half of a change: Apache loads what was written, if that is this call's to do. If Apache's test refuses the
- * list because of the change, the list becomes what it was before.
+ * The second half of a change: Apache loads what was written, if that is this call's to do. If Apache's test blames the
+ * list for the change, the list becomes what it was before.
  */
 export async function enforce(options: ChangeOptions, written: Written): Promise<Enforced> {
   const { isChanged, outcomes, plan, replaced, whenEnforced } = written;
   const reload = plan === 'reload' ? await reloadNow(options) : plan;
   if (isEnforced(reload)) await whenEnforced?.();
-  const mayTakeBack = replaced !== undefined && isListAtFault(reload, options.banlist);
+  const mayTakeBack = replaced !== undefined && (await isListBlamed(reload, options));
   if (!mayTakeBack || !(await takeBack(options, replaced))) return { isChanged, outcomes, reload };
   const message = `apache refuses the list with this change, so it was taken back: ${reload.message}`;
-  return { ...withoutList(written), reload: { result: 'failed', message } };
+  return { ...withoutList(written), reload: { result: 'failed', message, isTakenBack: true } };
 }
 
 function withoutList({ outcomes, inDirectory }: Written): Pick<Written, 'isChanged' | 'outcomes'> {
@@ -51,10 +50,8 @@ async function reloadNow(options: ChangeOptions): Promise<ReloadReport> {
   }
 }
 
-/** False if Apache's test blames another file: then it says nothing of the list. */
-function isListAtFault({ isConfigRefused, message }: ReloadReport, banlist: string): boolean {
-  const [, blamed] = / line \d+ of (.+?): /.exec(message ?? '') ?? [];
-  return isConfigRefused === true && (blamed === undefined || followLinks(blamed) === banlist);
+async function isListBlamed(report: ReloadReport, options: ChangeOptions): Promise<boolean> {
+  return report.refusal !== undefined && (await import('../reload/run.ts')).isListBlamed(report, options);
 }
 
 /**
@@ -63,14 +60,13 @@ function isListAtFault({ isConfigRefused, message }: ReloadReport, banlist: stri
  */
 async function takeBack(options: ChangeOptions, replaced: Replaced): Promise<boolean> {
   const { banlist, lockTimeout } = options;
-  const { testConfig } = await import('../apache/apache.ts');
+  const { isAccepted } = await import('../reload/run.ts');
   const lock = acquireLock(banlist, { timeout: lockTimeout });
   try {
     const current = readText(banlist);
     if (current.version !== replaced.version) return false;
     const restored = replaceFile(banlist, [replaced.before], { lock, seen: current });
-    const test = await testConfig(options.apachectl);
-    if (test.result === 'passed') return true;
+    if (await isAccepted(options, lock)) return true;
     replaceFile(banlist, [current.text], { lock, seen: { version: restored } });
     return false;
   } catch (error) {

@@ -1,10 +1,18 @@
 import { changeList } from '../banlist/change.ts';
-import { type Digest, digestOf, minus, plus } from '../banlist/digest.ts';
+import { correctDigest, type Digest, digestOf } from '../banlist/digest.ts';
 import { applyEdits, bansOf, denyLines, type Edit } from '../banlist/text.ts';
 import { now } from '../bans/hold.ts';
 import { planReload } from '../reload/plan.ts';
-import { readState, withDigest, writeState } from '../reload/state.ts';
-import type { ReloadReport } from '../reload/types.ts';
+import {
+  afterChange,
+  currentError,
+  isPending,
+  type ReloadState,
+  readState,
+  settled,
+  writeState,
+} from '../reload/state.ts';
+import { namesOf, type ReloadReport } from '../reload/types.ts';
 import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
 import { replaceFile } from '../system/write.ts';
@@ -51,25 +59,32 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock)
   const progress = options.progress?.(changes.length);
   const { edits, outcomes } = changeList(list.text, changes, now(), progress?.step);
   progress?.stop();
-  const before = readState(banlist, list);
+  const known = readState(banlist, list);
+  const before = isPending(known, namesOf(options)) ? withoutOldError(known) : settled(known);
   const isChanged = edits.length > 0;
   const version = isChanged
     ? replaceFile(banlist, applyEdits(list.text, edits), { lock, seen: list })
     : undefined;
   const changed =
-    version === undefined
-      ? before
-      : { ...withDigest(before, digestAfter(before.digest, list.text, edits), Date.now()), list: version };
+    version === undefined ? before : afterChange(before, digestAfter(before, list.text, edits), version);
   const { plan, state } = planReload(changed, options, options.isUrgent === true);
-  if (state !== before) writeState(banlist, state, lock);
+  if (state !== known) writeState(banlist, state, lock);
   const written = { outcomes, isChanged, plan };
   if (version === undefined) return written;
   const changeAgain = () => changeBanlist(options, changesFor);
   return { ...written, replaced: { before: list.text, version, changeAgain } };
 }
 
-function digestAfter(digest: Digest, text: Buffer, edits: readonly Edit[]): Digest {
-  const correct = (sum: Digest, { start, end, insert }: Edit) =>
-    plus(minus(sum, digestOf(text.subarray(start, end))), digestOf(Buffer.from(insert)));
-  return edits.reduce(correct, digest);
+/** An error that came before Apache read its configuration again is over. */
+function withoutOldError(state: ReloadState): ReloadState {
+  return state.error === null || currentError(state) !== null ? state : { ...state, error: null };
+}
+
+function digestAfter({ digest, key }: ReloadState, text: Buffer, edits: readonly Edit[]): Digest {
+  const corrected = edits.reduce<Digest | undefined>(
+    (sum, { start, end, insert }) =>
+      sum === undefined ? undefined : correctDigest(sum, key, text.subarray(start, end), Buffer.from(insert)),
+    digest,
+  );
+  return corrected ?? digestOf(Buffer.concat(applyEdits(text, edits)), key);
 }

@@ -1,8 +1,10 @@
 import { existsSync } from 'node:fs';
-import { canSearch, directoryRule, readsFile, testConfig } from '../apache/apache.ts';
+import { type Configuration, problemOf, readsFile } from '../apache/configuration.ts';
+import { canSearch, directoryRule } from '../apache/directory-rule.ts';
 import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { isSingle, parseAddress } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
+import { askAll } from '../reload/ask.ts';
 import type { ReloadReport } from '../reload/types.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { withLock } from '../system/lock.ts';
@@ -123,28 +125,38 @@ function ceded({ address, holds }: Ban): Change {
   return { verb: 'cede', address, holds };
 }
 
-async function refuseUnlessEnforced({ apachectl, bandir, dryRun }: MigrateOptions): Promise<void> {
+async function refuseUnlessEnforced(options: MigrateOptions): Promise<void> {
+  for (const { configuration } of await askAll(options)) await refuseUnlessSeen(options, configuration);
+}
+
+/** @param configuration undefined for an Apache that only a reload command knows */
+async function refuseUnlessSeen(
+  { bandir, dryRun }: MigrateOptions,
+  configuration: Configuration | undefined,
+): Promise<void> {
   const refuse = (message: string) => new BanctlError(EXIT.notUnderstood, message, 'nothing was moved');
-  const test = await testConfig(apachectl);
-  if (test.result !== 'passed') throw refuse(test.message);
-  const { state, paths } = await directoryRule(apachectl, bandir, test.pidFile);
+  if (configuration === undefined)
+    throw refuse('banctl cannot see the configuration of an apache that only --reload-command knows');
+  if (configuration.result !== 'passed') throw refuse(problemOf(configuration) ?? '');
+  const { state, paths } = directoryRule(configuration, bandir);
   if (state === 'not-loaded')
     throw refuse(`apache has not read the rule for ${bandir} yet; banctl reload --force`);
   if (state !== 'loaded') throw refuse(`apache has no rule that looks into ${bandir}`);
   if (!dryRun) makeBandir(bandir);
-  const { user } = test;
+  const { user } = configuration;
   if (user === undefined || !existsSync(bandir)) return;
   for (const path of new Set([...paths, bandir]))
     if ((await canSearch(path, user)) === false)
       throw refuse(`${user.name}, whom apache runs as, cannot search ${path}`);
 }
 
-async function refuseUnlessListed(
-  { apachectl, banlist, bandir }: MigrateOptions,
-  { result, message }: ReloadReport,
-): Promise<void> {
+async function refuseUnlessListed(options: MigrateOptions, { result, message }: ReloadReport): Promise<void> {
+  const { banlist, bandir } = options;
   const stay = `the bans stay in ${bandir} too`;
   if (result === 'failed') throw new BanctlError(EXIT.reloadRefused, `${message}`, stay);
-  if ((await readsFile(apachectl, banlist)) !== true)
-    throw new BanctlError(EXIT.reloadRefused, `apache does not read ${banlist}`, stay);
+  const asked = await askAll(options);
+  const isRead = asked.every(
+    ({ configuration }) => configuration !== undefined && readsFile(configuration, banlist) === true,
+  );
+  if (!isRead) throw new BanctlError(EXIT.reloadRefused, `apache does not read ${banlist}`, stay);
 }

@@ -1,7 +1,7 @@
 import { type DenyLine, denyLines } from '../banlist/text.ts';
 import { type Address, covers, isSingle, parseAddress } from '../bans/address.ts';
 import type { Hold } from '../bans/hold.ts';
-import { isPending, readState } from '../reload/state.ts';
+import { currentError, isAssumed, isPending, readState } from '../reload/state.ts';
 import { readText } from '../system/read.ts';
 import { addressesIn, banFile, bansInDirectory, bansInFile, isInDirectory } from './directory.ts';
 import type { PlaceOptions } from './types.ts';
@@ -21,6 +21,8 @@ export interface Report {
   readonly bans: readonly ReportedBan[];
   /** Apache is not known to have loaded the list. What stands in the directory counts at once. */
   readonly isPending: boolean;
+  /** Some Apache cannot be seen: that it has loaded the list is assumed. */
+  readonly isAssumed: boolean;
   /** Milliseconds since the epoch. */
   readonly lastReload: number | null;
   /** Why the last reload failed; null if nothing is pending, whatever became of it. */
@@ -36,10 +38,11 @@ export function readReport(places: PlaceOptions, address?: Address): Report {
   const inList = denyLines(list.text).flatMap((line) => reportLine(line, banlist, selects));
   const inDirectory = bandir === undefined ? [] : reportDirectory(bandir, address);
   const pending = isPending(state);
-  const reloadError = pending ? state.error : null;
+  const reloadError = pending ? currentError(state) : null;
   return {
     bans: [...inList, ...inDirectory],
     isPending: pending,
+    isAssumed: !pending && isAssumed(state),
     lastReload: state.lastReload,
     reloadError,
   };

@@ -31,8 +31,6 @@ export interface ChangeOptions extends ReloadOptions {
   readonly dryRun: boolean;
   /** True: the reload does not wait for the end of the interval. */
   readonly isUrgent?: boolean;
-  /** True: the process answers others while it waits for a lock. */
-  readonly isResident?: boolean;
   /** Shows whoever watches how many of the changes are done. */
   readonly progress?: StartProgress | undefined;
 }

@@ -3,6 +3,7 @@ export const EXIT = {
   done: 0,
   findings: 1,
   usage: 64,
+  takenBack: 65,
   reloadRefused: 69,
   internal: 70,
   cannotWrite: 73,

@@ -99,6 +99,11 @@ export function acquireLock(path: string, options: LockOptions): Lock {
   return pausing(acquiring(path, options));
 }
 
+/** The same for a resident, which answers others while it waits. */
+export function acquireLockAwaited(path: string, options: LockOptions): Promise<Lock> {
+  return awaiting(acquiring(path, options));
+}
+
 /** True if a process holds the lock on `path`, or has left it behind. */
 export function isLocked(path: string): boolean {
   return lstatSync(lockPath(path), { throwIfNoEntry: false }) !== undefined;
@@ -311,6 +316,15 @@ export function isTemporaryOf(base: string, name: string): boolean {
 /** True for the names of locks and of temporary files. */
 export function isLockOrTemporary(name: string): boolean {
   return name.endsWith('.lock') || /\.banctl-\d{1,10}$/.test(name);
+}
+
+/** True while a process that runs holds the lock on `path`. */
+export function isHeld(path: string): boolean {
+  try {
+    return readdirSync(lockPath(path)).some((entry) => ENTRY.test(entry) && isRunning(ownerOf(entry)));
+  } catch {
+    return false;
+  }
 }
 
 /** True if the holder of the lock on `path` is gone and has left the lock behind. */

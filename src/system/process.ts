@@ -67,9 +67,35 @@ function readStat(pid: number): { name: string; fields: string[] } | undefined {
   }
 }
 
-/** Clock ticks since boot, USER_HZ of them a second: proc_uptime(5). */
+const TICKS_A_SECOND = 100;
+/** Node notices its own start some milliseconds late. */
+const LATE_START_TICKS = 5;
+
+/**
+ * Clock ticks since boot, on the scale of {@link startOf}, never too few. A unit with `ProcSubset=pid` does not see
+ * /proc/uptime, and a container may see one of its own: this process's start and age say the same.
+ */
 export function ticksNow(): number {
-  return Math.floor(Number.parseFloat(readFileSync('/proc/uptime', 'latin1')) * 100);
+  const uptime = Number.parseFloat(readOrEmpty('/proc/uptime')) * TICKS_A_SECOND;
+  if (Number.isFinite(uptime) && Math.abs(uptime - ticksByAge()) < TICKS_A_SECOND) return Math.floor(uptime);
+  return Math.ceil(Math.max(uptime || 0, ticksByAge()));
+}
+
+function ticksByAge(): number {
+  return (startOf(process.pid) ?? 0) + process.uptime() * TICKS_A_SECOND + LATE_START_TICKS;
+}
+
+/** Another one after each start of the system; undefined where the system hides it. */
+export function bootId(): string | undefined {
+  return readOrEmpty('/proc/sys/kernel/random/boot_id').trim() || undefined;
+}
+
+function readOrEmpty(path: string): string {
+  try {
+    return readFileSync(path, 'latin1');
+  } catch {
+    return '';
+  }
 }
 
 /** Blocks this process, for synchronous code: everything under a lock is synchronous. */

@@ -23,8 +23,8 @@ const WRITE_CHUNK_BYTES = 2 ** 18;
 
 /**
  * Replaces a file by one that contains `pieces`, in one step: readers see the complete old or the complete new text, even
- * after a crash or on a full disk. Mode and owner stay; a new file gets `mode`. With `durable`, the file and its
- * directory are on the disk when this returns. `seen` is the version that the new text is based on: if a program that
+ * after a crash or on a full disk. Mode and owner stay; a new file gets `mode`, and so does any file
+ * without `keepsMode`. With `durable`, the file and its directory are on the disk when this returns. `seen` is the version that the new text is based on: if a program that
  * takes no lock changed the file since, the file stays. Without a lock, the last of two writers wins.
  *
  * @throws Overtaken if the lock was taken over or the file changed; BanctlError cannotWrite
@@ -37,7 +37,8 @@ export function replaceFile(
     seen,
     durable = true,
     mode = 0o644,
-  }: { lock: Lock | undefined; seen?: SeenFile; durable?: boolean; mode?: number },
+    keepsMode = true,
+  }: { lock: Lock | undefined; seen?: SeenFile; durable?: boolean; mode?: number; keepsMode?: boolean },
 ): FileVersion {
   let temporary: string | undefined;
   try {
@@ -51,7 +52,7 @@ export function replaceFile(
       );
     // The library ignores short writes, so its hook writes the text and checks each count.
     writeFileAtomic.sync(path, '', {
-      mode: existing === undefined ? mode : Number(existing.mode) & 0o7777,
+      mode: existing === undefined || !keepsMode ? mode : Number(existing.mode) & 0o7777,
       fsync: false,
       tmpfileCreated(created) {
         temporary = created;

@@ -7,6 +7,7 @@ import {
   existsSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -17,7 +18,7 @@ import { request } from 'node:http';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
-import { systemdUnit } from '../../src/apache/apache.ts';
+import { systemdUnit } from '../../src/apache/reload-signal.ts';
 import { childrenOf, outlives } from '../../src/system/process.ts';
 import { type Apache, type ApacheOptions, startApache } from '../lab/apache.ts';
 import { banctl, banctlJson, executable } from '../lab/banctl.ts';
@@ -42,10 +43,14 @@ const start = (options: ApacheOptions = {}) => startApache({ remoteip: true, mpm
 const options = ({ banlist, ctl }: Apache) => [`--banlist=${banlist}`, `--apachectl=${ctl}`];
 const listOf = ({ banlist }: Apache) => (existsSync(banlist) ? readFileSync(banlist, 'utf8') : '');
 
+/** The options of the Apache that are not among these. */
+const otherOptions = (apache: Apache, given: readonly string[]) =>
+  options(apache).filter((option) => !given.some((one) => one.startsWith(option.replace(/=.*/, '='))));
+
 /** What a call answers; options given here win over those of the Apache. */
 function call(apache: Apache, args: readonly string[], exitCode = 0): Promise<Report> {
   const [command = '', ...rest] = args;
-  return banctlJson<Report>([command, ...options(apache), ...rest], exitCode);
+  return banctlJson<Report>([command, ...otherOptions(apache, rest), ...rest], exitCode);
 }
 
 /** What `list` tells of the reload. */
@@ -340,22 +345,98 @@ suite('reloads', { concurrency: 3 }, () => {
     assert.equal((await call(apache, ['ban', one, '--reload-interval=0'])).reload, 'not-needed');
   });
 
-  test("somebody else's reload counts if the list is older than it can have taken", async () => {
+  test("somebody else's reload after a change leaves nothing to be done, and the error before it is over", async () => {
     await using apache = await start();
     await call(apache, ['ban', one, '--reload-interval=0']);
-    const change = (address: string, age: number) => {
-      appendFileSync(apache.banlist, `Require not ip ${address}\n`);
-      const time = Date.now() / 1000 - age;
-      utimesSync(apache.banlist, time, time);
-    };
-    change(two, 60);
+    const config = readFileSync(apache.config, 'utf8');
+    writeFileSync(apache.config, `${config}\nNonsense On\n`);
+    await call(apache, ['ban', two, '--reload-interval=0'], 69);
+    assert.match((await pendingOf(apache)).error ?? '', /Nonsense/);
+    writeFileSync(apache.config, config);
     await apache.graceful();
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
+    assert.equal((await call(apache, ['ban', three, '--no-reload'])).reload, 'skipped');
+    assert.deepEqual(await pendingOf(apache), { pending: true, error: null });
+    await apache.graceful();
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
     assert.equal((await call(apache, ['reload'])).reload, 'not-needed');
-    assert.deepEqual([apache.reloads(), ...(await answers(apache))], [2, 403, 403, 200]);
-    change(three, 0);
+    assert.deepEqual(await answers(apache), [403, 403, 403]);
+  });
+
+  test('an Apache that was started after a change has loaded it', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    await apache.stop();
+    assert.equal((await call(apache, ['ban', two, '--reload-interval=0'])).reload, 'skipped');
+    await apache.start();
+    assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
+    assert.equal((await call(apache, ['reload'])).reload, 'not-needed');
+    assert.deepEqual(await answers(apache), [403, 403, 200]);
+  });
+
+  test('a change by hand and a reload by hand are not known to belong together: one reload sees to it', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    appendFileSync(apache.banlist, `Require not ip ${two}\n`);
+    const past = Date.now() / 1000 - 3600;
+    utimesSync(apache.banlist, past, past);
     await apache.graceful();
     assert.equal((await call(apache, ['reload'])).reload, 'done');
-    assert.deepEqual(await answers(apache), [403, 403, 403]);
+    assert.equal((await call(apache, ['reload'])).reload, 'not-needed');
+    assert.deepEqual(await answers(apache), [403, 403, 200]);
+  });
+
+  test('a list that is put back with its old time is not taken for loaded', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    const [kept, { atime, mtime }] = [listOf(apache), statSync(apache.banlist)];
+    writeFileSync(apache.banlist, '');
+    await apache.graceful();
+    assert.deepEqual(await answers(apache), [200, 200, 200]);
+    writeFileSync(`${apache.banlist}.old`, kept);
+    utimesSync(`${apache.banlist}.old`, atime, mtime);
+    renameSync(`${apache.banlist}.old`, apache.banlist);
+    assert.deepEqual(await pendingOf(apache), { pending: true, error: null });
+    assert.equal((await call(apache, ['ban', one])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
+  });
+
+  test('a PidFile from the future, and one that was only touched, do not make a list loaded', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    const future = Date.now() / 1000 + 86_400;
+    utimesSync(apache.pidFile, future, future);
+    assert.equal((await call(apache, ['ban', two, '--no-reload'])).reload, 'skipped');
+    assert.equal((await pendingOf(apache)).pending, true);
+    utimesSync(apache.pidFile, Date.now() / 1000, Date.now() / 1000);
+    assert.equal((await pendingOf(apache)).pending, true);
+    assert.equal((await call(apache, ['reload'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 403, 200]);
+  });
+
+  test('four addresses of one network that once cancelled each other out are loaded', async () => {
+    await using apache = await start();
+    await call(apache, ['ban', one, '--reload-interval=0']);
+    const chosen = ['1111:10fe:18b7', '2222:13ab:1547', '3333:10aa:13da', '4444:1197:19f8'].map(
+      (part) => `2001:db8:0:7:${part}:1001`,
+    );
+    assert.equal((await call(apache, ['ban', ...chosen, '--no-reload'])).reload, 'skipped');
+    assert.equal((await pendingOf(apache)).pending, true);
+    assert.equal((await call(apache, ['reload'])).reload, 'done');
+    assert.deepEqual(await answers(apache, chosen), [403, 403, 403, 403]);
+    assert.equal(statSync(`${apache.banlist}.state`).mode & 0o077, 0, 'the key is for root alone');
+  });
+
+  test('lines in another order, where that matters to Apache, are not loaded', async () => {
+    const section = (...lines: string[]) => lines.join('\n');
+    const open = '<IfDefine NEVER>';
+    const line = `Require not ip ${one}`;
+    await using apache = await start({ list: `${section(open, line, '</IfDefine>')}\n` });
+    assert.equal((await call(apache, ['reload'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [200, 200, 200]);
+    writeFileSync(apache.banlist, `${section(line, open, '</IfDefine>')}\n`);
+    assert.equal((await call(apache, ['reload'])).reload, 'done');
+    assert.deepEqual(await answers(apache), [403, 200, 200]);
   });
 
   test("somebody else's reload after banctl's own leaves nothing to be done", async () => {
@@ -488,11 +569,13 @@ suite('reloads', { concurrency: 3 }, () => {
     const refusing = program(
       apache,
       'apachectl',
-      `if [ "$1" = -t ] && grep -q ${two} "${apache.banlist}"; then echo "line 3: no" >&2; exit 1; fi
+      `if [ "$1" = -t ] && grep -q ${two} "${apache.banlist}"; then
+         echo "AH00526: Syntax error on line 3 of ${apache.banlist}:" >&2; echo no >&2; exit 1
+       fi
        exec ${apache.ctl} "$@"`,
     );
     const more = [`--apachectl=${refusing}`, '--reload-interval=0'];
-    const report = await call(apache, ['ban', three, two, ...more], 69);
+    const report = await call(apache, ['ban', three, two, ...more], 65);
     assert.deepEqual(report, {
       changed: false,
       results: [three, two].map((address) => ({ address, status: 'skipped' })),
@@ -500,12 +583,34 @@ suite('reloads', { concurrency: 3 }, () => {
     });
     assert.equal(listOf(apache), before);
     assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
-    const { stderr } = await banctl(['ban', two, ...options(apache), ...more]);
-    assert.match(stderr, /^banctl: .*taken back.*line 3: no\n$/);
+    const { exitCode, stderr } = await banctl(['ban', two, ...otherOptions(apache, more), ...more]);
+    assert.equal(exitCode, 65);
+    assert.match(stderr, /^banctl: .*taken back.*line 3 of .*: no\n$/);
     assert.equal((await call(apache, ['ban', three, ...more])).reload, 'done');
     assert.deepEqual(await answers(apache), [403, 200, 403]);
     await nothingLeft(apache);
   });
+
+  for (const [what, said] of [
+    ['blames another file', 'AH00526: Syntax error on line 3 of /etc/other.conf:'],
+    ['blames no file', 'apache2: error while loading shared libraries: libpcre2-8.so.0'],
+  ]) {
+    test(`a test that fails once and ${what} takes no change back`, async () => {
+      await using apache = await start();
+      await call(apache, ['ban', one, '--reload-interval=0']);
+      const failed = join(apache.dir, 'failed');
+      const once = program(
+        apache,
+        'apachectl',
+        `if [ ! -e ${failed} ]; then : > ${failed}; echo '${said}' >&2; exit 1; fi; exec ${apache.ctl} "$@"`,
+      );
+      const more = [`--apachectl=${once}`, '--reload-interval=0'];
+      const { changed, results, reload } = await call(apache, ['ban', two, ...more], 69);
+      assert.deepEqual([changed, results[0]?.status, reload], [true, 'banned', 'failed']);
+      assert.equal((await call(apache, ['ban', two, ...more])).reload, 'done');
+      assert.deepEqual(await answers(apache), [403, 403, 200]);
+    });
+  }
 
   test('a reload command is run in place of the reload alone, without a shell', async () => {
     await using apache = await start();
@@ -533,7 +638,7 @@ suite('reloads', { concurrency: 3 }, () => {
     );
     assert.equal((await call(apache, ['ban', two, ...unseen, `--reload-command=${path}`])).reload, 'done');
     assert.equal(readFileSync(calls, 'utf8'), 'xx');
-    const { exitCode, stderr } = await banctl(['ban', three, ...options(apache), ...unseen]);
+    const { exitCode, stderr } = await banctl(['ban', three, ...otherOptions(apache, unseen), ...unseen]);
     assert.equal(exitCode, 69);
     assert.match(stderr, /^banctl: apache was not reloaded: \/nowhere\/apachectl not found; give .*\n$/);
     assert.ok(listOf(apache).includes(three));
@@ -572,13 +677,16 @@ suite('a list that no configuration includes', { concurrency: 2 }, () => {
   const including = ({ banlist }: Apache) =>
     `<Location />\n<RequireAll>\nRequire all granted\nInclude ${banlist}\n</RequireAll>\n</Location>\n`;
 
-  test('is told with each ban and by list and explain, and reloads nothing; what includes it ends that', async () => {
+  test('is an error of each ban and in list and explain, and reloads nothing; what includes it ends that', async () => {
     await using apache = await start({ site: '', server: (dir) => `IncludeOptional ${dir}/site-*.conf` });
     const said = notRead(apache);
     const { exitCode, stdout, stderr } = await banctl(['ban', one, ...options(apache)]);
-    assert.deepEqual([exitCode, stdout, stderr], [0, `${one} banned\n${said}\n`, '']);
-    const later = await call(apache, ['ban', two, '--reload-interval=0']);
-    assert.deepEqual([later.changed, later.reload], [true, 'skipped']);
+    assert.deepEqual(
+      [exitCode, stdout, stderr],
+      [69, `${one} banned\n`, `banctl: apache was not reloaded: ${said}\n`],
+    );
+    const later = await call(apache, ['ban', two, '--reload-interval=0'], 69);
+    assert.deepEqual([later.changed, later.reload], [true, 'failed']);
     assert.deepEqual(await pendingOf(apache), { pending: true, error: said });
     const place = `--banlist=${apache.banlist}`;
     const explained = await banctlJson<{ enforced: boolean }>(['explain', one, place]);
@@ -610,8 +718,8 @@ suite('a list that no configuration includes', { concurrency: 2 }, () => {
     assert.deepEqual(await answers(apache), [403, 200, 200]);
     rmSync(site);
     await apache.graceful();
-    const { stdout } = await banctl(['ban', two, ...options(apache), '--reload-interval=0']);
-    assert.equal(stdout, `${two} banned\n${notRead(apache)}\n`);
+    const { stderr } = await banctl(['ban', two, ...options(apache), '--reload-interval=0']);
+    assert.equal(stderr, `banctl: apache was not reloaded: ${notRead(apache)}\n`);
     const later = await banctl(['ban', three, ...options(apache), '--reload-interval=60']);
     assert.match(
       later.stdout,
@@ -622,12 +730,7 @@ suite('a list that no configuration includes', { concurrency: 2 }, () => {
 
   test('is known to be read as soon as somebody else has included and reloaded it', async () => {
     await using apache = await start({ site: '', server: (dir) => `IncludeOptional ${dir}/site-*.conf` });
-    assert.equal((await call(apache, ['ban', one])).reload, 'skipped');
-    // Apache was started before the ban, and that a minute ago: what is newer than ten seconds counts as not read.
-    const started = Date.now() / 1000 - 120;
-    utimesSync(apache.pidFile, started, started);
-    const state = JSON.parse(readFileSync(`${apache.banlist}.state`, 'utf8'));
-    writeFileSync(`${apache.banlist}.state`, JSON.stringify({ ...state, since: state.since - 60_000 }));
+    assert.equal((await call(apache, ['ban', one], 69)).reload, 'failed');
     assert.deepEqual(await pendingOf(apache), { pending: true, error: notRead(apache) });
     writeFileSync(join(apache.dir, 'site-banned.conf'), including(apache));
     await apache.graceful();

@@ -247,7 +247,7 @@ suite('troubles', { concurrency: 4 }, () => {
           within(called, LIMIT);
           assert.deepEqual([called.exitCode, called.stderr], [0, '']);
           assert.match(called.stdout, /^203\.0\.113\.5 banned\napache is not running/);
-          assert.equal(read(join(places.directory, 'calls')), '-t -D DUMP_RUN_CFG\n');
+          assert.equal(read(join(places.directory, 'calls')), '-t -D DUMP_RUN_CFG -D DUMP_INCLUDES\n');
           await nothingLeft(places);
         }
       });

@@ -283,7 +283,16 @@ test('what is no lock in place of that of a reload is exit 69 at once, and the b
 });
 
 test('a state that is none is made anew, whatever it says', async (t) => {
-  const full = { list: null, digest: [0, 0], since: 0, loaded: null, lastReload: null, waiter: null };
+  const known = {
+    name: '',
+    pidFile: null,
+    loaded: null,
+    made: null,
+    wasAtRest: false,
+    process: null,
+    generation: null,
+  };
+  const full = { key: '0'.repeat(16), list: null, digest: '0'.repeat(16), lastReload: null, waiter: null };
   const STATES = [
     '',
     '{',
@@ -301,23 +310,28 @@ test('a state that is none is made anew, whatever it says', async (t) => {
     '{"pidFile":"/proc/self/mem"}',
     '{"__proto__":{"list":5}}',
     ...[
-      { loaded: 5 },
-      { loaded: {} },
-      { loaded: { digest: 5 } },
-      { loaded: { digest: [0, 0], pidFile: {} } },
+      { apaches: 5 },
+      { apaches: [5] },
+      { apaches: [{}] },
+      { apaches: [{ ...known, loaded: { digest: [0, 0], pidFile: null } }] },
+      { apaches: [{ ...known, pidFile: 7 }] },
+      { apaches: [{ ...known, generation: [] }] },
+      { apaches: [{ ...known, name: null }] },
+      { targets: [5] },
+      { owed: [{ apachectl: 'x' }] },
+      { key: 'x' },
+      { mark: { count: 'x' } },
+      { mark: null },
       { lastReload: 1e300 },
       { lastReload: '2026' },
       { lastTry: 1e300 },
       { lastTry: {} },
-      { since: 'x' },
-      { since: 1e300 },
+      { interval: 'x' },
       { spacing: 'x' },
       { spacing: -1e9 },
-      { generation: [] },
+      { isLingering: 1 },
       { error: { a: 1 } },
       { waiter: 5 },
-      { pidFile: 7 },
-      { apachectl: [] },
       { list: {} },
     ].map((wrong) => JSON.stringify({ ...full, ...wrong })),
   ];
@@ -336,7 +350,7 @@ test('a state that is none is made anew, whatever it says', async (t) => {
     }
     assert.match(readFileSync(temporary.banlist, 'utf8'), /^Require not ip 203\.0\.113\.5$/m);
     const made = JSON.parse(readFileSync(`${temporary.banlist}.state`, 'utf8'));
-    assert.ok(typeof made.list === 'string' && made.loaded.digest.length === 2, state);
+    assert.ok(typeof made.list === 'string' && made.apaches[0].loaded.digest.length === 16, state);
   }
   t.diagnostic(`${tried.length} states`);
 });

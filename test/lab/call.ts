@@ -6,7 +6,7 @@ export async function change(banlist: string, changes: readonly Change[], bandir
   const options = {
     banlist,
     bandir,
-    apachectl: undefined,
+    apachectl: [],
     reloadCommand: undefined,
     reloads: false,
     reloadInterval: 0,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
 import { changeList } from '../../src/banlist/change.ts';
-import { digestOf } from '../../src/banlist/digest.ts';
+import { digestOf, EMPTY } from '../../src/banlist/digest.ts';
 import { logicalLines } from '../../src/banlist/lines.ts';
 import {
   applyEdits,
@@ -609,12 +609,12 @@ suite('holds', () => {
 });
 
 suite('digest', () => {
+  const key = '0001020304050607';
+  const of = (text: string) => digestOf(toBytes(text), key);
+
   test('of two lists is the same if they differ in comments, holds and order alone', () => {
     const one = `# x\n${ban(A, ['web'])}  Require not ip ${B}\n`;
-    assert.deepEqual(
-      digestOf(toBytes(one)),
-      digestOf(toBytes(`Require not ip ${B}\n\nRequire not ip ${A}\n`)),
-    );
+    assert.deepEqual(of(one), of(`Require not ip ${B}\n\nRequire not ip ${A}\n`));
   });
 
   test('is another one for each line that differs', () => {
@@ -626,8 +626,38 @@ suite('digest', () => {
       'Require not ip',
       'Require ip not',
     ];
-    const digests = texts.map((text) => digestOf(toBytes(text)).join());
-    assert.equal(new Set(digests).size, texts.length);
+    assert.equal(new Set(texts.map(of)).size, texts.length);
+  });
+
+  test('depends on the key', () => {
+    const sum = (line: string) => of(line).slice(0, 16);
+    // An empty text has no line; the vector of no byte is that of the function itself.
+    assert.equal(of(''), EMPTY);
+    assert.notEqual(sum('Require not ip 192.0.2.1'), sum('Require not ip 192.0.2.2'));
+    assert.notEqual(digestOf(toBytes('a'), key), digestOf(toBytes('a'), '0001020304050608'));
+  });
+
+  test('counts the order where it matters to Apache', () => {
+    const [open, close, line] = ['<RequireAny>', '</RequireAny>', `Require not ip ${A}`];
+    const orders = [
+      [open, close, line],
+      [open, line, close],
+      [line, open, close],
+      [close, open, line],
+    ].map((lines) => of(`${lines.join('\n')}\n`));
+    assert.equal(new Set(orders).size, orders.length);
+    assert.equal(
+      of(`${open}\n${line}\nRequire not ip ${B}\n${close}\n`),
+      of(`${open}\nRequire not ip ${B}\n${line}\n${close}\n`),
+    );
+  });
+
+  test('cannot be cancelled out by addresses that were chosen without the key', () => {
+    // Found for the sum of FNV hashes that was the digest once: their sum was 0.
+    const chosen = ['1111:10fe:18b7', '2222:13ab:1547', '3333:10aa:13da', '4444:1197:19f8'];
+    const lines = chosen.map((part) => `Require not ip 2001:db8:0:7:${part}:1001\n`).join('');
+    for (const one of [key, 'ffffffffffffffff', '0000000000000000'])
+      assert.notEqual(digestOf(toBytes(lines), one), EMPTY);
   });
 
   test('corrected for each change is that of the list', async () => {
@@ -651,7 +681,7 @@ suite('digest', () => {
           for (const made of [[add('192.0.2.1')], ...some]) {
             await changeNow(banlist, made);
             const state = JSON.parse(readFileSync(`${banlist}.state`, 'utf8'));
-            assert.deepEqual(state.digest, digestOf(readFileSync(banlist)));
+            assert.deepEqual(state.digest, digestOf(readFileSync(banlist), state.key));
           }
         }),
         { numRuns: 40 },
