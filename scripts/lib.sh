@@ -73,7 +73,7 @@ checksums() {
   (
     cd dist
     shopt -s nullglob
-    files=(banctl banctl-* *.deb *.rpm sbom.cdx.json bundle/*.cjs)
+    files=(banctl banctl-* *.deb *.rpm *.cdx.json bundle/*.cjs)
     { stat -c '# %s  %n' "${files[@]}" && sha256sum "${files[@]}"; } >.SHA256SUMS
     mv .SHA256SUMS SHA256SUMS
   )
