@@ -41,6 +41,8 @@ export async function runOther({ command, operands, given }: OtherInvocation): P
       return (await import('./commands/migrate.ts')).migrateCommand(settings);
     case 'setup':
       return (await import('./commands/setup.ts')).setup(settings);
+    case 'serve':
+      return (await import('./commands/serve.ts')).serveCommand(settings);
     case 'reload':
       return (await import('./commands/reload.ts')).reloadCommand(settings);
   }

@@ -3,6 +3,7 @@
 //   banctl.cjs             src/main.ts and the libraries that a ban needs
 //   full.cjs     all commands but ban and unban, with copies of what they share with these
 //   page.cjs     the page of banctl report, with echarts and eta
+//   serve.cjs              the resident, in the same way
 //   execa.cjs, yargs.cjs   libraries that most calls do without
 //   launcher.cjs           what starts it
 //   kit.json               the files that banctl setup installs, by their paths in the repository
@@ -11,7 +12,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
-import { FULL, LIBRARIES, MAIN, PAGE } from '../src/executable/parts.ts';
+import { FULL, LIBRARIES, MAIN, PAGE, SERVE } from '../src/executable/parts.ts';
 import { KIT_ASSET, KIT_DIRECTORIES } from '../src/setup/kit.ts';
 
 const root = path.dirname(import.meta.dirname);
@@ -63,8 +64,12 @@ const replace: Plugin = {
 const apart: Plugin = {
   name: 'apart',
   setup({ onResolve }) {
-    for (const name of [FULL, PAGE])
-      onResolve({ filter: new RegExp(`/${name}\\.ts$`) }, ({ kind }) =>
+    for (const [source, name] of [
+      [`/${FULL}\\.ts$`, FULL],
+      [`/${PAGE}\\.ts$`, PAGE],
+      ['/commands/serve\\.ts$', SERVE],
+    ] as const)
+      onResolve({ filter: new RegExp(source) }, ({ kind }) =>
         kind === 'entry-point' ? undefined : { path: name, external: true },
       );
   },
@@ -124,6 +129,7 @@ const builds = await Promise.all([
   ...[
     ['src/main.ts', MAIN],
     [`src/${FULL}.ts`, FULL],
+    ['src/commands/serve.ts', SERVE],
   ].map(([source = '', name = '']) =>
     build({
       ...part,

@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
-import { FULL, LIBRARIES, MAIN, PAGE, startProgram } from '../src/executable/parts.ts';
+import { FULL, LIBRARIES, MAIN, PAGE, SERVE, startProgram } from '../src/executable/parts.ts';
 
 const [bundles = ''] = process.argv.slice(2);
 const directory = mkdtempSync(join(tmpdir(), 'banctl-code-cache-'));
@@ -59,7 +59,8 @@ process.on('beforeExit', () => {
   }
   const next = runs.shift();
   if (next === undefined) {
-    for (const name of [...LIBRARIES, PAGE].filter((name) => !scripts.has(name)))
+    // A resident does not end by itself, and starts once.
+    for (const name of [...LIBRARIES, PAGE, SERVE].filter((name) => !scripts.has(name)))
       writeFileSync(
         cacheOf(name),
         new Script(read(name).source, { filename: `${name}.cjs` }).createCachedData(),

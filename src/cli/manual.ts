@@ -43,6 +43,10 @@ export const EXAMPLES: Readonly<Record<CommandName, Example>> = {
     describe: "trust CloudFront's addresses in Apache, and never ban them",
   },
   setup: { line: 'banctl setup --dry-run', describe: 'print what setup would write on this server' },
+  serve: {
+    line: 'banctl serve & sleep 1; kill $!',
+    describe: 'try the server for a second; systemd runs it as banctl.service',
+  },
   completion: {
     line: '. <(banctl completion bash)',
     describe: 'switch completion on in this bash',

@@ -80,6 +80,10 @@ export const COMMANDS = {
     describe:
       'install the fail2ban action, filter and jail, the Apache snippets and the audit job; --remove uninstalls them',
   },
+  serve: {
+    operands: '',
+    describe: 'answer the Python action of fail2ban on a socket, and end bans by hand on time',
+  },
   completion: {
     operands: 'SHELL',
     describe: 'print the completion script for bash, zsh or fish',
@@ -125,6 +129,8 @@ export const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 const ALL = COMMAND_NAMES.filter((name) => name !== 'completion');
 const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush', 'sync'];
 const RELOADING: readonly CommandName[] = [...CHANGING, 'audit', 'reload', 'migrate', 'ranges'];
+/** A resident reloads too, but has no changes of its own. */
+const RELOADING_OR_RESIDENT: readonly CommandName[] = [...RELOADING, 'serve'];
 
 /** A text that is taken as it is. */
 const asGiven = (text: string) => text;
@@ -244,21 +250,21 @@ export const OPTIONS = {
     shownDefault: 'apache2ctl, httpd or apachectl',
     describe:
       'the control program that tests, queries and reloads Apache; one for each Apache that reads the list',
-    commands: [...RELOADING, 'report', 'setup'],
+    commands: [...RELOADING_OR_RESIDENT, 'report', 'setup'],
   },
   'reload-command': {
     kind: 'value',
     placeholder: 'CMD',
     parse: asGiven,
     describe: 'the command that reloads Apache, run without a shell; alone, for an Apache that only it knows',
-    commands: RELOADING,
+    commands: RELOADING_OR_RESIDENT,
   },
   'no-reload': {
     kind: 'flag',
     setting: 'reloads',
     isNegated: true,
     describe: 'do not reload Apache',
-    commands: RELOADING.filter((name) => name !== 'migrate'),
+    commands: RELOADING_OR_RESIDENT.filter((name) => name !== 'migrate'),
   },
   'reload-interval': {
     kind: 'value',
@@ -266,7 +272,7 @@ export const OPTIONS = {
     parse: (text, { name }) => parseNumber(name, text),
     default: '2',
     describe: 'least time between reloads; with 0, each change waits for its reload',
-    commands: RELOADING,
+    commands: RELOADING_OR_RESIDENT,
   },
   'when-due': {
     kind: 'flag',
@@ -342,6 +348,14 @@ export const OPTIONS = {
     offers: ORDERS,
   },
   fix: { kind: 'flag', describe: 'repair what can be repaired safely', commands: ['audit'] },
+  socket: {
+    kind: 'value',
+    placeholder: 'FILE',
+    parse: (text) => resolve(text),
+    default: '/run/banctl/socket',
+    describe: 'where serve answers; the Python action has a parameter of the same name',
+    commands: ['serve', 'audit'],
+  },
   prometheus: {
     kind: 'value',
     placeholder: 'FILE',
@@ -369,7 +383,11 @@ export const OPTIONS = {
     describe: 'print what would change; change nothing',
     commands: [...RELOADING, 'setup'],
   },
-  json: { kind: 'flag', describe: 'print one JSON document on standard output', commands: ALL },
+  json: {
+    kind: 'flag',
+    describe: 'print one JSON document on standard output',
+    commands: ALL.filter((name) => name !== 'serve'),
+  },
   config: {
     kind: 'value',
     placeholder: 'FILE',

@@ -11,26 +11,28 @@ import { showChange } from './show-change.ts';
 
 /** `banctl ban ADDRESS...`: adds a hold to each. */
 export async function ban(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
+  const changes = planBan(settings, readAddresses(operands));
+  const progress = await progressOf(operands);
+  const report = await changeBans({ ...settings, progress }, changes);
+  recordChange('ban', report.outcomes, settings);
+  return showChange(report, settings);
+}
+
+/** @throws BanctlError notPermitted for an address that may not be banned */
+export function planBan(settings: Settings, addresses: readonly Address[]): Change[] {
   const { jail, duration, reason, prefixes } = settings;
   const since = timeOf(settings.since);
-  const addresses = readAddresses(operands);
   if (!settings.force)
     refuseUnwise(
       addresses.map((address) => widen(address, prefixes)),
       settings,
     );
   const holder = jail === undefined ? MANUAL : holderOf(jail);
-  const changes = addresses.map(
-    (address): Change => ({
-      verb: 'add',
-      target: widen(address, prefixes).text,
-      hold: { holder, address: address.text, since, duration, reason },
-    }),
-  );
-  const progress = await progressOf(operands);
-  const report = await changeBans({ ...settings, progress }, changes);
-  recordChange('ban', report.outcomes, settings);
-  return showChange(report, settings);
+  return addresses.map((address) => ({
+    verb: 'add',
+    target: widen(address, prefixes).text,
+    hold: { holder, address: address.text, since, duration, reason },
+  }));
 }
 
 /** When a ban began is a time; only a report looks a time span back. */

@@ -23,7 +23,7 @@ export async function flush(settings: Settings): Promise<ExitCode> {
   return showChange(report, settings);
 }
 
-function releaseHeldBy(holder: string, bans: readonly Ban[]): Change[] {
+export function releaseHeldBy(holder: string, bans: readonly Ban[]): Change[] {
   const holds = bans.flatMap((ban) => ban.holds).filter((hold) => hold.holder === holder);
   const addresses = new Set(holds.map((hold) => hold.address));
   return [

@@ -34,12 +34,29 @@ export function showChange(
 
 /** Tells what became of a reload, and returns the exit code. */
 export function showReload(report: ReloadReport, json: boolean): ExitCode {
-  if (report.result === 'failed') {
-    warn(`apache was not reloaded: ${report.message}`);
-    return report.isTakenBack === true ? EXIT.takenBack : EXIT.reloadRefused;
-  }
-  if (report.message !== undefined && !json) print(report.message);
-  return EXIT.done;
+  if (report.result === 'failed') warn(reloadFailure(report));
+  else if (report.message !== undefined && !json) print(report.message);
+  return exitCodeOf(report);
+}
+
+/** What a call prints and how it ends, for who is not at its terminal. */
+export function describeChange(
+  outcomes: readonly Outcome[],
+  reload: ReloadReport,
+): { said: string; exitCode: ExitCode } {
+  const last = reload.result === 'failed' ? `banctl: ${reloadFailure(reload)}` : reload.message;
+  const lines = outcomes.map((outcome) => describeOutcome(outcome, false));
+  const said = [...lines, ...(last === undefined ? [] : [last])].map(printable).join('\n');
+  return { said, exitCode: exitCodeOf(reload) };
+}
+
+function reloadFailure({ message }: ReloadReport): string {
+  return `apache was not reloaded: ${message}`;
+}
+
+function exitCodeOf({ result, isTakenBack }: ReloadReport): ExitCode {
+  if (result !== 'failed') return EXIT.done;
+  return isTakenBack === true ? EXIT.takenBack : EXIT.reloadRefused;
 }
 
 function describeOutcome({ address, status, heldBy, isChanged }: Outcome, dryRun: boolean): string {

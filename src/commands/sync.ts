@@ -6,6 +6,7 @@ import type { Settings } from '../cli/settings.ts';
 import { type HeldBan, heldBans, ignoredBy, ignoredByConfig } from '../fail2ban/client.ts';
 import { addition, selectWanted, type WantedBan } from '../fail2ban/wanted.ts';
 import { changeBans } from '../store/store.ts';
+import type { ChangesFor } from '../store/types.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { terminalProgress } from '../terminal/progress.ts';
 import { recordChange, recordRefusal } from './record-change.ts';
@@ -20,28 +21,38 @@ interface Held {
 
 /** `banctl sync --jail NAME`: makes the jail's holds equal to what fail2ban holds. */
 export async function sync(settings: Settings): Promise<ExitCode> {
-  const { jail, fromDatabase } = settings;
+  const { jail } = settings;
   if (jail === undefined) throw new BanctlError(EXIT.usage, 'sync needs --jail NAME');
-  const held = fromDatabase ? await readDatabase(settings, jail) : await askFail2ban(settings, jail);
-  if (typeof held === 'string') {
+  const plan = await planSync(settings, jail);
+  if (typeof plan === 'string') {
     return showChange(
-      { isChanged: false, outcomes: [], reload: { result: 'not-needed', message: held } },
+      { isChanged: false, outcomes: [], reload: { result: 'not-needed', message: plan } },
       settings,
     );
   }
-  const { wanted, refused } = selectWanted(held.bans, held.ignored ?? [], settings);
-  const added = held.ignored === undefined ? [] : wanted;
   const urgently = { ...settings, isUrgent: true, progress: await terminalProgress() };
-  const report = await changeBans(urgently, (bansNow) => [
-    ...releaseOthers(bansNow(), jail, wanted),
-    ...added.map((ban) => addition(jail, ban)),
-  ]);
+  const report = await changeBans(urgently, plan.changes);
   recordChange('sync', report.outcomes, settings);
+  return showChange({ ...report, outcomes: [...report.outcomes, ...plan.skipped] }, settings);
+}
+
+/** What a sync changes, and the addresses that it leaves out. A text is why it changes nothing. */
+export async function planSync(
+  settings: Settings,
+  jail: string,
+): Promise<{ changes: ChangesFor; skipped: Outcome[] } | string> {
+  const held = settings.fromDatabase ? await readDatabase(settings, jail) : await askFail2ban(settings, jail);
+  if (typeof held === 'string') return held;
+  const { wanted, refused } = selectWanted(held.bans, held.ignored ?? [], settings);
   recordRefusal('unusable', refused, settings);
-  const skipped = refused.map(
-    (address): Outcome => ({ address, status: 'skipped', heldBy: [], isChanged: false }),
-  );
-  return showChange({ ...report, outcomes: [...report.outcomes, ...skipped] }, settings);
+  const added = held.ignored === undefined ? [] : wanted;
+  return {
+    changes: (bansNow) => [
+      ...releaseOthers(bansNow(), jail, wanted),
+      ...added.map((ban) => addition(jail, ban)),
+    ],
+    skipped: refused.map((address) => ({ address, status: 'skipped', heldBy: [], isChanged: false })),
+  };
 }
 
 function releaseOthers(bans: readonly Ban[], holder: string, wanted: readonly WantedBan[]): Change[] {

@@ -1,5 +1,5 @@
 import type { Address } from '../bans/address.ts';
-import type { Outcome } from '../bans/change.ts';
+import type { Change, Outcome } from '../bans/change.ts';
 import { holderOf } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { changeBans } from '../store/store.ts';
@@ -16,11 +16,14 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
   const { jail } = settings;
   const watched = { ...settings, progress: await progressOf(operands) };
   if (jail === undefined) return releaseByHand(watched, addresses);
-  const holder = holderOf(jail);
-  const changes = addresses.map(({ text }) => ({ verb: 'release', address: text, holder }) as const);
-  const report = await changeBans(watched, changes);
+  const report = await changeBans(watched, planRelease(jail, addresses));
   recordChange('unban', report.outcomes, settings);
   return showChange(report, settings);
+}
+
+export function planRelease(jail: string, addresses: readonly Address[]): Change[] {
+  const holder = holderOf(jail);
+  return addresses.map(({ text }) => ({ verb: 'release', address: text, holder }));
 }
 
 /**

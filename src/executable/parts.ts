@@ -6,10 +6,12 @@ export const LIBRARIES = ['cli-progress', 'execa', 'yargs'];
 export const FULL = 'full';
 /** What only a page needs: src/report/page.ts, with the libraries that draw and fill it in. */
 export const PAGE = 'page';
+/** The resident: src/commands/serve.ts. */
+export const SERVE = 'serve';
 export const MAIN = 'banctl';
 
 /** Each is a script of its own, which is read when it is called for. */
-const CALLED_FOR = [...LIBRARIES, FULL, PAGE];
+const CALLED_FOR = [...LIBRARIES, FULL, PAGE, SERVE];
 
 export interface Part {
   readonly source: string;

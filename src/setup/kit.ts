@@ -41,6 +41,7 @@ export const TIMER = 'banctl-audit.timer';
 
 const NAMES: Readonly<Record<string, string>> = {
   'action.d/apache-banlist.conf': 'action',
+  'action.d/apache-banlist.py': 'action-served',
   [`filter.d/${JAIL}.conf`]: 'filter',
   [`jail.d/${JAIL}.local`]: 'jail',
   [`apache2/${SNIPPET}.conf`]: 'apache',

@@ -42,6 +42,7 @@ export interface FileOptions {
   readonly dryRun: boolean;
   /** False: whoever asked sees to it that what was written is on the disk. */
   readonly durable: boolean;
+  readonly isWanted?: ChangeOptions['isWanted'];
 }
 
 /** The directory as the one place of all bans, which are of single addresses. */
@@ -146,12 +147,13 @@ async function changeBanFileOf(
 
 /** What there is to do under the lock of the file; what needs none is done at once. */
 function fileChange(
-  { bandir, dryRun, durable }: FileOptions,
+  { bandir, dryRun, durable, isWanted }: FileOptions,
   address: string,
   changes: readonly Change[],
 ): FileChange | ((lock: Lock) => FileChange) {
   const apply = (text: Buffer) => {
-    const { edits, outcomes } = changeList(text, changes, now());
+    const wanted = isWanted === undefined ? changes : changes.filter(isWanted);
+    const { edits, outcomes } = changeList(text, wanted, now());
     return { outcomes, isChanged: edits.length > 0, pieces: applyEdits(text, edits) };
   };
   if (dryRun) return apply(readBanFile(bandir, address).text);

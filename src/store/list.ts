@@ -55,7 +55,8 @@ function foresee(banlist: string, changesFor: ChangesFor): Written {
 function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock): Written {
   const { banlist } = options;
   const list = readText(banlist);
-  const changes = changesFor(() => bansOf(denyLines(list.text)));
+  const asked = changesFor(() => bansOf(denyLines(list.text)));
+  const changes = options.isWanted === undefined ? asked : asked.filter(options.isWanted);
   const progress = options.progress?.(changes.length);
   const { edits, outcomes } = changeList(list.text, changes, now(), progress?.step);
   progress?.stop();

@@ -31,6 +31,8 @@ export interface ChangeOptions extends ReloadOptions {
   readonly dryRun: boolean;
   /** True: the reload does not wait for the end of the interval. */
   readonly isUrgent?: boolean;
+  /** Asked under the lock, for a resident whose callers may give up: false leaves the change out. */
+  readonly isWanted?: (change: Change) => boolean;
   /** Shows whoever watches how many of the changes are done. */
   readonly progress?: StartProgress | undefined;
 }

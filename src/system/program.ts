@@ -19,7 +19,12 @@ const LAST_OUTPUT_MS = 250;
 /** How long the end of a killed program is waited for: one that waits for a disk may have none. */
 const KILL_GRACE_MS = 1000;
 /** Signals that end banctl end the program too: from fail2ban's time limit, a person, or a closed terminal. */
-const ENDINGS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+let endings: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
+
+/** From now on a program ends by itself: the caller takes the signals, and finishes what it has begun. */
+export function surviveEndings(): void {
+  endings = [];
+}
 
 /**
  * Runs a command line without a shell: spaces separate words, and a backslash escapes a space. After `timeout` seconds,
@@ -45,11 +50,11 @@ export async function run(
   let group: number | undefined;
   const endWith = (signal: NodeJS.Signals) => {
     killGroup(group);
-    for (const ending of ENDINGS) process.removeListener(ending, endWith);
+    for (const ending of endings) process.removeListener(ending, endWith);
     process.kill(process.pid, signal);
   };
   // Installed before the start: the signal may arrive at that moment.
-  for (const ending of ENDINGS) process.on(ending, endWith);
+  for (const ending of endings) process.on(ending, endWith);
   const child = execa(program, [...words, ...args], options);
   group = child.pid;
   let length = 0;
@@ -84,7 +89,7 @@ export async function run(
   });
   const result = await Promise.race([child, isLeft]);
   clearTimeout(later);
-  for (const ending of ENDINGS) process.removeListener(ending, endWith);
+  for (const ending of endings) process.removeListener(ending, endWith);
   if (result === undefined) {
     closeOutputs();
     child.nodeChildProcess.unref();

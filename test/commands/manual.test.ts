@@ -114,6 +114,7 @@ suite('an example', () => {
     migrate: /^1 ban moved to \/etc\/apache2\/djangoapp\/bans\n/,
     ranges: /^\/etc\/apache2\/djangoapp\/cloudfront-proxies has 1 range: 1 added, 0 removed\n/,
     setup: /^\/etc\/apache2\/conf-available\/djangoapp-banlist-admin\.conf would be written\n/m,
+    serve: /^$/,
     completion: /^$/,
   };
 

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { executable } from '../lab/banctl.ts';
-import { type Fail2ban, fail2banVersions, startFail2ban } from '../lab/fail2ban.ts';
+import { fail2banVersions, startFail2ban } from '../lab/fail2ban.ts';
 import { read } from '../lab/site.ts';
 import { tail, until } from '../lab/wait.ts';
 
@@ -79,7 +79,10 @@ for (const version of [undefined, ...fail2banVersions]) {
     test('bans and unbans by the executable, and says once that it does', async () => {
       await jail.tells('set', 'web', 'banip', A, B);
       await jail.lists(A, B);
-      assert.match(jail.list(), new RegExp(`^# banctl \\| web ${A} since \\S+Z until \\S+Z: \\d failures$`, 'm'));
+      assert.match(
+        jail.list(),
+        new RegExp(`^# banctl \\| web ${A} since \\S+Z until \\S+Z: \\d failures$`, 'm'),
+      );
       await jail.tells('set', 'web', 'unbanip', A);
       await jail.lists(B);
       assert.equal(jail.count(FALLBACK), 1, jail.fail2ban.log());
@@ -153,7 +156,11 @@ suite('where something else answers on the socket', () => {
   }
 
   test('another version: the executable is run', async () => {
-    await banWith('other', (connection) => connection.write('{"banctl": 999, "now": 1}\n'), /another version/);
+    await banWith(
+      'other',
+      (connection) => connection.write('{"banctl": 999, "now": 1}\n'),
+      /another version/,
+    );
   });
 
   test('no JSON, another JSON, or an end: the executable is run', async () => {
@@ -170,7 +177,11 @@ suite('where something else answers on the socket', () => {
 
   test('an answer to something else, or one without end: the executable is run', async () => {
     const hello = '{"banctl": 1, "now": 1e9}\n';
-    await banWith('stale', (connection) => connection.write(`${hello}{"id": 77, "exit": 0}\n`), /is not banctl/);
+    await banWith(
+      'stale',
+      (connection) => connection.write(`${hello}{"id": 77, "exit": 0}\n`),
+      /is not banctl/,
+    );
     await banWith('flood', (connection) => connection.write(hello + 'x'.repeat(2 ** 21)), /is not banctl/);
   });
 });
@@ -181,4 +192,3 @@ test('what it needs of Python is in 3.9, and of libraries in its own', () => {
   const own = ['json', 'os', 'signal', 'socket', 'struct', 'subprocess', 'threading', 'time'];
   assert.deepEqual(imported, [...own, 'fail2ban.server.action']);
 });
-

@@ -1,0 +1,106 @@
+import type { Socket } from 'node:net';
+import { EXIT, isBanctlError, lineOf } from '../system/errors.ts';
+import { warn } from '../terminal/print.ts';
+import {
+  type Answer,
+  type Greeting,
+  type Hello,
+  LineReader,
+  monotonicSeconds,
+  ProtocolError,
+  type Request,
+  readHello,
+  readRequest,
+} from './protocol.ts';
+import type { Said } from './types.ts';
+
+/** A client waits so long for a sign of life; each sign comes well before. Seconds. */
+export const PATIENCE = 5;
+const SIGN_SECONDS = 1;
+/** fail2ban reads it when the action has ended. Characters. */
+const LONGEST_SAID = 4000;
+
+/** What answers a request, as long as `isWanted` says that its client still waits. */
+export type Answering = (request: Request, hello: Hello, isWanted: () => boolean) => Promise<Said>;
+
+/** One client, which is answered in the order of its requests. */
+export class Connection {
+  readonly #socket: Socket;
+  readonly #answering: Answering;
+  readonly #lines = new LineReader();
+  #hello: Hello | undefined;
+  #last: Promise<void> = Promise.resolve();
+  #isEnding = false;
+
+  constructor(socket: Socket, answering: Answering, greeting: Greeting, onHello: (hello: Hello) => void) {
+    this.#socket = socket;
+    this.#answering = answering;
+    socket.setEncoding('utf8');
+    socket.on('error', () => {});
+    socket.on('data', (piece: string) => this.#take(piece, onHello));
+    this.#send(greeting);
+  }
+
+  /** Answers what it has read, and hangs up: what the client asks for later is for the next server. */
+  async end(): Promise<void> {
+    this.#isEnding = true;
+    this.#socket.pause();
+    await this.#last;
+    await new Promise<void>((resolve) => {
+      this.#socket.once('close', () => resolve());
+      if (this.#socket.destroyed) resolve();
+      this.#socket.destroySoon();
+    });
+  }
+
+  #take(piece: string, onHello: (hello: Hello) => void): void {
+    if (this.#isEnding) return;
+    try {
+      for (const line of this.#lines.take(piece)) {
+        if (this.#hello === undefined) {
+          this.#hello = readHello(line);
+          onHello(this.#hello);
+        } else this.#begin(readRequest(line), this.#hello);
+      }
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      warn(`a client is not understood: ${error.message}; is the action of another version?`);
+      this.#socket.destroy();
+    }
+  }
+
+  #begin(request: Request, hello: Hello): void {
+    this.#last = this.#last.then(() => this.#answer(request, hello));
+  }
+
+  async #answer(request: Request, hello: Hello): Promise<void> {
+    const isSlow = request.command === 'sync' || request.command === 'flush';
+    let { before } = request;
+    const isWanted = () => !this.#socket.destroyed && monotonicSeconds() < before;
+    const signs = setInterval(() => {
+      // A process that was stopped for long has no client any more.
+      if (!isWanted()) return;
+      before = monotonicSeconds() + PATIENCE - SIGN_SECONDS;
+      this.#send({ id: request.id, busy: true });
+    }, SIGN_SECONDS * 1000);
+    if (!isSlow) clearInterval(signs);
+    try {
+      const { exit, said } = await this.#answering(request, hello, isWanted).catch(failed);
+      this.#send({ id: request.id, exit, said: said.slice(0, LONGEST_SAID) } satisfies Answer);
+    } finally {
+      clearInterval(signs);
+    }
+  }
+
+  #send(message: object): void {
+    if (this.#socket.writable) this.#socket.write(`${JSON.stringify(message)}\n`);
+  }
+}
+
+/** As main.ts ends a call. */
+function failed(error: unknown): Said {
+  if (isBanctlError(error)) return { exit: error.exitCode, said: `banctl: ${lineOf(error)}` };
+  const said = `banctl: ${String(error)}; this is a mistake in banctl, please report it`;
+  warn(said.slice('banctl: '.length));
+  return { exit: EXIT.internal, said };
+}

@@ -1,0 +1,160 @@
+import { type FSWatcher, statSync, watch } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
+import { type Hold, MANUAL, now } from '../bans/hold.ts';
+import { addressesIn, bansInFile, isBanName } from '../store/directory.ts';
+import type { StoreOptions } from '../store/store.ts';
+import { BanctlError, lineOf } from '../system/errors.ts';
+import { readText, statFile } from '../system/read.ts';
+import { warn } from '../terminal/print.ts';
+
+/** Changes come in bursts: one look for all of them. */
+const GATHERED_MS = 500;
+/** The caller looks in again each minute; what ends later needs no timer yet. */
+const MINUTE_MS = 60_000;
+/** Files read before others get their turn. */
+const FILES_IN_ONE_GO = 200;
+
+/**
+ * When the holds by hand of one list and its directory end. fail2ban ends its own. What has not changed is not read
+ * again: the kernel reports changes, and as it may lose some, a look each minute compares times.
+ */
+export class Ends {
+  readonly options: StoreOptions;
+  readonly #onEnded: (addresses: readonly string[]) => Promise<unknown>;
+  /** Ends of the bans that stand in files and in the list, by address. Seconds since the epoch. */
+  readonly #filed = new Map<string, number>();
+  #listed = new Map<string, number>();
+  #listVersion: string | undefined;
+  #directoryChanged = 0;
+  readonly #changed = new Set<string>();
+  readonly #watchers = new Map<string, FSWatcher>();
+  #gathering: NodeJS.Timeout | undefined;
+  #next: NodeJS.Timeout | undefined;
+  #looking: Promise<void> = Promise.resolve();
+  #isClosed = false;
+
+  constructor(options: StoreOptions, onEnded: (addresses: readonly string[]) => Promise<unknown>) {
+    this.options = options;
+    this.#onEnded = onEnded;
+  }
+
+  /** At the start, and each minute: cheap where nothing has changed. */
+  look(): Promise<void> {
+    this.#looking = this.#looking.then(async () => {
+      if (this.#isClosed) return;
+      this.#watch();
+      this.#readList();
+      await this.#readDirectory();
+      await this.#end();
+    });
+    return this.#looking.catch(complain);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#gathering);
+    clearTimeout(this.#next);
+    for (const watcher of this.#watchers.values()) watcher.close();
+    this.#watchers.clear();
+  }
+
+  #watch(): void {
+    const { banlist, bandir } = this.options;
+    const list = basename(banlist);
+    this.#watchOne(dirname(banlist), (name) => name === list);
+    if (bandir !== undefined) this.#watchOne(bandir, isBanName);
+  }
+
+  /** A directory that does not exist yet is tried again at the next look, and so is one that was replaced. */
+  #watchOne(directory: string, matters: (name: string) => boolean): void {
+    if (this.#watchers.has(directory)) return;
+    try {
+      const watcher = watch(directory, (_event, name) => {
+        // The directory itself was moved or removed.
+        if (name === null || name === basename(directory)) this.#unwatch(directory);
+        else if (matters(name)) this.#gather(name);
+      });
+      watcher.on('error', () => this.#unwatch(directory));
+      this.#watchers.set(directory, watcher);
+    } catch {
+      // The minute's look goes without.
+    }
+  }
+
+  #unwatch(directory: string): void {
+    this.#watchers.get(directory)?.close();
+    this.#watchers.delete(directory);
+  }
+
+  #gather(name: string): void {
+    this.#changed.add(name);
+    this.#gathering ??= setTimeout(() => {
+      this.#gathering = undefined;
+      this.#looking = this.#looking.then(() => this.#lookAtChanged()).catch(complain);
+    }, GATHERED_MS);
+  }
+
+  async #lookAtChanged(): Promise<void> {
+    if (this.#isClosed) return;
+    const names = [...this.#changed];
+    this.#changed.clear();
+    this.#readList();
+    await this.#readFiles(names.filter(isBanName));
+    await this.#end();
+  }
+
+  #readList(): void {
+    const { banlist } = this.options;
+    const version = statFile(banlist)?.version;
+    if (version === this.#listVersion) return;
+    const { text, version: read } = readText(banlist);
+    const bans = text.includes(MANUAL) ? bansOf(denyLines(text)) : [];
+    this.#listed = new Map();
+    for (const ban of bans) setEnd(this.#listed, ban.address, [ban]);
+    this.#listVersion = read;
+  }
+
+  /** All of it, if a file was added, replaced or removed since the last time. */
+  async #readDirectory(): Promise<void> {
+    const { bandir } = this.options;
+    const changed = bandir === undefined ? 0 : (statSync(bandir, { throwIfNoEntry: false })?.mtimeMs ?? 0);
+    if (bandir === undefined || changed === this.#directoryChanged) return;
+    const names = addressesIn(bandir);
+    const known = new Set(names);
+    for (const address of this.#filed.keys()) if (!known.has(address)) this.#filed.delete(address);
+    await this.#readFiles(names);
+    this.#directoryChanged = changed;
+  }
+
+  async #readFiles(addresses: readonly string[]): Promise<void> {
+    const { bandir } = this.options;
+    if (bandir === undefined) return;
+    for (const [index, address] of addresses.entries()) {
+      setEnd(this.#filed, address, bansInFile(bandir, address));
+      if (index % FILES_IN_ONE_GO === FILES_IN_ONE_GO - 1) await new Promise(setImmediate);
+    }
+  }
+
+  async #end(): Promise<void> {
+    const ends = [...this.#filed, ...this.#listed];
+    const over = ends.filter(([, end]) => end <= now()).map(([address]) => address);
+    if (over.length > 0) await this.#onEnded([...new Set(over)]);
+    clearTimeout(this.#next);
+    const next = Math.min(...ends.map(([, end]) => end).filter((end) => end > now())) * 1000 - Date.now();
+    if (next < MINUTE_MS) this.#next = setTimeout(() => void this.look(), Math.max(next, 0));
+  }
+}
+
+/** The first end of a hold by hand. */
+function setEnd(ends: Map<string, number>, address: string, bans: readonly Ban[]): void {
+  const holds: readonly Hold[] = bans.flatMap((ban) => ban.holds);
+  const until = holds.flatMap((hold) => (hold.holder === MANUAL && hold.until !== null ? [hold.until] : []));
+  const earlier = ends.get(address);
+  if (until.length > 0) ends.set(address, Math.min(...until));
+  else if (earlier !== undefined) ends.delete(address);
+}
+
+function complain(error: unknown): void {
+  warn(error instanceof BanctlError ? lineOf(error) : String(error));
+}

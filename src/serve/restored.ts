@@ -1,0 +1,49 @@
+import { bansOf, denyLines } from '../banlist/text.ts';
+import { isSingle, readAddress } from '../bans/address.ts';
+import { bansInFile, isInDirectory } from '../store/directory.ts';
+import type { PlaceOptions } from '../store/types.ts';
+import { type FileVersion, readText, statFile } from '../system/read.ts';
+
+interface Known {
+  readonly version: FileVersion | undefined;
+  /** `HOLDER ADDRESS` of each hold. */
+  readonly holds: ReadonlySet<string>;
+}
+
+/** The holds of lists, read again only if the list has changed: fail2ban restores thousands of bans one by one. */
+export class Restored {
+  readonly #lists = new Map<string, Known>();
+
+  /** True if the hold is there, by one look without a lock. */
+  has({ banlist, bandir }: PlaceOptions, holder: string, address: string): boolean {
+    const isFiled =
+      bandir !== undefined &&
+      isSingleAddress(address) &&
+      isInDirectory(bandir, address) &&
+      bansInFile(bandir, address).some(({ holds }) =>
+        holds.some((hold) => hold.holder === holder && hold.address === address),
+      );
+    return isFiled || this.#holdsOf(banlist).has(`${holder} ${address}`);
+  }
+
+  /** Lets go of what is only of use while bans are restored. */
+  forget(): void {
+    this.#lists.clear();
+  }
+
+  #holdsOf(banlist: string): ReadonlySet<string> {
+    const known = this.#lists.get(banlist);
+    if (known !== undefined && known.version === statFile(banlist)?.version) return known.holds;
+    const { text, version } = readText(banlist);
+    const holds = new Set(
+      bansOf(denyLines(text)).flatMap((ban) => ban.holds.map((hold) => `${hold.holder} ${hold.address}`)),
+    );
+    this.#lists.set(banlist, { version, holds });
+    return holds;
+  }
+}
+
+function isSingleAddress(text: string): boolean {
+  const address = readAddress(text);
+  return address !== undefined && isSingle(address);
+}

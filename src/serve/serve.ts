@@ -1,0 +1,156 @@
+import type { Server, Socket } from 'node:net';
+import { isPending, readState } from '../reload/state.ts';
+import type { StoreOptions } from '../store/store.ts';
+import { EXIT, type ExitCode, isBanctlError } from '../system/errors.ts';
+import { readText, statFile } from '../system/read.ts';
+import { warn } from '../terminal/print.ts';
+import { Connection } from './connection.ts';
+import { Ends } from './ends.ts';
+import { isPassed, listen } from './listen.ts';
+import { Metrics } from './metrics.ts';
+import { type Hello, monotonicSeconds, PROTOCOL, type Request } from './protocol.ts';
+import { Queue } from './queue.ts';
+import { Reloads } from './reloads.ts';
+import { Restored } from './restored.ts';
+import type { Commands, Said, ServeOptions } from './types.ts';
+
+/*
+ * The resident: requests come in by the socket and go through one queue into the store, with the locks of every call.
+ * Besides the requests, holds by hand end, and put-off reloads come due. Nothing here waits synchronously.
+ */
+
+const MINUTE_MS = 60_000;
+const ENDINGS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+
+/** Why it ends: it was asked to, or its executable was replaced. */
+type Ending = 'asked' | 'renewed';
+
+class Resident {
+  readonly #commands: Commands;
+  readonly #metrics = new Metrics();
+  readonly #reloads = new Reloads();
+  readonly #queue = new Queue(this.#reloads);
+  readonly #restored = new Restored();
+  readonly #connections = new Set<Connection>();
+  readonly #ends = new Map<string, Ends>();
+  readonly #executable = statFile(process.execPath)?.version;
+  readonly #version: string;
+  #end: (ending: Ending) => void = () => {};
+  readonly ended = new Promise<Ending>((resolve) => {
+    this.#end = resolve;
+  });
+
+  constructor(commands: Commands, version: string) {
+    this.#commands = commands;
+    this.#version = version;
+  }
+
+  readonly connect = (socket: Socket): void => {
+    this.#renewIfReplaced();
+    const greeting = { banctl: PROTOCOL, version: this.#version, now: monotonicSeconds() };
+    const connection = new Connection(socket, this.#answer, greeting, ({ fallbacks }) =>
+      this.#metrics.fellBack(fallbacks),
+    );
+    this.#connections.add(connection);
+    socket.on('close', () => this.#connections.delete(connection));
+  };
+
+  /** What goes on without requests. */
+  start(options: StoreOptions): void {
+    for (const signal of ENDINGS) process.on(signal, () => this.#end('asked'));
+    setInterval(() => this.#minute(), MINUTE_MS);
+    this.#endHoldsOf(options);
+    if (options.reloads && isPending(readState(options.banlist, readText(options.banlist))))
+      this.#reloads.later(options);
+  }
+
+  /** Answers what was begun, and leaves nothing undone. */
+  async stop(server: Server): Promise<void> {
+    server.close();
+    for (const ends of this.#ends.values()) ends.close();
+    await Promise.all([...this.#connections].map((connection) => connection.end()));
+    await this.#queue.idle();
+    await this.#reloads.finish();
+  }
+
+  readonly #answer = async (request: Request, hello: Hello, isWanted: () => boolean): Promise<Said> => {
+    if (request.command === 'status') return { exit: EXIT.done, said: this.#metrics.format().join('\n') };
+    const began = monotonicSeconds();
+    const count = (exit: number) =>
+      request.command === 'status' ||
+      this.#metrics.answered(request.command, exit, monotonicSeconds() - began);
+    try {
+      const said = await this.#do(request, hello, isWanted);
+      count(said.exit);
+      return said;
+    } catch (error) {
+      count(isBanctlError(error) ? error.exitCode : EXIT.internal);
+      throw error;
+    } finally {
+      this.#renewIfReplaced();
+    }
+  };
+
+  async #do(request: Request, hello: Hello, isWanted: () => boolean): Promise<Said> {
+    const work = await this.#commands.prepare(request, hello);
+    if ('exit' in work) return work;
+    const { options, needs } = work;
+    this.#endHoldsOf(options);
+    if (request.isRestored && needs !== undefined && this.#restored.has(options, needs.holder, needs.address))
+      return { exit: EXIT.done, said: '' };
+    const { outcomes, reload } = await this.#queue.change(work, isWanted);
+    work.onDone(outcomes);
+    return this.#commands.describe([...outcomes, ...work.skipped], reload);
+  }
+
+  /** Also of lists that only a jail's action names. */
+  #endHoldsOf(options: StoreOptions): void {
+    const place = `${options.banlist}\n${options.bandir ?? ''}`;
+    if (this.#ends.has(place)) return;
+    const ends = new Ends({ ...options, isUrgent: false }, (addresses) =>
+      this.#queue.change({
+        options: ends.options,
+        changes: addresses.map((address) => ({ verb: 'tidy', address })),
+        needs: undefined,
+        skipped: [],
+        onDone: () => {},
+      }),
+    );
+    this.#ends.set(place, ends);
+    void ends.look();
+  }
+
+  #minute(): void {
+    this.#renewIfReplaced();
+    this.#restored.forget();
+    for (const ends of this.#ends.values()) void ends.look();
+  }
+
+  #renewIfReplaced(): void {
+    const version = statFile(process.execPath)?.version;
+    // While it is being replaced there may be none.
+    if (version !== undefined && version !== this.#executable) this.#end('renewed');
+  }
+}
+
+/**
+ * Serves until it is asked to end.
+ *
+ * @throws BanctlError as of listen()
+ */
+export async function serve(options: ServeOptions, commands: Commands, version: string): Promise<ExitCode> {
+  const resident = new Resident(commands, version);
+  const server = await listen(options.socket, resident.connect);
+  server.on('error', (error) => warn(`cannot take a connection: ${String(error)}`));
+  resident.start(options);
+  const ending = await resident.ended;
+  await resident.stop(server);
+  // systemd keeps the socket, and starts the new executable.
+  if (ending === 'renewed' && !isPassed()) becomeNew();
+  return EXIT.done;
+}
+
+/** The same process, by the same line. Clients that come in between run the executable, or ask again. */
+function becomeNew(): void {
+  process.execve?.(process.execPath, [...process.execArgv, ...process.argv.slice(1)], process.env);
+}
