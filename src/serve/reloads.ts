@@ -13,8 +13,10 @@ const LONGEST_WAIT_MS = 3500;
  * no process of their own.
  */
 export class Reloads {
-  /** What is put off or under way, by list. */
-  readonly #pending = new Map<string, { readonly options: StoreOptions; readonly done: Promise<void> }>();
+  /** The end of what is under way, by list. */
+  readonly #underWay = new Map<string, Promise<void>>();
+  /** What is put off, by list. */
+  readonly #putOff = new Map<string, { readonly options: StoreOptions; readonly done: Promise<void> }>();
 
   optionsFor(options: StoreOptions): StoreOptions & { readonly onDeferred: () => void } {
     return { ...options, isResident: true, onDeferred: () => this.later(options) };
@@ -28,25 +30,32 @@ export class Reloads {
     const { plan, outcomes, whenEnforced } = written;
     if (plan !== 'reload' && whenEnforced === undefined) return { outcomes, reload: plan };
     if (options.reloadInterval === 0) return this.#awaited(options, written);
-    this.#inBackground(options.banlist, options, () => this.#reload(options, written));
+    this.#inBackground(options.banlist, () => this.#reload(options, written));
     return { outcomes, reload: { result: 'deferred', message: 'apache reloads now' } };
   }
 
   /** Waits until a reload that was put off is due, and does it. */
   later(options: StoreOptions): void {
-    this.#inBackground(`${options.banlist} later`, options, async () => {
+    const { banlist } = options;
+    if (this.#putOff.has(banlist)) return;
+    const waiting = async () => {
       const { reloadWhenDue } = await import('../reload/run.ts');
       report(await reloadWhenDue(this.optionsFor(options)));
-    });
+    };
+    const done = waiting()
+      .catch(complain)
+      .finally(() => this.#putOff.delete(banlist));
+    this.#putOff.set(banlist, { options, done });
   }
 
   /** Does at once what is put off: this process ends. */
   async finish(): Promise<void> {
-    const lists = new Map([...this.#pending.values()].map(({ options }) => [options.banlist, options]));
-    const { reload } = await import('../reload/run.ts');
-    for (const options of lists.values())
+    await Promise.all(this.#underWay.values());
+    for (const { options, done } of [...this.#putOff.values()]) {
+      const { reload } = await import('../reload/run.ts');
       await reload(this.optionsFor(options), { isForced: false, isUrgent: true }).then(report, complain);
-    await Promise.all([...this.#pending.values()].map(({ done }) => done));
+      await done;
+    }
   }
 
   async #awaited(
@@ -55,7 +64,7 @@ export class Reloads {
   ): Promise<{ outcomes: Outcomes; reload: ReloadReport }> {
     const { enforce } = await import('../store/enforce.ts');
     const enforcing = enforce(this.optionsFor(options), written);
-    this.#inBackground(`${options.banlist} now`, options, async () => void (await enforcing));
+    this.#inBackground(options.banlist, async () => void (await enforcing));
     const late = {
       outcomes: written.outcomes,
       reload: { result: 'deferred', message: 'apache reloads now' },
@@ -77,14 +86,16 @@ export class Reloads {
     if (result.result === 'done' || result.result === 'not-needed') await whenEnforced?.();
   }
 
-  #inBackground(key: string, options: StoreOptions, work: () => Promise<void>): void {
-    const before = this.#pending.get(key);
-    // A reload that has begun may have read the list before this change: another one follows it.
-    const begun = (before?.done ?? Promise.resolve()).then(work).catch(complain);
-    const done = begun.finally(() => {
-      if (this.#pending.get(key)?.done === done) this.#pending.delete(key);
-    });
-    this.#pending.set(key, { options, done });
+  /** A reload that has begun may have read the list before this change: another one follows it. */
+  #inBackground(banlist: string, work: () => Promise<void>): void {
+    const before = this.#underWay.get(banlist) ?? Promise.resolve();
+    const done = before
+      .then(work)
+      .catch(complain)
+      .finally(() => {
+        if (this.#underWay.get(banlist) === done) this.#underWay.delete(banlist);
+      });
+    this.#underWay.set(banlist, done);
   }
 }
 

@@ -5,7 +5,7 @@ import { systemCode } from '../system/errors.ts';
 import { isAbandoned, isLockOrTemporary, isTemporaryOf, type Lock, withLock } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
 import { cannotWrite, makeDirectory, replaceFile } from '../system/write.ts';
-import { type KitDirectory, type KitFile, render } from './kit.ts';
+import { isOfResident, type KitDirectory, type KitFile, render } from './kit.ts';
 import { isRemembered, MEMORY, type Memory, readMemory, remember, writeMemory } from './memory.ts';
 import { logsOf, namingJail, packagedFiles, possibleDirectories, type Server } from './server.ts';
 import type { SetupOptions } from './types.ts';
@@ -88,19 +88,21 @@ export function installFiles(kit: readonly KitFile[], server: Server, options: O
 }
 
 function targetsOf(kit: readonly KitFile[], server: Server, options: Options): Target[] {
-  const { layout, directoryFor, at } = server;
+  const { layout, directoryFor, unitDirectory, at } = server;
   return ORDER.flatMap((part) => {
-    const directory = directoryFor(part);
-    if (directory === undefined) return [];
     const isHeldBack = (path: string) =>
       part === 'jail.d' && lacksLogs(server, options) && readText(at(path)).version === undefined;
     return kit
       .filter((file) => file.directory === part)
-      .map((file) => ({
-        path: `${directory}/${file.file}`,
-        text: render(file, layout, options),
-        original: file.text,
-      }))
+      .flatMap((file) => {
+        const directory = isOfResident(file) ? unitDirectory : directoryFor(part);
+        if (directory === undefined) return [];
+        return {
+          path: `${directory}/${file.file}`,
+          text: render(file, layout, options),
+          original: file.text,
+        };
+      })
       .filter(({ path }) => !isHeldBack(path));
   });
 }

@@ -56,6 +56,13 @@ const ON_REQUEST: readonly string[] = [
   'systemd/banctl-ranges.timer',
 ];
 
+const OF_RESIDENT: readonly string[] = ['banctl.service', 'banctl.socket'];
+
+/** True for the units of `banctl serve`, which are for every server with systemd, and off until they are enabled. */
+export function isOfResident({ directory, file }: KitFile): boolean {
+  return directory === 'systemd' && OF_RESIDENT.includes(file);
+}
+
 /** True for what `setup` installs. */
 export function isInstalled({ directory, file }: KitFile): boolean {
   return !ON_REQUEST.includes(`${directory}/${file}`);

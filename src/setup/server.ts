@@ -18,6 +18,8 @@ export interface Server {
   at(path: string): string;
   /** Where files of the kit go; undefined if there is no place for them here. */
   directoryFor(part: KitDirectory): string | undefined;
+  /** Where the units of `banctl serve` go; undefined without systemd. */
+  readonly unitDirectory: string | undefined;
 }
 
 /** Where programs look for banctl: the PATH of the cron job and of systemd. */
@@ -52,6 +54,7 @@ export function serverAt({ root, remove }: Pick<SetupOptions, 'root' | 'remove'>
   return {
     layout,
     at,
+    unitDirectory: has(SYSTEMD) ? SYSTEMD : undefined,
     directoryFor(part) {
       switch (part) {
         case 'apache2':

@@ -33,6 +33,7 @@ const visitor = '198.51.100.7';
 const jail = 'djangoapp-admin-login';
 
 const ACTION = '/etc/fail2ban/action.d/apache-banlist.conf';
+const SERVED_ACTION = '/etc/fail2ban/action.d/apache-banlist.py';
 const FILTER = `/etc/fail2ban/filter.d/${jail}.conf`;
 const JAIL = `/etc/fail2ban/jail.d/${jail}.local`;
 const SNIPPET = '/etc/apache2/conf-available/djangoapp-banlist.conf';
@@ -324,7 +325,7 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     const snippets = readdirSync(join(repository, 'apache2')).map(
       (name) => `/etc/apache2/conf-available/${name}`,
     );
-    assert.deepEqual(files(), [ACTION, FILTER, JAIL, LIST, CRON, MEMORY, ...snippets].sort());
+    assert.deepEqual(files(), [ACTION, SERVED_ACTION, FILTER, JAIL, LIST, CRON, MEMORY, ...snippets].sort());
     assert.equal(read(LIST), '');
     for (const [path, source] of [
       [ACTION, 'action.d/apache-banlist.conf'],

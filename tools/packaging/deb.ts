@@ -4,7 +4,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEBIAN } from '../../src/apache/layout.ts';
 import { completionScript } from '../../src/cli/completion.ts';
-import { isInstalled } from '../../src/setup/kit.ts';
+import { isInstalled, isOfResident } from '../../src/setup/kit.ts';
 import {
   type Contents,
   commonContents,
@@ -50,6 +50,7 @@ export function debContents(executable: string, { version, epochSeconds }: Packa
       contents.set(`etc/apache2/conf-available/${file.file}`, text(rendered));
     else if (file.directory === 'cron.d' && isInstalled(file))
       contents.set(`etc/${name}`, text(onceInUse(rendered)));
+    else if (isOfResident(file)) contents.set(`usr/lib/systemd/system/${file.file}`, text(rendered));
     else contents.set(`${DOC}/examples/${name}`, text(rendered));
   }
   return contents;
