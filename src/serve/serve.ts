@@ -1,8 +1,9 @@
 import type { Server, Socket } from 'node:net';
-import { isPending, readState } from '../reload/state.ts';
+import { isPending, lookAtState } from '../reload/state.ts';
+import { namesOf } from '../reload/types.ts';
 import type { StoreOptions } from '../store/store.ts';
 import { EXIT, type ExitCode, isBanctlError } from '../system/errors.ts';
-import { readText, statFile } from '../system/read.ts';
+import { statFile } from '../system/read.ts';
 import { warn } from '../terminal/print.ts';
 import { Connection } from './connection.ts';
 import { Ends } from './ends.ts';
@@ -60,7 +61,7 @@ class Resident {
     for (const signal of ENDINGS) process.on(signal, () => this.#end('asked'));
     setInterval(() => this.#minute(), MINUTE_MS);
     this.#endHoldsOf(options);
-    if (options.reloads && isPending(readState(options.banlist, readText(options.banlist))))
+    if (options.reloads && isPending(lookAtState(options.banlist), namesOf(options)))
       this.#reloads.later(options);
   }
 
