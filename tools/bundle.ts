@@ -43,8 +43,12 @@ const replacements: Replacement[] = [
   // Two versions of it, and handlers for thirty signals each.
   { module: 'signal-exit', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/signal-exit.cts' },
   { module: 'signal-exit', importedBy: 'proper-lockfile', by: 'src/executable/stand-ins/signal-exit.cts' },
-  // It makes an Intl.Segmenter, for emoji in the help of yargs: 24.
-  { module: 'string-width', by: 'src/executable/stand-ins/string-width.cts' },
+  // It makes an Intl.Segmenter, for emoji in the help of yargs: 24. The list needs the real one, for names that are not plain.
+  ...['yargs', 'cliui', 'wrap-ansi', 'cli-progress'].map((importedBy) => ({
+    module: 'string-width',
+    importedBy,
+    by: 'src/executable/stand-ins/string-width.cts',
+  })),
 ];
 
 const replace: Plugin = {

@@ -3,6 +3,7 @@ import { formatTime, type Hold, isByHand, isOver, jailOf } from '../bans/hold.ts
 import type { Report, ReportedBan } from '../store/read.ts';
 import { printable } from '../system/printable.ts';
 import { print, printLines } from '../terminal/print.ts';
+import { tableLines } from '../terminal/table.ts';
 
 /** How bans look on a terminal and in JSON. */
 
@@ -25,26 +26,23 @@ export function banDocument({ address, holds, where }: ReportedBan): object {
   return { address, holds: holds.length === 0 ? unknown : told, where };
 }
 
-/** A line for each hold; wide reasons are cut to the terminal. */
-export function showTable(bans: readonly ReportedBan[]): void {
+/** A line for each hold, in a pager if the terminal has fewer lines; wide reasons are cut to the terminal. */
+export async function showTable(bans: readonly ReportedBan[]): Promise<void> {
   if (bans.length === 0) {
     print('nothing is banned');
     return;
   }
   const now = Date.now() / 1000;
+  const { isTTY, columns, rows: height } = process.stdout;
   const rows = bans.flatMap((ban) => rowsOf(ban, now));
-  const widths = HEADINGS.map((heading, column) =>
-    rows.reduce((most, row) => Math.max(most, row[column]?.length ?? 0), heading.length),
+  const [heading = '', ...lines] = await tableLines(
+    [HEADINGS, ...rows],
+    isTTY ? columns : WIDTH_WITHOUT_TERMINAL,
   );
-  const columns = process.stdout.isTTY ? process.stdout.columns : WIDTH_WITHOUT_TERMINAL;
-  const format = (row: readonly string[]) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd()
-      .slice(0, columns);
-  const heading = format(HEADINGS);
-  printLines([process.stdout.isTTY ? styleText('bold', heading) : heading, ...rows.map(format)]);
+  const shown = [isTTY ? styleText('bold', heading) : heading, ...lines];
+  const isLong = isTTY && shown.length >= height;
+  if (isLong && (await import('../system/pager.ts')).showInPager(`${shown.join('\n')}\n`)) return;
+  printLines(shown);
 }
 
 /** What is to be said of a reload that is due, or has failed. */

@@ -85,9 +85,9 @@ export function timeChart(document: ReportDocument, width: number): string {
 export function hourChart({ history }: ReportDocument, width: number): string {
   const rows = history.byHour.slice(0, MOST_ROWS);
   const most = Math.max(1, ...rows.flatMap(({ counts }) => counts));
-  const shorten = (name: string) => (name.length > 18 ? `${name.slice(0, 17)}…` : name);
+  const shorten = (name: string) => (name.length > 16 ? `${name.slice(0, 15)}…` : name);
   return draw(width, 40 + rows.length * 26, {
-    grid: { left: 0, right: 0, top: 4, bottom: 0 },
+    grid: { left: 28, right: 2, top: 4, bottom: 0 },
     xAxis: {
       type: 'category',
       data: Array.from({ length: 24 }, (_, hour) => String(hour).padStart(2, '0')),
@@ -126,9 +126,9 @@ export function hourChart({ history }: ReportDocument, width: number): string {
 
 /** A label at the first bucket of a day, for so many days that they do not touch. */
 function labelEvery(begins: readonly string[], most: number): (begin: string) => string {
-  const firsts = begins.filter((begin, index) => begin.slice(0, 10) !== begins[index - 1]?.slice(0, 10));
+  const firsts = begins.filter((begin) => begin.endsWith('T00:00:00Z'));
   const step = Math.max(1, Math.ceil(firsts.length / most));
-  const shown = new Set(firsts.filter((_, index) => index % step === step - 1 || firsts.length < 3));
+  const shown = new Set(firsts.filter((_, index) => index % step === 0));
   return (begin) => (shown.has(begin) ? begin.slice(5, 10) : '');
 }
 

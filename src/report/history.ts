@@ -9,7 +9,7 @@ const HOUR_SECONDS = 3600;
 const DAY_SECONDS = 86_400;
 /** A network, as one provider or household has it. */
 const NETWORK = { ipv4: 24, ipv6: 64 } as const;
-const MOST_NAMED = 12;
+const MOST_NAMED = 8;
 
 /** Bans are sorted by how long they were meant to last: up to as many seconds, under this name. */
 const DURATIONS: readonly (readonly [name: string, mostSeconds: number])[] = [

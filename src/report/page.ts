@@ -92,13 +92,17 @@ function figuresOf({ banned, history, record, reloads }: ReportDocument): object
   const byHand = record.ended.find(({ name }) => name === 'manual')?.count ?? 0;
   const loaded = reloads.pending ? 'Apache has not loaded all' : 'Apache has loaded all';
   return [
-    { name: 'Banned now', value: grouped(banned.total), note: `of them ${plural(banned.ranges, 'range')}` },
+    {
+      name: 'Banned now',
+      value: grouped(banned.total),
+      note: banned.ranges === 0 ? 'single addresses' : `of them ${plural(banned.ranges, 'range')}`,
+    },
     { name: 'Bans in this time', value: grouped(history.bans), note: plural(history.byJail.length, 'jail') },
     { name: 'Ended', value: grouped(ended), note: `${grouped(byHand)} lifted by hand` },
     {
       name: 'Refused to ban',
       value: grouped(record.refused.count),
-      note: 'protected, too broad or unusable',
+      note: 'protected or too broad',
     },
     {
       name: 'Reloads',
@@ -139,13 +143,18 @@ function pictures(document: ReportDocument): object {
       name: printable(one.name),
       count: grouped(one.count),
     })),
-    timeCaption: `${grouped(history.bans)} bans, a bar for each ${span(history.bucketSeconds)}, UTC`,
+    timeCaption: `${grouped(history.bans)} bans, ${bucketName(history.bucketSeconds)}, UTC`,
     timeWide: timeChart(document, WIDE),
     timeNarrow: timeChart(document, NARROW),
     hourWide: hourChart(document, WIDE),
     hourNarrow: hourChart(document, NARROW),
     days: daysOf(history),
   };
+}
+
+function bucketName(seconds: number): string {
+  if (seconds === 3600) return 'a bar for each hour';
+  return `a bar for each ${seconds === 86_400 ? 'day' : span(seconds)}`;
 }
 
 function daysOf({ buckets }: ReportDocument['history']): object[] {
@@ -178,7 +187,9 @@ function listsOf(document: ReportDocument): { lists: BarList[] } {
     },
     {
       ...barList('addresses', 'Addresses that come back', history.addresses, 'No address was banned twice.'),
-      rows: barRows(history.addresses, ({ jails }) => jails.join(', ')),
+      rows: barRows(history.addresses, ({ jails }) =>
+        jails.length < 3 ? jails.join(', ') : plural(jails.length, 'jail'),
+      ),
     },
     {
       ...barList('lengths', 'How long bans are to last', history.durations, ''),
@@ -187,7 +198,10 @@ function listsOf(document: ReportDocument): { lists: BarList[] } {
     {
       id: 'ends',
       title: 'How bans ended',
-      rows: barRows(record.ended, ({ describe }) => describe),
+      rows: barRows(
+        record.ended.map(({ count, describe }) => ({ name: describe, count })),
+        () => '',
+      ),
       none: '',
       after: lastedText(record.lasted),
     },

@@ -12,15 +12,11 @@ type Ended = Extract<Entry, { did: 'unban' }>;
 const MOST_NAMED = 12;
 
 const WAYS: readonly (readonly [name: string, describe: string, is: (entry: Ended) => boolean])[] = [
-  [
-    'jail',
-    'the jail let them go: their time was over, or fail2ban was told',
-    ({ how, by }) => how === 'unban' && by !== null,
-  ],
+  ['jail', 'their jail let them go', ({ how, by }) => how === 'unban' && by !== null],
   ['manual', 'lifted by hand', ({ how, by }) => how !== 'audit' && by === null],
-  ['flush', 'released with everything that a jail held', ({ how, by }) => how === 'flush' && by !== null],
-  ['sync', 'fail2ban did not hold them any more', ({ how, by }) => how === 'sync' && by !== null],
-  ['audit', 'the audit found them over', ({ how }) => how === 'audit'],
+  ['flush', 'flushed with their jail', ({ how, by }) => how === 'flush' && by !== null],
+  ['sync', 'gone from fail2ban at a sync', ({ how, by }) => how === 'sync' && by !== null],
+  ['audit', 'found over by the audit', ({ how }) => how === 'audit'],
 ];
 
 /** @param since seconds since the epoch */
