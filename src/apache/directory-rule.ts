@@ -38,7 +38,7 @@ export function directoryRule(configuration: Configuration, bandir: string): Dir
 }
 
 /** The directories in which `Require expr "! -e 'DIR/%{REMOTE_ADDR}'"` looks the visitor up (mod_authz_core, ap_expr). */
-function ruledDirectories(configuration: string): string[] {
+export function ruledDirectories(configuration: string): string[] {
   const lines = configuration.replace(/\\\r?\n/g, '').split('\n');
   return lines.flatMap((line) => {
     const rule = /^\s*Require\s+expr\s.*!\s*-e\s*'([^']*)\/+%\{REMOTE_ADDR\}'/i.exec(line);

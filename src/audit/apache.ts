@@ -6,14 +6,16 @@ import {
   type ReadableConfiguration,
   whyNotRead,
 } from '../apache/configuration.ts';
+import { type Directive, directivesOf } from '../apache/directives.ts';
 import { canSearch, directoryRule } from '../apache/directory-rule.ts';
-import { findApache } from '../apache/processes.ts';
+import { findApache, readTextOrEmpty } from '../apache/processes.ts';
 import { type Asked, askAll } from '../reload/ask.ts';
 import { currentError, isPending, lookAtState, type ReloadState } from '../reload/state.ts';
 import { namesOf, type ReloadOptions } from '../reload/types.ts';
 import { isWaitedFor } from '../reload/waiter.ts';
 import type { PlaceOptions } from '../store/types.ts';
 import { statFile } from '../system/read.ts';
+import { bypassFindings } from './bypass.ts';
 import { type Finding, SETTLING } from './finding.ts';
 
 type Options = ReloadOptions & PlaceOptions;
@@ -47,8 +49,14 @@ async function configurationFindings(options: Options, configuration: Configurat
   return [
     ...(notRead === undefined ? [] : [{ code: 'not-included', message: `apache ${notRead}` } as const]),
     ...(bandir === undefined ? [] : await directoryFindings(bandir, configuration)),
+    ...bypassFindings(directivesIn(configuration), options),
     ...(isStopped ? [{ code: 'apache-down', message: 'apache is not running' } as const] : []),
   ];
+}
+
+/** A container's files are not read: another may stand at the same path here. */
+function directivesIn({ inclusions, isElsewhere }: ReadableConfiguration): readonly Directive[] {
+  return isElsewhere || inclusions === undefined ? [] : directivesOf(inclusions, readTextOrEmpty);
 }
 
 async function pendingFindings(options: Options, asked: readonly Asked[]): Promise<Finding[]> {

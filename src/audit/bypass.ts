@@ -1,0 +1,126 @@
+import type { Directive, Section } from '../apache/directives.ts';
+import { ruledDirectories } from '../apache/directory-rule.ts';
+import { isSamePlace } from '../system/links.ts';
+import type { Finding } from './finding.ts';
+
+/*
+ * What gets past the ban in Apache's own configuration, as far as it can be seen there. Apache decides by the section that
+ * it merges last: its Require lines replace the ban's, unless they are merged with "AuthMerging And" (mod_authz_core).
+ */
+
+interface Places {
+  readonly banlist: string;
+  readonly bandir: string | undefined;
+}
+
+/** A directive that has Apache refuse the banned, by its place in the order. */
+interface Ban {
+  readonly position: number;
+  readonly directive: Directive;
+}
+
+/** Sections in the order in which Apache merges them, whatever their order in the files. */
+const MERGED: readonly (readonly string[])[] = [
+  ['directory', 'directorymatch', 'proxy', 'proxymatch'],
+  ['files', 'filesmatch'],
+  ['location', 'locationmatch'],
+  ['if', 'elseif', 'else'],
+];
+
+/** What lets nobody in, or only this host. */
+const HARMLESS = /^(?:all\s+denied|local)$/i;
+
+export function bypassFindings(directives: readonly Directive[], places: Places): Finding[] {
+  const bans = directives.flatMap((directive, position) =>
+    isBan(directive, places) ? [{ directive, position }] : [],
+  );
+  if (bans.length === 0) return [];
+  return [...cacheFindings(directives), ...satisfyFindings(directives), ...sectionFindings(directives, bans)];
+}
+
+function isBan({ included, name, argument }: Directive, { banlist, bandir }: Places): boolean {
+  if (included !== undefined) return isSamePlace(included, banlist);
+  if (bandir === undefined || name !== 'require') return false;
+  return ruledDirectories(`Require ${argument}`).some((path) => isSamePlace(path, bandir));
+}
+
+/** mod_cache answers before Apache asks who may, unless its handler is a usual one. */
+function cacheFindings(directives: readonly Directive[]): Finding[] {
+  const cached = directives.find(({ name }) => name === 'cacheenable');
+  const isQuick = directives.findLast(({ name }) => name === 'cachequickhandler')?.argument ?? 'on';
+  if (cached === undefined || /^off$/i.test(isQuick)) return [];
+  return [finding(cached, 'mod_cache answers the banned from its cache', 'set CacheQuickHandler off')];
+}
+
+/** Whoever Allow lets in needs nothing else, and without an Allow that is everybody (mod_access_compat). */
+function satisfyFindings(directives: readonly Directive[]): Finding[] {
+  return directives
+    .filter(({ name, argument }) => name === 'satisfy' && /^any$/i.test(argument))
+    .map((any) => finding(any, '"Satisfy Any" lets the banned in', 'write it as <RequireAny>'));
+}
+
+function sectionFindings(directives: readonly Directive[], bans: readonly Ban[]): Finding[] {
+  const opening = new Map<number, { directive: Directive; position: number }>();
+  const merging = new Set<number>();
+  directives.forEach((directive, position) => {
+    const inner = merged(directive.sections).at(-1);
+    if (inner === undefined) return;
+    if (isOwnRequire(directive) && !opening.has(inner.id)) opening.set(inner.id, { directive, position });
+    if (directive.name === 'authmerging' && /^and$/i.test(directive.argument)) merging.add(inner.id);
+  });
+  return [...opening].flatMap(([id, { directive, position }]) => {
+    const isPast = !merging.has(id) && bans.some((ban) => getsPast(ban, directive, position));
+    const { name, argument } = merged(directive.sections).at(-1) ?? { name: '', argument: '' };
+    const what = `<${name}${argument === '' ? '' : ` ${argument}`}> has Require lines of its own, which let the banned in`;
+    return isPast ? [finding(directive, what, 'add "AuthMerging And" to it')] : [];
+  });
+}
+
+function isOwnRequire({ name, argument }: Directive): boolean {
+  return name === 'require' && !HARMLESS.test(argument) && !/^not\s/i.test(argument);
+}
+
+/** True if Apache merges this section after the ban's. */
+function getsPast({ directive: ban, position: banAt }: Ban, own: Directive, at: number): boolean {
+  const [banSection] = merged(ban.sections);
+  const sections = merged(own.sections);
+  const [outer] = sections;
+  const inner = sections.at(-1);
+  if (banSection === undefined || outer === undefined || inner === undefined) return false;
+  if (merged(ban.sections).at(-1)?.id === inner.id) return false;
+  const host = hostOf(ban);
+  if (host !== undefined && hostOf(own) !== undefined && hostOf(own)?.id !== host.id) return false;
+  // What stands in an <If> within another section is merged when that section is done.
+  const rank = sections.length > 1 ? MERGED.length : rankOf(inner);
+  if (rank !== rankOf(banSection)) return rank > rankOf(banSection);
+  if (rankOf(inner) < 3 && !isBelow(banSection, inner)) return false;
+  // A virtual host's sections come after the server's.
+  const isOnHost = hostOf(own) !== undefined;
+  if (isOnHost !== (host !== undefined)) return isOnHost;
+  return rankOf(inner) === 0 ? inner.argument !== banSection.argument : at > banAt;
+}
+
+function merged(sections: readonly Section[]): Section[] {
+  return sections.filter((section) => rankOf(section) >= 0);
+}
+
+function rankOf({ name }: Section): number {
+  return MERGED.findIndex((names) => names.includes(name));
+}
+
+function hostOf({ sections }: Directive): Section | undefined {
+  return sections.find(({ name }) => name === 'virtualhost');
+}
+
+/** True if the one section can be about what the other is about. */
+function isBelow(ban: Section, own: Section): boolean {
+  const isPattern = [ban, own].some(
+    ({ name, argument }) => name.endsWith('match') || /^~/.test(argument) || /[*?[]/.test(argument),
+  );
+  const above = ban.argument.replace(/\/+$/, '');
+  return isPattern || own.argument === above || own.argument.startsWith(`${above}/`);
+}
+
+function finding({ file, line }: Directive, what: string, remedy: string): Finding {
+  return { code: 'not-enforced', message: `${file} line ${line}: ${what}; ${remedy}` };
+}
