@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
+import type { Ban } from '../banlist/text.ts';
 import type { Change } from '../bans/change.ts';
-import { type Hold, isOver, now } from '../bans/hold.ts';
-import { addition } from '../fail2ban/wanted.ts';
+import { isOver, now } from '../bans/hold.ts';
+import { truthsOf } from '../fail2ban/holders.ts';
+import { type Difference, readBans, releaseOf, repair } from '../fail2ban/repair.ts';
+import type { HolderTruth } from '../fail2ban/truth.ts';
 import { protectedRanges } from '../protection/protection.ts';
-import { bansInDirectory } from '../store/directory.ts';
-import { changeBans } from '../store/store.ts';
 import { readText } from '../system/read.ts';
 import { apacheFindings } from './apache.ts';
 import { directoryFaults } from './directory.ts';
@@ -18,6 +18,7 @@ import type { AuditOptions } from './types.ts';
 /** What is wrong, and what of it can be put right without harm. */
 interface Inspection {
   readonly findings: readonly Finding[];
+  readonly comparison: Comparison;
   readonly repairs: readonly Change[];
   readonly bans: readonly Ban[];
 }
@@ -36,7 +37,7 @@ export async function audit(settings: AuditOptions): Promise<AuditResult> {
   repairFiles(settings);
   if (settings.bandir !== undefined && before.findings.some(({ code }) => code === 'bandir-unsearchable'))
     openDirectory(settings.bandir);
-  await changeBans({ ...settings, isUrgent: true }, before.repairs);
+  await repair(settings, before.comparison, before.repairs, (holders) => askAgain(settings, before, holders));
   const after = await inspect(settings);
   const left = new Set(after.findings.map(identityOf));
   const known = new Set(before.findings.map(identityOf));
@@ -51,9 +52,22 @@ export async function audit(settings: AuditOptions): Promise<AuditResult> {
   };
 }
 
+async function askAgain(
+  settings: AuditOptions,
+  { comparison, bans }: Inspection,
+  holders: ReadonlySet<string>,
+): Promise<readonly HolderTruth[]> {
+  const asked = comparison.truths
+    .filter(({ holder }) => holders.has(holder))
+    .map(({ holder, jails }) => ({ holder, jails: jails.map(({ jail }) => jail) }));
+  const holds = bans.flatMap((ban) => ban.holds);
+  const truths = await truthsOf(settings.fail2banClient, asked, holds, now());
+  return truths.ok ? truths.value : [];
+}
+
 async function inspect(settings: AuditOptions): Promise<Inspection> {
   const { text } = readText(settings.banlist);
-  const bans = readBans(settings);
+  const bans = await readBans(settings);
   const comparison = await settledComparison(settings, bans);
   const ranges = protectedRanges(settings.protect);
   const faults = [
@@ -69,14 +83,14 @@ async function inspect(settings: AuditOptions): Promise<Inspection> {
       ...faults.filter((fault) => fault.code !== 'expired' || namesOver.has(nameOf(fault))),
       ...comparisonFindings({
         ...comparison,
-        stale: comparison.stale.filter((hold) => !namesOver.has(nameOf(hold))),
+        released: comparison.released.filter((hold) => !namesOver.has(nameOf(hold))),
       }),
       ...(await apacheFindings(settings, settings.asked)),
       ...fileFindings(settings),
     ],
+    comparison,
     repairs: [
-      ...[...over, ...comparison.stale].map(releaseOf),
-      ...comparison.missing.map(({ holder, ban }) => addition(holder, ban)),
+      ...over.map(releaseOf),
       ...faults.flatMap(({ code, address }) =>
         code === 'duplicate' && address !== undefined ? [{ verb: 'tidy', address } as const] : [],
       ),
@@ -85,37 +99,40 @@ async function inspect(settings: AuditOptions): Promise<Inspection> {
   };
 }
 
-/** The bans in both places. */
-function readBans({ banlist, bandir }: AuditOptions): Ban[] {
-  const inList = bansOf(denyLines(readText(banlist).text));
-  return bandir === undefined ? inList : [...inList, ...bansInDirectory(bandir)];
-}
-
-/** A comparison without what is only on its way. */
+/** A comparison without what is only on its way: fail2ban has said it twice. */
 async function settledComparison(settings: AuditOptions, bans: readonly Ban[]): Promise<Comparison> {
   if (!settings.asksFail2ban) return NOT_ASKED;
   const first = await compareWithFail2ban(settings, bans);
-  if (first.missing.length + first.stale.length === 0) return first;
+  if (first.added.length + first.released.length === 0) return first;
   await sleep(SETTLING);
-  const second = await compareWithFail2ban(settings, readBans(settings));
-  const missingName = ({ holder, ban }: Comparison['missing'][number]) =>
-    nameOf({ holder, address: ban.address.text });
-  const wasMissing = new Set(first.missing.map(missingName));
-  const wasStale = new Set(first.stale.map(nameOf));
+  const second = await compareWithFail2ban(settings, await readBans(settings));
+  const wereAdded = new Set(first.added.map(addedName));
+  const wereReleased = new Set(first.released.map(nameOf));
   return {
     ...second,
-    missing: second.missing.filter((ban) => wasMissing.has(missingName(ban))),
-    stale: second.stale.filter((hold) => wasStale.has(nameOf(hold))),
+    added: second.added.filter((ban) => wereAdded.has(addedName(ban))),
+    released: second.released.filter(
+      (hold) => wereReleased.has(nameOf(hold)) && !mayRestore(hold.holder, first, second),
+    ),
   };
+}
+
+/** Where fail2ban's database cannot be read, a jail that holds more at each question is taken to restore its bans. */
+function mayRestore(holder: string, ...answers: readonly Comparison[]): boolean {
+  const [before, after] = answers.map(({ truths }) => truths.find((truth) => truth.holder === holder));
+  if (before === undefined || after === undefined) return true;
+  if (after.isByDatabase) return false;
+  const count = ({ jails }: HolderTruth) => jails.reduce((sum, { held }) => sum + held.length, 0);
+  return count(after) > count(before);
+}
+
+function addedName({ holder, ban }: Difference['added'][number]): string {
+  return nameOf({ holder, address: ban.address.text });
 }
 
 /** Tells holds apart, and the findings about them. */
 function nameOf({ holder, address }: Pick<ListFault, 'holder' | 'address'>): string {
   return `${holder} ${address}`;
-}
-
-function releaseOf(hold: Hold): Change {
-  return { verb: 'release', address: hold.address, holder: hold.holder, seen: [hold] };
 }
 
 function identityOf({ code, address, holder, message }: Finding): string {

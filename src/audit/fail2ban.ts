@@ -1,124 +1,161 @@
 import type { Ban } from '../banlist/text.ts';
-import { readAddress } from '../bans/address.ts';
-import { type Hold, MANUAL } from '../bans/hold.ts';
-import { heldBans, ignoredBy, type JailAction, jailAction, jailNames } from '../fail2ban/client.ts';
-import { selectWanted, type WantedBan } from '../fail2ban/wanted.ts';
-import { BanctlError } from '../system/errors.ts';
-import { followLinks } from '../system/links.ts';
+import { type Hold, holderOf, isByHand, isOfOtherHost, jailOf, now } from '../bans/hold.ts';
+import { configuredActions, configuredJails, type JailAction, jailNames } from '../fail2ban/client.ts';
+import { actionsOf, type Holder, holdersOf, isSameList, truthsOf } from '../fail2ban/holders.ts';
+import { type Difference, wantedOf } from '../fail2ban/repair.ts';
+import type { HolderTruth } from '../fail2ban/truth.ts';
+import { selectWanted } from '../fail2ban/wanted.ts';
 import type { Finding } from './finding.ts';
 import type { AuditOptions } from './types.ts';
 
-/** A jail, and the name under which it bans. */
-interface Holder {
-  readonly jail: string;
-  readonly holder: string;
-}
-
 /** The list beside what the running fail2ban says. */
-export interface Comparison {
-  /** Bans that fail2ban holds and the list does not. */
-  readonly missing: readonly { readonly holder: string; readonly ban: WantedBan }[];
-  /** Holds in the list that their jail does not have any more. */
-  readonly stale: readonly Hold[];
-  /** True if a running jail has this hold's ban: then it is not over, whatever its end. */
+export interface Comparison extends Difference {
+  /** True if a running jail has this hold's ban, or may be about to: then it is not over, whatever its end. */
   readonly isHeld: (hold: Hold) => boolean;
-  readonly unknownHolders: readonly string[];
-  /** Jails whose action bans in another list, or with another prefix. */
-  readonly otherLists: readonly JailAction[];
+  /** What the jails hold, by holder, for those that had to be asked. */
+  readonly truths: readonly HolderTruth[];
+  /** What is wrong beside that. */
+  readonly findings: readonly Finding[];
+  /** Jails that run and ban in this list. */
+  readonly jails: readonly string[];
 }
 
 /** A fail2ban that does not run holds nothing against the list. */
 const STOPPED: Comparison = {
-  missing: [],
-  stale: [],
+  added: [],
+  released: [],
   isHeld: () => false,
-  unknownHolders: [],
-  otherLists: [],
+  truths: [],
+  findings: [],
+  jails: [],
 };
 
 /** Where fail2ban is not to be asked, or does not answer, each jail may still hold its bans. */
-export const NOT_ASKED: Comparison = { ...STOPPED, isHeld: (hold) => hold.holder !== MANUAL };
+export const NOT_ASKED: Comparison = { ...STOPPED, isHeld: isOfJail };
+
+function isOfJail({ holder }: Pick<Hold, 'holder'>): boolean {
+  return !isByHand(holder) && !isOfOtherHost(holder);
+}
 
 export async function compareWithFail2ban(settings: AuditOptions, bans: readonly Ban[]): Promise<Comparison> {
   const client = settings.fail2banClient;
-  const jails = await jailNames(client);
-  if (jails === 'stopped') return STOPPED;
-  if (jails === 'unknown') return NOT_ASKED;
   const holds = bans.flatMap((ban) => ban.holds);
-  const actions = (await Promise.all(jails.map((jail) => jailAction(client, jail)))).filter(
-    (found) => found !== undefined,
-  );
-  const banning: Holder[] = actions.filter((action) => isSameList(action, settings));
-  const named = new Set(holds.map((hold) => hold.holder));
-  // A jail can have banned through another action, or by hand with --jail.
-  const others = jails.filter((jail) => named.has(jail) && !banning.some((known) => known.holder === jail));
-  const held = new Map<string, Set<string>>();
-  const missing: { holder: string; ban: WantedBan }[] = [];
-  for (const { jail, holder } of [...banning, ...others.map((jail) => ({ jail, holder: jail }))]) {
-    const bansHeld = await heldBans(client, jail).catch(notUnderstood);
-    const ignored = await ignoredBy(client, jail);
-    // It runs, but is busy, or about to stop: nothing may be concluded.
-    if (bansHeld === undefined || typeof bansHeld === 'string' || ignored === undefined) return NOT_ASKED;
-    held.set(holder, new Set(bansHeld.map(({ address }) => readAddress(address)?.text ?? address)));
-    if (others.includes(jail)) continue;
-    const { wanted } = selectWanted(bansHeld, ignored, settings);
-    const inList = new Set(holds.filter((hold) => hold.holder === holder).map((hold) => hold.address));
-    missing.push(...wanted.filter((ban) => !inList.has(ban.address.text)).map((ban) => ({ holder, ban })));
+  const names = await jailNames(client);
+  if (!names.ok) {
+    const findings = names.state === 'absent' ? [] : await downFindings(client, holds, names.why);
+    const isStopped = names.state === 'absent' || names.state === 'stopped';
+    return { ...(isStopped ? STOPPED : NOT_ASKED), findings };
   }
-  const isHeld = (hold: Hold) => held.get(hold.holder)?.has(hold.address) === true;
+  const actions = await actionsOf(client, names.value);
+  const ours = actions.filter((action) => isSameList(action, settings));
+  const banning = holdersOf(ours);
+  const holders = [...banning, ...otherHolders(names.value, holds, banning)];
+  const asked = await truthsOf(client, holders, holds, now());
+  if (!asked.ok) return NOT_ASKED;
+  const truths = asked.value;
+  const byHolder = new Map(truths.map((truth) => [truth.holder, truth]));
+  const named = new Set(holds.map((hold) => hold.holder));
   return {
-    missing,
-    stale: holds.filter((hold) => held.has(hold.holder) && !isHeld(hold)),
-    isHeld,
-    unknownHolders: [...named].filter((holder) => holder !== MANUAL && !held.has(holder)),
-    otherLists: actions.filter((action) => !isSameList(action, settings)),
+    added: banning.flatMap(({ holder }) => missingFrom(holds, byHolder.get(holder), settings)),
+    released: holds.filter((hold) => byHolder.get(hold.holder)?.mayHold(hold.address) === false),
+    isHeld: (hold) => byHolder.get(hold.holder)?.mayHold(hold.address) === true,
+    truths,
+    findings: [
+      ...[...named].filter((holder) => isOfJail({ holder }) && !byHolder.has(holder)).map(unknownJail),
+      ...actions.filter((action) => !isSameList(action, settings)).map(otherList),
+      ...banning.filter(({ jails }) => jails.length > 1).map(sharedHolder),
+      ...truths.flatMap((truth) => proxyFindings(truth, settings)),
+    ],
+    jails: [...new Set(ours.map(({ jail }) => jail))],
   };
 }
 
-function notUnderstood(error: unknown): undefined {
-  if (!(error instanceof BanctlError)) throw error;
-  return undefined;
+/** A jail can have banned through another action, or by hand with --jail. */
+function otherHolders(
+  names: readonly string[],
+  holds: readonly Hold[],
+  banning: readonly Holder[],
+): Holder[] {
+  const named = new Set(holds.map((hold) => hold.holder));
+  const others = names.map((jail) => ({ holder: holderOf(jail), jails: [jail] }));
+  return others.filter(
+    (other) => named.has(other.holder) && !banning.some(({ holder }) => holder === other.holder),
+  );
+}
+
+function missingFrom(
+  holds: readonly Hold[],
+  truth: HolderTruth | undefined,
+  settings: AuditOptions,
+): Difference['added'] {
+  if (truth === undefined) return [];
+  const { holder } = truth;
+  const listed = new Set(holds.filter((hold) => hold.holder === holder).map((hold) => hold.address));
+  return wantedOf(truth, settings)
+    .filter((ban) => !listed.has(ban.address.text))
+    .map((ban) => ({ holder, ban }));
+}
+
+/** Bans and unbans of its jails are lost, and nobody is banned, until it runs. */
+async function downFindings(client: string, holds: readonly Hold[], why: string): Promise<Finding[]> {
+  const configured = await configuredJails(client);
+  const banning = configured.ok
+    ? configured.value.filter((jail) => configuredActions(jail).length > 0).map(({ name }) => name)
+    : holds.filter(isOfJail).map(({ holder }) => jailOf(holder));
+  const jails = [...new Set(banning)];
+  if (jails.length === 0) return [];
+  const which = `${jails.length === 1 ? 'jail' : 'jails'} ${jails.join(', ')}`;
+  const message = `${why}, so ${which} ${jails.length === 1 ? 'bans' : 'ban'} nobody; systemctl start fail2ban`;
+  return [{ code: 'fail2ban-down', message }];
 }
 
 /** What the comparison finds, in words. */
-export function comparisonFindings({ missing, stale, unknownHolders, otherLists }: Comparison): Finding[] {
+export function comparisonFindings({ added, released, findings }: Comparison): Finding[] {
   return [
-    ...missing.map(({ holder, ban }): Finding => {
-      const message = `jail ${holder} of fail2ban holds it, banctl does not`;
+    ...added.map(({ holder, ban }): Finding => {
+      const message = `jail ${jailOf(holder)} of fail2ban holds it, banctl does not`;
       return { code: 'missing', address: ban.address.text, holder, message };
     }),
-    ...stale.map(({ holder, address }): Finding => {
-      return {
-        code: 'stale',
-        address,
-        holder,
-        message: `held by ${holder}, but not by that jail of fail2ban`,
-      };
+    ...released.map(({ holder, address }): Finding => {
+      const message = `held by ${jailOf(holder)}, but not by that jail of fail2ban`;
+      return { code: 'stale', address, holder, message };
     }),
-    ...unknownHolders.map((holder): Finding => {
-      return { code: 'unknown-jail', holder, message: `${holder} holds bans, but fail2ban has no such jail` };
-    }),
-    ...otherLists.map(({ jail, banlist, bandir, ipv6Prefix }): Finding => {
-      const what = [
-        banlist && `banlist ${banlist}`,
-        bandir && `bandir ${bandir}`,
-        ipv6Prefix && `ipv6_prefix ${ipv6Prefix}`,
-      ]
-        .filter(Boolean)
-        .join(', ');
-      return {
-        code: 'other-list',
-        holder: jail,
-        message: `jail ${jail} bans with ${what}; set it in /etc/banctl.json alone`,
-      };
-    }),
+    ...findings,
   ];
 }
 
-function isSameList({ banlist, bandir, ipv6Prefix }: JailAction, settings: AuditOptions): boolean {
-  const isSameFile = banlist === '' || followLinks(banlist) === settings.banlist;
-  const isSameDirectory = bandir === '' || followLinks(bandir) === settings.bandir;
-  return (
-    isSameFile && isSameDirectory && (ipv6Prefix === '' || Number(ipv6Prefix) === settings.prefixes.ipv6)
+function unknownJail(holder: string): Finding {
+  return {
+    code: 'unknown-jail',
+    holder,
+    message: `${jailOf(holder)} holds bans, but fail2ban has no such jail`,
+  };
+}
+
+function otherList({ jail, banlist, bandir, ipv6Prefix }: JailAction): Finding {
+  const parameters = [
+    banlist && `banlist ${banlist}`,
+    bandir && `bandir ${bandir}`,
+    ipv6Prefix && `ipv6_prefix ${ipv6Prefix}`,
+  ];
+  const message = `jail ${jail} bans with ${parameters.filter(Boolean).join(', ')}; set it in /etc/banctl.json alone`;
+  return { code: 'other-list', holder: jail, message };
+}
+
+/** An unban of one of them lifts the other's ban. */
+function sharedHolder({ holder, jails }: Holder): Finding {
+  const message = `jails ${jails.join(', ')} all ban as ${jailOf(holder)}, so an unban by one lifts the ban of all; write action = apache-banlist[jail=%(__name__)s]`;
+  return { code: 'shared-holder', holder, message };
+}
+
+/** A visitor is never protected: a proxy is what fail2ban takes for one. */
+function proxyFindings({ holder, jails }: HolderTruth, settings: AuditOptions): Finding[] {
+  const refused = jails.flatMap(({ jail, held, ignored }) =>
+    selectWanted(held, ignored, settings).refused.map((ban) => ({ jail, ...ban })),
   );
+  return refused.flatMap(({ jail, address, protectedBy }): Finding[] => {
+    if (protectedBy === undefined) return [];
+    const message = `jail ${jail} wants it banned, but banctl protects ${protectedBy.text}: Apache logs a proxy as the client. Set up mod_remoteip, and switch off client ports in X-Forwarded-For`;
+    return [{ code: 'proxy-banned', address, holder, message }];
+  });
 }

@@ -12,6 +12,11 @@ export type FindingCode =
   | 'config-broken'
   | 'not-included'
   | 'bandir-unsearchable'
+  | 'fail2ban-down'
+  | 'shared-holder'
+  | 'not-enforced'
+  | 'proxy-banned'
+  | 'no-audit'
   | 'leftover'
   | 'unsafe-permissions';
 
@@ -45,6 +50,11 @@ const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   'config-broken': 'error',
   'not-included': 'error',
   'bandir-unsearchable': 'error',
+  'fail2ban-down': 'error',
+  'shared-holder': 'warning',
+  'not-enforced': 'error',
+  'proxy-banned': 'error',
+  'no-audit': 'warning',
   leftover: 'info',
   'unsafe-permissions': 'warning',
 };

@@ -1,26 +1,42 @@
-import { isTime } from '../bans/hold.ts';
-import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
 import { type ProgramResult, run } from '../system/program.ts';
+import {
+  type BanTimes,
+  type ConfiguredJail,
+  type HeldBan,
+  parseActions,
+  parseBanned,
+  parseConfiguration,
+  parseDatabasePath,
+  parseHeldBan,
+  parseHolders,
+  parseIgnored,
+  parseStatus,
+  toBanTimes,
+} from './answers.ts';
 
 /*
  * fail2ban, asked through its client. Never from inside one of its own actions: its server answers nobody while
  * an action runs, so the question would wait for its own end. Calls with a jail come from actions.
  */
 
-/** A ban as fail2ban holds it. The address is what it was given, which need not be one. */
-export interface HeldBan {
-  readonly address: string;
-  /** Seconds since the epoch. */
-  readonly since: number;
-  /** null: for ever. */
-  readonly until: number | null;
+/** An answer of fail2ban, or why there is none. */
+export type Asked<T> = { readonly ok: true; readonly value: T } | Unanswered;
+
+export interface Unanswered {
+  readonly ok: false;
+  readonly why: string;
+  /**
+   * `absent`: there is no fail2ban; `stopped`: no server runs. Else it may hold anything: `silent` did not answer,
+   * `odd` did, but not as fail2ban does.
+   */
+  readonly state: 'absent' | 'stopped' | 'no-jail' | 'silent' | 'odd';
 }
 
 /** How a jail uses banctl. */
 export interface JailAction {
   readonly jail: string;
-  /** The holder under which it bans. */
+  /** The name under which it bans: what its action gives as --jail. */
   readonly holder: string;
   /** Empty: as configured for banctl. */
   readonly banlist: string;
@@ -28,79 +44,65 @@ export interface JailAction {
   readonly ipv6Prefix: string;
 }
 
-/** fail2ban can be hanging, or busy with a slow action of another jail. Seconds. */
-const LIMIT = 10;
+/** fail2ban can be hanging, or busy with a slow action of another jail. */
+const LIMIT_SECONDS = 10;
 /** Of one call. */
 const MOST_ADDRESSES = 10_000;
 /** With `[name=…]` in the jail's action line, fail2ban appends that to the action's own name. */
 const ACTION = 'apache-banlist';
 
-/**
- * The names of its jails. `stopped`: there is no fail2ban that runs; `unknown`: it hangs, or answers what cannot be
- * understood.
- */
-export async function jailNames(client: string): Promise<string[] | 'stopped' | 'unknown'> {
-  const outcome = await ask(client, ['status']);
-  const [, names] = /Jail list:(.*)/.exec(outcome.stdout) ?? [];
-  if (outcome.exitCode === 0) return names === undefined ? 'unknown' : words(names);
-  return outcome.exitCode === undefined && outcome.isFound ? 'unknown' : 'stopped';
+/** The names of the jails that run. */
+export async function jailNames(client: string): Promise<Asked<string[]>> {
+  const status = await ask(client, ['status'], (answer) => ({ names: parseStatus(answer), answer }));
+  if (!status.ok) return status;
+  const { names, answer } = status.value;
+  if (names !== undefined) return { ok: true, value: names };
+  return /Jail list:/.test(answer) ? ask(client, ['banned'], parseBanned) : notUnderstood(client, answer);
 }
 
-/**
- * What a jail holds, or in words why that is not known.
- *
- * @throws BanctlError notUnderstood if the answer is none of fail2ban's: no ban may be lifted for it
- */
-export async function heldBans(client: string, jail: string): Promise<HeldBan[] | string> {
-  const outcome = await ask(client, ['get', jail, 'banip', '--with-time']);
-  if (outcome.exitCode !== 0) return whyNot(client, jail, outcome);
-  const lines = outcome.stdout.split('\n').filter((line) => line.trim() !== '');
-  return lines.map((line) => {
-    const ban = parseHeldBan(line);
-    if (ban !== undefined) return ban;
-    const what = `cannot understand what ${client} says of jail ${jail}: ${quote(line)}`;
-    throw new BanctlError(EXIT.notUnderstood, what, 'nothing was changed');
+/** What a jail holds, each under its id. */
+export function heldBans(client: string, jail: string): Promise<Asked<HeldBan[]>> {
+  return ask(client, ['get', jail, 'banip', '--with-time'], (answer) => {
+    const lines = answer.split('\n').filter((line) => line.trim() !== '');
+    const bans = lines.map(parseHeldBan);
+    const odd = bans.indexOf(undefined);
+    return odd < 0 ? bans.filter((ban) => ban !== undefined) : notUnderstood(client, lines[odd] ?? '', jail);
   });
 }
 
-/** `203.0.113.9 \t2026-11-22 16:53:40 + 600 = 2026-11-22 17:03:40`, in local time; -1 is for ever. */
-function parseHeldBan(line: string): HeldBan | undefined {
-  const [, address, since, duration] = /^(.*?) ?\t(\S+ \S+) \+ (-?\d+) = /.exec(line) ?? [];
-  if (address === undefined || since === undefined) return undefined;
-  const seconds = Math.floor(new Date(since.replace(' ', 'T')).getTime() / 1000);
-  if (!isTime(seconds)) return undefined;
-  const lasts = Number(duration);
-  return { address, since: seconds, until: lasts < 0 ? null : seconds + lasts };
+/** The addresses, ranges and names of hosts that a running jail ignores. */
+export function ignoredBy(client: string, jail: string): Promise<Asked<string[]>> {
+  return ask(client, ['get', jail, 'ignoreip'], parseIgnored);
 }
 
-function whyNot(
-  client: string,
-  jail: string,
-  { isFound, isTimedOut, exitCode, ...said }: ProgramResult,
-): string {
-  if (!isFound) return `${client} was not found`;
-  if (isTimedOut) return `fail2ban has not answered within ${LIMIT} s`;
-  if (exitCode === undefined) return `${client} failed: ${said.stderr}`;
-  return /does not exist/.test(said.stdout) ? `fail2ban has no jail ${jail}` : 'fail2ban is not running';
+/** What decides how long a running jail would hold what it restores. */
+export async function banTimesOf(client: string, jail: string): Promise<Asked<BanTimes>> {
+  const answers: string[] = [];
+  for (const option of ['bantime', 'bantime.increment', 'bantime.maxtime']) {
+    const answer = await ask(client, ['get', jail, option], (text) => text);
+    if (!answer.ok) return answer;
+    answers.push(answer.value);
+  }
+  const [usual = '', increment = '', longest = ''] = answers;
+  return { ok: true, value: toBanTimes(usual, increment, longest) };
 }
 
-/** The addresses, ranges and names of hosts that a running jail ignores, undefined as for its bans. */
-export async function ignoredBy(client: string, jail: string): Promise<string[] | undefined> {
-  const { exitCode, stdout } = await ask(client, ['get', jail, 'ignoreip']);
-  if (exitCode !== 0 || !/ ignored/.test(stdout)) return undefined;
-  return [...stdout.matchAll(/^[|`]- (.+)$/gm)].map((match) => match[1] ?? '');
+/** Seconds of a duration, by fail2ban's own rules. */
+export function secondsOf(client: string, duration: string): Promise<Asked<number>> {
+  return ask(client, ['--str2sec', duration], (answer) => {
+    const seconds = Number(answer);
+    return answer.trim() === '' || Number.isNaN(seconds) ? undefined : seconds;
+  });
 }
 
-/**
- * The same from the configuration files, without the server, for use inside actionstart. Undefined if they cannot
- * be read.
- */
-export async function ignoredByConfig(client: string, jail: string): Promise<string[] | undefined> {
-  const { exitCode, stdout } = await ask(client, ['-d']);
-  const lines = stdout.split('\n');
-  if (exitCode !== 0 || !lines.some((line) => line.startsWith(`['add', ${python(jail)},`))) return undefined;
-  const ignoring = lines.filter((line) => line.startsWith(`['set', ${python(jail)}, 'addignoreip',`));
-  return ignoring.flatMap((line) => [...line.matchAll(/'([^']*)'/g)].slice(3).map((match) => match[1] ?? ''));
+/** The path of the database, null if there is none. */
+export function databasePath(client: string): Promise<Asked<string | null>> {
+  return ask(client, ['get', 'dbfile'], parseDatabasePath);
+}
+
+/** The jails as the configuration files have them, without the server. */
+export function configuredJails(client: string): Promise<Asked<ConfiguredJail[]>> {
+  return ask(client, ['-d'], parseConfiguration);
 }
 
 /** Lets a jail forget addresses, so that the next offence bans again. Undefined, or why it did not. */
@@ -110,35 +112,21 @@ export async function tellUnbanned(
   addresses: readonly string[],
 ): Promise<string | undefined> {
   for (const some of inLines(addresses)) {
-    const outcome = await ask(client, ['set', jail, 'unbanip', ...some]);
-    if (outcome.exitCode !== 0) return whyNot(client, jail, outcome);
+    const told = await ask(client, ['set', jail, 'unbanip', ...some], (answer) => answer);
+    if (!told.ok) return told.why;
   }
   return undefined;
 }
 
-/** The jails that hold each of the addresses; undefined if fail2ban hangs, nothing if it does not run. */
-export async function jailsHolding(
-  client: string,
-  addresses: readonly string[],
-): Promise<string[][] | undefined> {
+/** The jails that hold each of the addresses; nothing if fail2ban does not run. */
+export async function jailsHolding(client: string, addresses: readonly string[]): Promise<Asked<string[][]>> {
   const jails: string[][] = [];
   for (const some of inLines(addresses)) {
-    const { exitCode, stdout, isTimedOut } = await ask(client, ['banned', ...some]);
-    if (isTimedOut) return undefined;
-    // Each list ends before the next begins, or a long answer of something else would be searched for ever.
-    const lists =
-      exitCode === 0
-        ? [
-            ...stdout
-              .trim()
-              .slice(1, -1)
-              .matchAll(/\[([^[\]]*)\]/g),
-          ]
-        : [];
-    const names = (text: string) => [...text.matchAll(/'([^']*)'/g)].map(([, jail = '']) => jail);
-    jails.push(...some.map((_, index) => names(lists[index]?.[1] ?? '')));
+    const answer = await ask(client, ['banned', ...some], (text) => parseHolders(text, some.length));
+    if (!answer.ok && (answer.state === 'silent' || answer.state === 'odd')) return answer;
+    jails.push(...(answer.ok ? answer.value : some.map(() => [])));
   }
-  return jails;
+  return { ok: true, value: jails };
 }
 
 /** In parts that the system takes for a command line. */
@@ -147,34 +135,92 @@ function* inLines(addresses: readonly string[]): Generator<readonly string[]> {
     yield addresses.slice(at, at + MOST_ADDRESSES);
 }
 
-/** How a jail uses banctl's action, undefined if it does not. */
-export async function jailAction(client: string, jail: string): Promise<JailAction | undefined> {
-  const { stdout } = await ask(client, ['get', jail, 'actions']);
-  const action = words(stdout.split('\n')[1] ?? '').find((name) => name.startsWith(ACTION));
-  if (action === undefined) return undefined;
+/** How a running jail uses banctl's action: once for each list that it bans in. */
+export async function jailActions(client: string, jail: string): Promise<JailAction[]> {
+  const names = await ask(client, ['get', jail, 'actions'], parseActions);
+  const own = names.ok ? names.value.filter(isOwnAction) : [];
+  return Promise.all(own.map((name) => jailAction(client, jail, name)));
+}
+
+async function jailAction(client: string, jail: string, action: string): Promise<JailAction> {
   const property = async (name: string) => {
-    const { exitCode, stdout: value } = await ask(client, ['get', jail, 'action', action, name]);
-    return exitCode === 0 ? value.trim() : '';
+    const answer = await ask(client, ['get', jail, 'action', action, name], (text) => text.trim());
+    return answer.ok ? answer.value : '';
   };
   const holder = await property('jail');
-  // A nested tag is kept as it was written: <name>.
   return {
     jail,
-    holder: holder === '<name>' ? await property('name') : holder,
+    holder: holder === NESTED ? await property('name') : holder,
     banlist: await property('banlist'),
     bandir: await property('bandir'),
     ipv6Prefix: await property('ipv6_prefix'),
   };
 }
 
-function ask(client: string, args: readonly string[]): Promise<ProgramResult> {
-  return run(client, args, LIMIT);
+/** A nested tag is kept as it was written. */
+const NESTED = '<name>';
+
+/** The same of the configuration files. */
+export function configuredActions({ name: jail, actions }: ConfiguredJail): JailAction[] {
+  return [...actions]
+    .filter(([name]) => isOwnAction(name))
+    .map(([, parameters]) => {
+      const property = (name: string) => parameters.get(name) ?? '';
+      const holder = property('jail') || NESTED;
+      return {
+        jail,
+        holder: holder === NESTED ? property('name') : holder,
+        banlist: property('banlist'),
+        bandir: property('bandir'),
+        ipv6Prefix: property('ipv6_prefix'),
+      };
+    });
 }
 
-function words(text: string): string[] {
-  return text.split(/[\s,]+/).filter((word) => word !== '');
+function isOwnAction(name: string): boolean {
+  return name.startsWith(ACTION);
 }
 
-function python(text: string): string {
-  return `'${text.replace(/[\\']/g, '\\$&')}'`;
+/** Asks once. What `parse` does not understand may mean anything; it can say why itself. */
+async function ask<T>(
+  client: string,
+  args: readonly string[],
+  parse: (answer: string) => T | Unanswered | undefined,
+): Promise<Asked<T>> {
+  const outcome = await run(client, args, LIMIT_SECONDS);
+  if (outcome.exitCode !== 0) return unanswered(client, args, outcome);
+  const value = parse(outcome.stdout);
+  if (value === undefined) return notUnderstood(client, outcome.stdout);
+  return isUnanswered(value) ? value : { ok: true, value };
+}
+
+function isUnanswered(value: unknown): value is Unanswered {
+  return typeof value === 'object' && value !== null && 'ok' in value && value.ok === false;
+}
+
+function unanswered(
+  client: string,
+  [verb, jail = '']: readonly string[],
+  { isFound, isTimedOut, exitCode, ...said }: ProgramResult,
+): Unanswered {
+  const none = (state: Unanswered['state'], why: string): Unanswered => ({ ok: false, why, state });
+  if (!isFound) return none('absent', `${client} was not found`);
+  if (isTimedOut) return none('silent', `fail2ban has not answered within ${LIMIT_SECONDS} s`);
+  if (exitCode === undefined) return none('silent', `${client} failed: ${said.stderr}`);
+  if (/does not exist/.test(said.stdout)) return none('no-jail', `fail2ban has no jail ${jail}`);
+  if (/permission denied/i.test(said.stderr))
+    return none('silent', `fail2ban answers only root: ${firstLine(said.stderr)}`);
+  if (verb === '-d')
+    return none('silent', `fail2ban cannot read its configuration: ${firstLine(said.stderr)}`);
+  return none('stopped', 'fail2ban is not running');
+}
+
+function firstLine(text: string): string {
+  return text.trim().split('\n', 1)[0] ?? '';
+}
+
+function notUnderstood(client: string, answer: string, jail?: string): Unanswered {
+  const of = jail === undefined ? '' : ` of jail ${jail}`;
+  const why = `cannot understand what ${client} says${of}: ${quote(answer)}`;
+  return { ok: false, why, state: 'odd' };
 }

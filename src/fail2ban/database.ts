@@ -1,61 +1,91 @@
 import { statSync } from 'node:fs';
 import { DatabaseSync } from 'node:sqlite';
-import { LAST_SECOND } from '../bans/hold.ts';
-import { BanctlError, EXIT, systemCode } from '../system/errors.ts';
-import { quote } from '../system/printable.ts';
-import type { HeldBan } from './client.ts';
+import { isTime } from '../bans/hold.ts';
+import type { Answer } from '../system/answer.ts';
+import { systemCode } from '../system/errors.ts';
 
-/** How long to wait for fail2ban to finish what it writes. Milliseconds. */
-const BUSY = 5000;
+/** A ban as the database has it. */
+export interface BanRow {
+  readonly id: string;
+  /** What the action gets as `<ip>`. */
+  readonly address: string;
+  /** Seconds since the epoch. */
+  readonly since: number;
+  /** Seconds; -1 is for ever, -2 the jail's own ban time. */
+  readonly lasts: number;
+}
+
+/** The bans of some jails that have not ended by their own ban times. */
+export interface BanRows {
+  readonly rows: readonly BanRow[];
+  /** What is banned by rows whose times cannot be read: whether fail2ban holds it is not known. */
+  readonly odd: readonly string[];
+}
+
+/** How long to wait for fail2ban to finish what it writes. */
+const BUSY_MILLISECONDS = 5000;
 
 /**
- * The bans of a jail that have not ended, from fail2ban's database. Only at the start of a jail are these what it
- * holds: rows of bans that were cut short, and those of a stopped jail, remain. Undefined if there is no such
- * jail, or no database at all.
- *
- * @throws BanctlError notUnderstood if it is no database of fail2ban
+ * What fail2ban's database has for the jails. Only at the start of a jail is this what it holds: rows of bans that were
+ * cut short, and those of a stopped jail, remain. No value if it has none of the jails, or does not exist: fail2ban can
+ * do without (dbfile = None).
  */
-export function bansInDatabase(path: string, jail: string, now: number): HeldBan[] | undefined {
-  // fail2ban can do without (dbfile = None).
-  if (!isThere(path)) return undefined;
+export function bansInDatabase(
+  path: string,
+  jails: readonly string[],
+  now: number,
+): Answer<BanRows | undefined> {
   try {
-    const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY });
+    // SQLite would wait for ever for the writer of a named pipe.
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) return { ok: true, value: undefined };
+    if (!stat.isFile()) return notUnderstood(path, 'it is not a regular file');
+    const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MILLISECONDS });
     try {
-      if (database.prepare('SELECT 1 FROM jails WHERE name = ?').get(jail) === undefined) return undefined;
-      const query = database.prepare(
-        'SELECT ip, timeofban, bantime FROM bips WHERE jail = ? AND (bantime <= -1 OR timeofban + bantime > ?)',
-      );
-      return query.all(jail, now).map((row) => {
-        const since = Math.floor(Number(row.timeofban));
-        const lasts = Number(row.bantime);
-        if (!(since >= 0 && since <= LAST_SECOND) || Number.isNaN(lasts))
-          throw new Error(`the ban of ${quote(String(row.ip))} has no time that can be read`);
-        return { address: String(row.ip), since, until: lasts < 0 ? null : since + Math.ceil(lasts) };
-      });
+      return { ok: true, value: readRows(database, jails, now) };
     } finally {
       database.close();
     }
   } catch (error) {
-    throw notUnderstood(path, error instanceof Error ? error.message : String(error));
+    if (systemCode(error) === 'ENOTDIR') return { ok: true, value: undefined };
+    return notUnderstood(path, systemCode(error) ?? (error instanceof Error ? error.message : String(error)));
   }
 }
 
-/** SQLite would wait for ever for the writer of a named pipe. */
-function isThere(path: string): boolean {
-  try {
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (stat === undefined || stat.isFile()) return stat !== undefined;
-  } catch (error) {
-    if (systemCode(error) === 'ENOTDIR') return false;
-    throw notUnderstood(path, systemCode(error) ?? String(error));
-  }
-  throw notUnderstood(path, 'it is not a regular file');
-}
-
-function notUnderstood(path: string, why: string): BanctlError {
-  return new BanctlError(
-    EXIT.notUnderstood,
-    `cannot read fail2ban's database ${path}: ${why}`,
-    'nothing was changed',
+function readRows(database: DatabaseSync, jails: readonly string[], now: number): BanRows | undefined {
+  const known = database.prepare('SELECT 1 FROM jails WHERE name = ?');
+  const present = jails.filter((jail) => known.get(jail) !== undefined);
+  if (present.length === 0) return undefined;
+  const query = database.prepare(
+    'SELECT ip, timeofban, bantime, data FROM bips WHERE jail = ? AND (bantime <= -1 OR timeofban + bantime > ?)',
   );
+  // A number of more than 53 bits would be an error for all the rows.
+  query.setReadBigInts(true);
+  const rows: BanRow[] = [];
+  const odd: string[] = [];
+  for (const { ip, timeofban, bantime, data } of present.flatMap((jail) => query.all(jail, now))) {
+    const id = String(ip);
+    const address = addressIn(data) ?? id;
+    const since = Math.floor(Number(timeofban));
+    const lasts = Math.ceil(Number(bantime));
+    if (isTime(since) && !Number.isNaN(lasts)) rows.push({ id, address, since, lasts });
+    else odd.push(address);
+  }
+  return { rows, odd };
+}
+
+/** A jail that counts by `<F-ID>` keeps the address beside it (since fail2ban 1.0). */
+function addressIn(data: unknown): string | undefined {
+  if (data === null || data === undefined) return undefined;
+  try {
+    const text = data instanceof Uint8Array ? Buffer.from(data).toString() : String(data);
+    const { ip } = JSON.parse(text);
+    return typeof ip === 'string' ? ip : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function notUnderstood(path: string, why: string): Answer<never> {
+  return { ok: false, why: `cannot read fail2ban's database ${path}: ${why}` };
 }

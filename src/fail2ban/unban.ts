@@ -23,11 +23,10 @@ export async function releaseInFail2ban(
     addresses.map((address) => address.text),
   );
   addresses.forEach(({ text }, index) => {
-    for (const jail of jails?.[index] ?? []) ask(jail, text);
+    for (const jail of jails.ok ? (jails.value[index] ?? []) : []) ask(jail, text);
   });
   const failures = new Set<string>();
-  if (jails === undefined)
-    failures.add('fail2ban does not answer: jails that hold it may not be told of the unban');
+  if (!jails.ok) failures.add('fail2ban does not answer: jails that hold it may not be told of the unban');
   for (const [jail, names] of asked) {
     const failure = await tellUnbanned(client, jail, [...names]);
     if (failure !== undefined) failures.add(`${failure}: it was not told of the unban`);

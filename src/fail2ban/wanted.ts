@@ -1,9 +1,9 @@
 import { type Address, isTooBroad, readAddress, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
 import { findProtected, protectedRanges } from '../protection/protection.ts';
-import type { HeldBan } from './client.ts';
+import type { HeldBan } from './answers.ts';
 
-interface WantedOptions {
+export interface WantedOptions {
   readonly protect: readonly string[];
   readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
 }
@@ -16,6 +16,14 @@ export interface WantedBan {
   readonly until: number | null;
 }
 
+/** One that may not. */
+export interface RefusedBan {
+  /** What fail2ban holds, which need not be an address. */
+  readonly address: string;
+  /** The range that banctl never bans, where that is why. */
+  readonly protectedBy: Address | undefined;
+}
+
 /**
  * Sorts what fail2ban holds: it takes any text for an address, and bans what has been protected or put into
  * `ignoreip` since. None of that may be banned.
@@ -24,19 +32,18 @@ export function selectWanted(
   held: readonly HeldBan[],
   ignored: readonly string[],
   settings: WantedOptions,
-): { wanted: WantedBan[]; refused: string[] } {
-  const ranges = [
-    ...protectedRanges(settings.protect),
-    ...ignored.flatMap((entry) => readAddress(entry) ?? []),
-  ];
+): { wanted: WantedBan[]; refused: RefusedBan[] } {
+  const ranges = protectedRanges(settings.protect);
+  const free = ignored.flatMap((entry) => readAddress(entry) ?? []);
   const wanted: WantedBan[] = [];
-  const refused: string[] = [];
+  const refused: RefusedBan[] = [];
   for (const { address: text, since, until } of held) {
     const address = readAddress(text);
     const target = address === undefined ? undefined : widen(address, settings.prefixes);
+    const protectedBy = target === undefined ? undefined : findProtected(target, ranges);
     const isRefused =
-      target === undefined || isTooBroad(target) || findProtected(target, ranges) !== undefined;
-    if (isRefused || address === undefined) refused.push(text);
+      target === undefined || isTooBroad(target) || protectedBy !== undefined || findProtected(target, free);
+    if (isRefused || address === undefined) refused.push({ address: text, protectedBy });
     else wanted.push({ address, target, since, until });
   }
   return { wanted, refused };

@@ -186,8 +186,7 @@ async function fail2banTodo(
   const restart = 'systemctl restart fail2ban';
   if (!isAsked) return [{ code: 'fail2ban-reload', message: `start fail2ban anew: ${restart}` }];
   const jails = await jailNames(fail2banClient);
-  if (typeof jails === 'string')
-    return [{ code: 'fail2ban-down', message: `fail2ban does not answer; ${restart}` }];
+  if (!jails.ok) return [{ code: 'fail2ban-down', message: `fail2ban does not answer; ${restart}` }];
   const isNew = files.some(
     ({ path, status }) => path.startsWith('/etc/fail2ban/') && /^(?:written|replaced)$/.test(status),
   );
@@ -197,7 +196,7 @@ async function fail2banTodo(
       { code: 'fail2ban-reload', message: 'fail2ban has not read the new files; fail2ban-client reload' },
     ];
   const isWanted = hasJail && isJailEnabled(server);
-  if (!isWanted || jails.includes(JAIL)) return [];
+  if (!isWanted || jails.value.includes(JAIL)) return [];
   return [
     { code: 'fail2ban-reload', message: `fail2ban does not run the jail ${JAIL}; fail2ban-client reload` },
   ];
@@ -208,7 +207,10 @@ export async function todoAfterRemoval(server: Server, settings: SetupOptions): 
   const { banlist, bandir, root, dryRun, asksFail2ban, fail2banClient } = settings;
   const isAsked = root === undefined && !dryRun;
   const jails = isAsked && asksFail2ban ? await jailNames(fail2banClient) : undefined;
-  const runs = jails?.includes(JAIL) && !existsSync(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
+  const runs =
+    jails?.ok === true &&
+    jails.value.includes(JAIL) &&
+    !existsSync(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
   const places = [banlist, ...(bandir === undefined ? [] : [bandir])].filter((path) =>
     existsSync(server.at(path)),
   );

@@ -20,7 +20,8 @@ import { DatabaseSync } from 'node:sqlite';
 import { after, before, suite, test } from 'node:test';
 import fc from 'fast-check';
 import { bansInDatabase } from '../../src/fail2ban/database.ts';
-import { BanctlError, EXIT } from '../../src/system/errors.ts';
+import { restoredBans } from '../../src/fail2ban/restore.ts';
+import { EXIT } from '../../src/system/errors.ts';
 import { executable } from '../lab/banctl.ts';
 import { casesOf, holds } from '../lab/cases.ts';
 import { startFail2ban } from '../lab/fail2ban.ts';
@@ -46,7 +47,7 @@ let client = '';
 const configuration = at('fail2ban');
 before(async () => {
   mkdirSync(configuration);
-  const jails = `[${JAIL}]\nenabled = true\nlogpath = DIR/access.log\nfilter = djangoapp-admin-login\n`;
+  const jails = `[${JAIL}]\nenabled = true\nlogpath = DIR/access.log\nfilter = djangoapp-admin-login\nbantime = -1\n`;
   const fail2ban = await startFail2ban({ jails, dir: configuration });
   await fail2ban.stop();
   client = fail2ban.clientCommand;
@@ -118,14 +119,17 @@ function assertRefused({
 
 const bansOf = (text: string) => [...text.matchAll(/^Require not ip (\S+)$/gm)].map(([, address]) => address);
 
+const forever = { usual: null, isGrowing: true, longest: null };
+
 /** What is read from a database, undefined if it is refused as it must be. */
 function read(path: string) {
-  try {
-    return bansInDatabase(path, JAIL, NOW) ?? [];
-  } catch (error) {
-    assert.ok(error instanceof BanctlError && error.exitCode === EXIT.notUnderstood, String(error));
+  const rows = bansInDatabase(path, [JAIL], NOW);
+  if (!rows.ok) {
+    assert.match(rows.why, /^cannot read fail2ban's database /);
     return undefined;
   }
+  const { rows: readable = [], odd = [] } = rows.value ?? {};
+  return { bans: restoredBans(readable, forever, NOW), odd };
 }
 
 const time = fc.oneof(
@@ -185,19 +189,50 @@ const usual: fc.Arbitrary<Row> = fc.record({
 const odd: fc.Arbitrary<Row> = fc.record({ ip, timeofban: time, bantime: lasting });
 
 suite('any rows', () => {
-  test('give bans with times that can be written, or are exit 78', async (t) => {
+  test('give bans with times that can be written; of the others the addresses are known', async (t) => {
     const path = at('rows.sqlite3');
-    let refused = 0;
+    let unreadable = 0;
     await holds(t, 150, fc.array(odd, { maxLength: 4 }), (rows) => {
-      const bans = read(makeDatabase(path, rows));
-      if (bans === undefined) refused += 1;
-      for (const { since, until } of bans ?? []) {
+      const found = read(makeDatabase(path, rows));
+      assert.ok(found !== undefined);
+      unreadable += found.odd.length;
+      for (const { since, until } of found.bans) {
         assert.ok(Number.isInteger(since) && since >= 0 && since <= LAST, `since ${since}`);
         assert.ok(until === null || until > NOW, `until ${until}`);
       }
     });
-    t.diagnostic(`${refused} were refused`);
-    assert.ok(refused > 0);
+    t.diagnostic(`${unreadable} have times that cannot be read`);
+    assert.ok(unreadable > 0);
+  });
+
+  const strange: Row[] = [
+    { ip: '203.0.113.20', timeofban: -5, bantime: -1 },
+    { ip: '203.0.113.21', timeofban: 'abc', bantime: -1 },
+    { ip: '203.0.113.22', timeofban: 2n ** 62n, bantime: 600 },
+    { ip: '203.0.113.23', timeofban: NOW, bantime: new Uint8Array([1, 2]) },
+  ];
+
+  test('that cannot be read keep no other ban out, and lift none', async () => {
+    const database = makeDatabase(at('strange.sqlite3'), [
+      ...strange,
+      held,
+      { ...strange[0], ip: '192.0.2.2' } as Row,
+    ]);
+    const { finished, text } = await sync(database);
+    assert.deepEqual([finished.exitCode, finished.stderr], [0, '']);
+    assert.deepEqual(bansOf(text), ['192.0.2.1', '192.0.2.2', HELD]);
+    assert.match(finished.stdout, /^203\.0\.113\.20 skipped$/m);
+  });
+
+  test('that last longer than a number can say are for ever', async () => {
+    const endless: Value[] = [2 ** 53, 2n ** 53n + 1n, 2n ** 63n - 1n, 1e300, -1, -1.5];
+    const rows = endless.map(
+      (bantime, index): Row => ({ ip: `203.0.113.${30 + index}`, timeofban: NOW - 60, bantime }),
+    );
+    const { finished, text } = await sync(makeDatabase(at('lasting.sqlite3'), rows));
+    assert.deepEqual([finished.exitCode, finished.stderr], [0, '']);
+    for (const { ip } of rows)
+      assert.match(text, new RegExp(`\\| web ${ip} since \\S+ for ever\nRequire not ip ${ip}\n`));
   });
 
   test('are banned if they are addresses that may be, skipped and named if not', async (t) => {
@@ -284,9 +319,9 @@ suite('a damaged database', () => {
     let refused = 0;
     await holds(t, 300, damage, (spoil) => {
       writeFileSync(path, spoil(Buffer.from(bytes)));
-      const bans = read(path);
-      if (bans === undefined) refused += 1;
-      for (const { since } of bans ?? []) assert.ok(since >= 0 && since <= LAST);
+      const found = read(path);
+      if (found === undefined) refused += 1;
+      for (const { since } of found?.bans ?? []) assert.ok(since >= 0 && since <= LAST);
     });
     t.diagnostic(`${refused} were refused`);
     assert.ok(refused > 0);

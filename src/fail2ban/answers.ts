@@ -1,0 +1,149 @@
+import { isTime, untilOf } from '../bans/hold.ts';
+import { type PythonValue, parsePython } from './python.ts';
+
+/* What fail2ban's client prints, as values: pure. Undefined stands for what is none of its answers. */
+
+/** A ban as fail2ban holds it. */
+export interface HeldBan {
+  /** By what the jail counts: the address, or what the filter has matched as `<F-ID>`. */
+  readonly id: string;
+  /** What the action gets as `<ip>`. It need not be an address: fail2ban takes any text for one. */
+  readonly address: string;
+  /** Seconds since the epoch. */
+  readonly since: number;
+  /** null: for ever. */
+  readonly until: number | null;
+}
+
+/** What decides how long a jail holds what it restores at its start. */
+export interface BanTimes {
+  /** In seconds, or as fail2ban's configuration writes durations; -1 is for ever. */
+  readonly usual: string;
+  /** bantime.increment: bans grow, and the longest that one may be counts, not the usual. */
+  readonly isGrowing: boolean;
+  /** bantime.maxtime; undefined: none. */
+  readonly longest: string | undefined;
+}
+
+/** A jail as the configuration files have it (`fail2ban-client -d`). */
+export interface ConfiguredJail {
+  readonly name: string;
+  readonly banTimes: BanTimes;
+  readonly ignored: readonly string[];
+  /** By name; each with its parameters. */
+  readonly actions: ReadonlyMap<string, ReadonlyMap<string, string>>;
+}
+
+/** `status`: names are joined by `, `, which a name can contain; then the number of jails differs from that of parts. */
+export function parseStatus(answer: string): string[] | undefined {
+  const [, count] = /Number of jail:\s*(\d+)/.exec(answer) ?? [];
+  const [, list] = /Jail list:\t?(.*)$/s.exec(answer) ?? [];
+  if (count === undefined || list === undefined) return undefined;
+  const names = list.replace(/\n+$/, '').split(', ');
+  if (Number(count) === 0) return [];
+  return names.length === Number(count) ? names : undefined;
+}
+
+/** `banned`: `[{'jail': ['203.0.113.9']}, …]`; its names cannot be mistaken. */
+export function parseBanned(answer: string): string[] | undefined {
+  const jails = parsePython(answer);
+  if (!Array.isArray(jails)) return undefined;
+  const names = jails.flatMap((jail) => (jail instanceof Map ? [...jail.keys()] : []));
+  return names.length === jails.length ? names : undefined;
+}
+
+/** `banned ADDRESS..`: for each address the jails that hold it. */
+export function parseHolders(answer: string, count: number): string[][] | undefined {
+  const lists = parsePython(answer);
+  if (!Array.isArray(lists) || lists.length !== count) return undefined;
+  return lists.map((names) => (Array.isArray(names) ? names.filter((name) => typeof name === 'string') : []));
+}
+
+/** One line of `get JAIL banip --with-time`: `203.0.113.9 \t2026-11-22 16:53:40 + 600 = …`, in local time; -1 is for ever. */
+export function parseHeldBan(line: string): HeldBan | undefined {
+  const [, id, since, duration] = /^(.*?) ?\t(\S+ \S+) \+ (-?\d+) = /s.exec(line) ?? [];
+  if (id === undefined || since === undefined) return undefined;
+  const seconds = Math.floor(new Date(since.replace(' ', 'T')).getTime() / 1000);
+  if (!isTime(seconds)) return undefined;
+  const lasts = Number(duration);
+  return { id, address: id, since: seconds, until: untilOf(seconds, lasts < 0 ? null : lasts) };
+}
+
+/** `get JAIL ignoreip`: addresses, ranges and names of hosts. */
+export function parseIgnored(answer: string): string[] | undefined {
+  if (!/ ignored/.test(answer)) return undefined;
+  return [...answer.matchAll(/^[|`]- (.+)$/gm)].map((match) => match[1] ?? '');
+}
+
+/** `get JAIL actions`: their names stand in the second line. */
+export function parseActions(answer: string): string[] {
+  const [, names = ''] = /\n(.*)/s.exec(answer) ?? [];
+  return names.split(', ').map((name) => name.trim());
+}
+
+/** `get dbfile`; null: fail2ban runs without one. */
+export function parseDatabasePath(answer: string): string | null | undefined {
+  if (/database currently disabled/i.test(answer)) return null;
+  return /^`- (.+)$/m.exec(answer)?.[1];
+}
+
+/** `-d`: what the configuration files make fail2ban do, a list in each line. */
+export function parseConfiguration(answer: string): ConfiguredJail[] {
+  const lists = answer.split('\n').filter((line) => /^\['(?:add|set|multi-set)', /.test(line));
+  const jails = new Map<string, PythonValue[][]>();
+  for (const line of lists) {
+    const command = parsePython(line);
+    if (!Array.isArray(command)) continue;
+    const [verb, name, ...rest] = command;
+    if (typeof name !== 'string') continue;
+    if (verb === 'add') jails.set(name, []);
+    else jails.get(name)?.push(rest);
+  }
+  return [...jails].map(([name, commands]) => toJail(name, commands));
+}
+
+function toJail(name: string, commands: readonly (readonly PythonValue[])[]): ConfiguredJail {
+  const last = (option: string) => commands.findLast(([key]) => key === option)?.[1];
+  const longest = last('bantime.maxtime');
+  const actions = new Map<string, Map<string, string>>();
+  for (const [key, action, parameters] of commands) {
+    if (typeof action !== 'string') continue;
+    if (key === 'addaction') actions.set(action, actions.get(action) ?? new Map());
+    if (key === 'action') actions.set(action, toParameters(parameters));
+  }
+  return {
+    name,
+    banTimes: {
+      usual: String(last('bantime') ?? '600'),
+      isGrowing: isYes(last('bantime.increment')),
+      longest: longest === undefined || longest === null ? undefined : String(longest),
+    },
+    ignored: commands
+      .filter(([key]) => key === 'addignoreip')
+      .flatMap(([, ...entries]) => entries.filter((entry) => typeof entry === 'string')),
+    actions,
+  };
+}
+
+function toParameters(pairs: PythonValue | undefined): Map<string, string> {
+  const entries = Array.isArray(pairs) ? pairs : [];
+  return new Map(
+    entries.flatMap((pair): [string, string][] =>
+      Array.isArray(pair) && typeof pair[0] === 'string' ? [[pair[0], String(pair[1] ?? '')]] : [],
+    ),
+  );
+}
+
+function isYes(value: PythonValue | undefined): boolean {
+  return value === true || /^(?:1|on|true|yes)$/i.test(String(value ?? ''));
+}
+
+/** What `get JAIL bantime.increment` and `bantime.maxtime` say of a running jail. */
+export function toBanTimes(usual: string, increment: string, longest: string): BanTimes {
+  const known = longest.trim();
+  return {
+    usual: usual.trim(),
+    isGrowing: isYes(increment.trim()),
+    longest: known === '' || known === 'None' ? undefined : known,
+  };
+}

@@ -1,0 +1,165 @@
+import { tidyOver } from '../banlist/change.ts';
+import type { Ban } from '../banlist/text.ts';
+import { readAddress } from '../bans/address.ts';
+import type { Change } from '../bans/change.ts';
+import { type Hold, holderOf, now } from '../bans/hold.ts';
+import type { ChangesFor } from '../store/types.ts';
+import { BanctlError, EXIT } from '../system/errors.ts';
+import type { ConfiguredJail } from './answers.ts';
+import { configuredActions, configuredJails, jailNames, type Unanswered } from './client.ts';
+import { type BanRows, bansInDatabase } from './database.ts';
+import { actionsOf, isSameList, truthsOf } from './holders.ts';
+import { type AskAgain, type Difference, type RepairOptions, readBans, wantedOf } from './repair.ts';
+import { restoredBans } from './restore.ts';
+import { banSecondsOf } from './truth.ts';
+import { type RefusedBan, selectWanted, type WantedBan } from './wanted.ts';
+
+export interface SyncOptions extends RepairOptions {
+  readonly fail2banClient: string;
+  readonly fail2banDatabase: string;
+}
+
+/** What makes the holds of a jail equal to what fail2ban holds. */
+export interface SyncPlan {
+  readonly difference: Difference;
+  readonly others: ChangesFor;
+  /** What fail2ban holds and banctl does not ban. */
+  readonly refused: readonly RefusedBan[];
+  readonly askAgain: AskAgain;
+}
+
+/** By the running fail2ban. A text is why nothing is to be changed. */
+export async function planByServer(options: SyncOptions, jail: string): Promise<SyncPlan | string> {
+  const { fail2banClient: client } = options;
+  const holder = holderOf(jail);
+  const seen = await holdsOf(options, holder);
+  const names = await jailNames(client);
+  if (!names.ok) return unchanged(names);
+  const actions = await actionsOf(client, names.value);
+  const sharing = actions.filter((action) => action.holder === jail && isSameList(action, options));
+  const own = names.value.filter((name) => name === jail);
+  const jails = [...new Set([...own, ...sharing.map((action) => action.jail)])];
+  if (jails.length === 0) return `fail2ban has no jail ${jail}; nothing was changed`;
+  const truths = await truthsOf(client, [{ holder, jails }], seen, now());
+  if (!truths.ok) return unchanged(truths);
+  const [truth] = truths.value;
+  if (truth === undefined) throw new Error('no answer for the holder');
+  const difference = {
+    added: wantedOf(truth, options).map((ban) => ({ holder, ban })),
+    released: seen.filter((hold) => !truth.mayHold(hold.address)),
+  };
+  const refused = truth.jails.flatMap(({ held, ignored }) => selectWanted(held, ignored, options).refused);
+  return {
+    difference,
+    others: tidy,
+    refused,
+    askAgain: async () => {
+      const again = await truthsOf(client, [{ holder, jails }], seen, now());
+      return again.ok ? again.value : [];
+    },
+  };
+}
+
+/**
+ * By what a jail restores at its start, which fail2ban's database has: its server answers nothing while an action runs.
+ * The configuration files have how long the jail bans now, whom it ignores, and who else bans under this name.
+ */
+export async function planByDatabase(options: SyncOptions, jail: string): Promise<SyncPlan | string> {
+  const { fail2banClient: client, fail2banDatabase: path } = options;
+  const holder = holderOf(jail);
+  const seen = await holdsOf(options, holder);
+  const known = readRows(path, [jail]);
+  const isIdle = seen.length === 0 && known?.rows.length === 0 && known.odd.length === 0;
+  const configured = isIdle ? undefined : await configuredJails(client);
+  const jails = configured?.ok ? configured.value.filter((one) => bansAs(one, jail, options)) : [];
+  const names = new Set([jail, ...jails.map(({ name }) => name)]);
+  if (known === undefined && readRows(path, [...names]) === undefined)
+    return `fail2ban's database (${path}) has no jail ${jail}; nothing was changed`;
+  const kept = new Set<string>();
+  const wanted: WantedBan[] = [];
+  const refused: RefusedBan[] = [];
+  for (const name of names) {
+    const rows = readRows(path, [name]);
+    if (rows === undefined) continue;
+    const restored = await restoredBy(
+      client,
+      jails.find((one) => one.name === name),
+      rows,
+      options,
+    );
+    for (const address of restored.kept) kept.add(address);
+    wanted.push(...restored.wanted);
+    refused.push(...restored.refused);
+  }
+  const difference = {
+    added: wanted.map((ban) => ({ holder, ban })),
+    released: seen.filter(({ address }) => !kept.has(address)),
+  };
+  return { difference, others: tidy, refused, askAgain: nobody };
+}
+
+/** Inside an action nobody can be asked again. */
+async function nobody(): Promise<[]> {
+  return [];
+}
+
+function tidy(bansNow: () => readonly Ban[]): Change[] {
+  return tidyOver(bansNow(), now());
+}
+
+interface Restored {
+  /** The canonical texts of what may be held. */
+  readonly kept: readonly string[];
+  readonly wanted: readonly WantedBan[];
+  readonly refused: readonly RefusedBan[];
+}
+
+/** Without the jail's configuration nothing is added: it may ignore any of them. */
+async function restoredBy(
+  client: string,
+  jail: ConfiguredJail | undefined,
+  { rows, odd }: BanRows,
+  options: SyncOptions,
+): Promise<Restored> {
+  const times =
+    jail === undefined
+      ? undefined
+      : await banSecondsOf(client, async () => ({ ok: true, value: jail.banTimes }));
+  const isKnown = jail !== undefined && times?.ok === true;
+  const forever = { usual: null, isGrowing: true, longest: null };
+  const bans = restoredBans(rows, isKnown ? times.value : forever, now());
+  const { wanted, refused } = selectWanted(bans, jail?.ignored ?? [], options);
+  const unreadable = odd.map((address) => ({ address, protectedBy: undefined }));
+  return {
+    kept: [
+      ...wanted.map(({ address }) => address.text),
+      ...odd.map((address) => readAddress(address)?.text ?? address),
+    ],
+    wanted: isKnown ? wanted : [],
+    refused: [...refused, ...unreadable],
+  };
+}
+
+function bansAs(configured: ConfiguredJail, jail: string, options: SyncOptions): boolean {
+  const isSharing = configuredActions(configured).some(
+    (action) => action.holder === jail && isSameList(action, options),
+  );
+  return isSharing || configured.name === jail;
+}
+
+/** @throws BanctlError notUnderstood if it is no database of fail2ban */
+function readRows(path: string, jails: readonly string[]): BanRows | undefined {
+  const read = bansInDatabase(path, jails, now());
+  if (read.ok) return read.value;
+  throw new BanctlError(EXIT.notUnderstood, read.why, 'nothing was changed');
+}
+
+/** @throws BanctlError notUnderstood if the answer is none of fail2ban's: no ban may be lifted for it */
+function unchanged({ why, state }: Unanswered): string {
+  if (state === 'odd') throw new BanctlError(EXIT.notUnderstood, why, 'nothing was changed');
+  return `${why}; nothing was changed`;
+}
+
+async function holdsOf(options: SyncOptions, holder: string): Promise<Hold[]> {
+  return (await readBans(options)).flatMap((ban) => ban.holds).filter((hold) => hold.holder === holder);
+}

@@ -1,0 +1,187 @@
+import { readAddress } from '../bans/address.ts';
+import { parseDuration } from '../bans/duration.ts';
+import { findProtected } from '../protection/protection.ts';
+import type { BanTimes, HeldBan } from './answers.ts';
+import { type Asked, banTimesOf, databasePath, heldBans, ignoredBy, secondsOf } from './client.ts';
+import type { BanRows } from './database.ts';
+import { type BanSeconds, restoredBans } from './restore.ts';
+
+/*
+ * What fail2ban holds, and what it may hold in a moment. A jail that starts restores its bans one by one, which takes
+ * many seconds for thousands; until its turn comes, a ban is in fail2ban's database alone. So nothing may be lifted that
+ * the database has, as the jail would restore it.
+ */
+
+/** A jail that runs. */
+export interface JailTruth {
+  readonly jail: string;
+  readonly held: readonly HeldBan[];
+  readonly ignored: readonly string[];
+}
+
+/** All jails that ban under one name. */
+export interface HolderTruth {
+  readonly holder: string;
+  readonly jails: readonly JailTruth[];
+  /** True for the canonical text of an address that a jail holds. */
+  readonly holds: (address: string) => boolean;
+  /** True also for what a jail may be about to restore, and for everything where that cannot be known. */
+  readonly mayHold: (address: string) => boolean;
+  /** False: fail2ban's database cannot be read from here, so that only a second question tells that no jail is restoring. */
+  readonly isByDatabase: boolean;
+}
+
+/**
+ * Asks the jails of a holder. fail2ban's database is read only if they hold something else than `listed`, the
+ * addresses that the holder is known to hold.
+ */
+export async function truthOf(
+  client: string,
+  holder: string,
+  jails: readonly string[],
+  listed: ReadonlySet<string>,
+  now: number,
+): Promise<Asked<HolderTruth>> {
+  const truths: JailTruth[] = [];
+  for (const jail of jails) {
+    const truth = await askJail(client, jail);
+    if (!truth.ok) return truth;
+    truths.push(truth.value);
+  }
+  const named = new Set(truths.flatMap(({ held }) => held.map(canonical)));
+  const isSame = named.size === listed.size && [...named].every((address) => listed.has(address));
+  if (isSame) return { ok: true, value: { holder, jails: truths, ...byNames(named), isByDatabase: true } };
+  const rows = await rowsOf(client, jails, now);
+  if (rows === undefined)
+    return { ok: true, value: { holder, jails: truths, ...withoutRows(truths), isByDatabase: false } };
+  return withRows(client, holder, truths, rows, listed, now);
+}
+
+async function askJail(client: string, jail: string): Promise<Asked<JailTruth>> {
+  const held = await heldBans(client, jail);
+  if (!held.ok) return held;
+  const ignored = await ignoredBy(client, jail);
+  return ignored.ok ? { ok: true, value: { jail, held: held.value, ignored: ignored.value } } : ignored;
+}
+
+function canonical({ address }: HeldBan): string {
+  return readAddress(address)?.text ?? address;
+}
+
+function byNames(named: ReadonlySet<string>): Pick<HolderTruth, 'holds' | 'mayHold'> {
+  const holds = (address: string) => named.has(address);
+  return { holds, mayHold: holds };
+}
+
+/** A ban under something else than an address may be that of any. */
+function withoutRows(truths: readonly JailTruth[]): Pick<HolderTruth, 'holds' | 'mayHold'> {
+  const bans = truths.flatMap(({ held }) => held);
+  const { holds } = byNames(new Set(bans.map(canonical)));
+  const isUncertain = bans.some(({ address }) => readAddress(address) === undefined);
+  return { holds, mayHold: (address) => isUncertain || holds(address) };
+}
+
+/** The rows of each jail; undefined if they cannot be read. Without a database there are none. */
+async function rowsOf(
+  client: string,
+  jails: readonly string[],
+  now: number,
+): Promise<Map<string, BanRows> | undefined> {
+  const path = await databasePath(client);
+  if (!path.ok) return undefined;
+  const rows = new Map<string, BanRows>();
+  if (path.value === null) return rows;
+  const { bansInDatabase } = await import('./database.ts');
+  for (const jail of jails) {
+    const read = bansInDatabase(path.value, [jail], now);
+    if (!read.ok) return undefined;
+    if (read.value !== undefined) rows.set(jail, read.value);
+  }
+  // fail2ban writes each jail into its database when it starts it.
+  return rows.size > 0 ? rows : undefined;
+}
+
+async function withRows(
+  client: string,
+  holder: string,
+  truths: readonly JailTruth[],
+  rows: ReadonlyMap<string, BanRows>,
+  listed: ReadonlySet<string>,
+  now: number,
+): Promise<Asked<HolderTruth>> {
+  const resolved = truths.map((truth) => ({ ...truth, held: resolveIds(truth.held, rows.get(truth.jail)) }));
+  const named = new Set(resolved.flatMap(({ held }) => held.map(canonical)));
+  const coming = new Set<string>();
+  for (const { jail, held, ignored } of resolved) {
+    const known = rows.get(jail);
+    if (known === undefined) continue;
+    for (const address of known.odd) coming.add(readAddress(address)?.text ?? address);
+    const ids = new Set(held.map(({ id }) => id));
+    const open = known.rows.filter(
+      ({ id, address }) =>
+        !ids.has(id) && listed.has(readAddress(address)?.text ?? address) && !isIgnored(address, ignored),
+    );
+    if (open.length === 0) continue;
+    const times = await banSecondsOf(client, () => banTimesOf(client, jail));
+    if (!times.ok) return times;
+    for (const ban of restoredBans(open, times.value, now)) coming.add(canonical(ban));
+  }
+  const isUncertain = resolved.some(({ held, jail }) =>
+    held.some(({ id, address }) => readAddress(address) === undefined && !hasRow(rows.get(jail), id)),
+  );
+  return {
+    ok: true,
+    value: {
+      holder,
+      jails: resolved,
+      holds: (address) => named.has(address),
+      mayHold: (address) => isUncertain || named.has(address) || coming.has(address),
+      isByDatabase: true,
+    },
+  };
+}
+
+function resolveIds(held: readonly HeldBan[], rows: BanRows | undefined): HeldBan[] {
+  const addresses = new Map(rows?.rows.map(({ id, address }) => [id, address]));
+  return held.map((ban) => ({ ...ban, address: addresses.get(ban.id) ?? ban.address }));
+}
+
+/** What has been put into `ignoreip` is not restored. */
+function isIgnored(address: string, ignored: readonly string[]): boolean {
+  const read = readAddress(address);
+  const ranges = ignored.flatMap((entry) => readAddress(entry) ?? []);
+  return read !== undefined && findProtected(read, ranges) !== undefined;
+}
+
+function hasRow(rows: BanRows | undefined, id: string): boolean {
+  return rows?.rows.some((row) => row.id === id) === true;
+}
+
+/** Ban times in seconds; fail2ban itself reads what banctl does not. */
+export async function banSecondsOf(
+  client: string,
+  find: () => Promise<Asked<BanTimes>>,
+): Promise<Asked<BanSeconds>> {
+  const times = await find();
+  if (!times.ok) return times;
+  const { usual, isGrowing, longest } = times.value;
+  const usualSeconds = await inSeconds(client, usual);
+  if (!usualSeconds.ok) return usualSeconds;
+  const longestSeconds =
+    longest === undefined ? ({ ok: true, value: null } as const) : await inSeconds(client, longest);
+  if (!longestSeconds.ok) return longestSeconds;
+  return {
+    ok: true,
+    value: { usual: usualSeconds.value, isGrowing, longest: longestSeconds.value },
+  };
+}
+
+/** null: for ever. */
+async function inSeconds(client: string, duration: string): Promise<Asked<number | null>> {
+  try {
+    return { ok: true, value: parseDuration(duration) };
+  } catch {
+    const seconds = await secondsOf(client, duration);
+    return seconds.ok ? { ok: true, value: seconds.value < 0 ? null : seconds.value } : seconds;
+  }
+}
