@@ -724,12 +724,14 @@ suite('audit', { concurrency: 3 }, () => {
         await site.answer(both, 403);
       });
 
-      test('a killed fail2ban holds nothing against the list, but what is over goes in silence', async () => {
+      test('fail2ban-down: a killed fail2ban holds nothing against the list, and what is over goes', async () => {
         await site.bans('web', ipv4);
         await site.done('ban', ipv6, '--jail=web', '--since=2026-01-01', '--for=1h');
         await site.fail2ban.kill();
         await site.answer(both, 403);
-        assert.deepEqual(await site.run('audit', '--fix'), silent);
+        const { exitCode, stdout } = await site.run('audit', '--fix');
+        const down = 'fail2ban is not running, so jail web bans nobody; systemctl start fail2ban';
+        assert.deepEqual([exitCode, stdout], [1, `fail2ban-down: ${down}\n`]);
         await site.answer([ipv4], 403);
         await site.answer([ipv6], 200);
         assert.deepEqual(await site.holders(ipv4), ['web']);
