@@ -59,7 +59,7 @@ export function kitFiles(layout: Layout): { file: KitFile; text: string }[] {
  * distributions' own jails do.
  */
 export function offUntilEnabled(jail: string, name: string): string {
-  return replaced(jail, /^enabled = true$/m, 'enabled = false').replace(
+  return replaced(jail, /^enabled = (?:true|false)$/m, 'enabled = false').replace(
     /^# Notes: {3}whether fail2ban runs this jail\.$/m,
     `# Notes:   whether fail2ban runs this jail. Leave this file as it is, and write ${name}.local beside it:
 #            [${name}]
