@@ -37,6 +37,16 @@ export function directoryRule(configuration: Configuration, bandir: string): Dir
   };
 }
 
+/** What is wrong where Apache does not enforce the directory; undefined if it does, or if that is not known. */
+export function whyNotLookedUp(configuration: Configuration, bandir: string): string | undefined {
+  const { state } = directoryRule(configuration, bandir);
+  if (state === 'not-loaded') return `has not read the rule for ${bandir} yet; banctl reload --force`;
+  const expected = `Require expr "! -e '${bandir}/%{REMOTE_ADDR}'"`;
+  return state === 'absent'
+    ? `does not look into ${bandir}; put ${expected} into the site's configuration`
+    : undefined;
+}
+
 /** The directories in which `Require expr "! -e 'DIR/%{REMOTE_ADDR}'"` looks the visitor up (mod_authz_core, ap_expr). */
 export function ruledDirectories(configuration: string): string[] {
   const lines = configuration.replace(/\\\r?\n/g, '').split('\n');

@@ -7,7 +7,7 @@ import {
   whyNotRead,
 } from '../apache/configuration.ts';
 import { type Directive, directivesOf } from '../apache/directives.ts';
-import { canSearch, directoryRule } from '../apache/directory-rule.ts';
+import { canSearch, directoryRule, whyNotLookedUp } from '../apache/directory-rule.ts';
 import { findApache, readTextOrEmpty } from '../apache/processes.ts';
 import { type Asked, askAll } from '../reload/ask.ts';
 import { currentError, isPending, lookAtState, type ReloadState } from '../reload/state.ts';
@@ -92,16 +92,10 @@ function isOlder(banlist: string, asked: readonly Asked[]): boolean {
 
 /** The rule fails open: where Apache may not search the directory, nobody in it is refused. */
 async function directoryFindings(bandir: string, configuration: ReadableConfiguration): Promise<Finding[]> {
-  const { state, paths } = directoryRule(configuration, bandir);
-  const expected = `Require expr "! -e '${bandir}/%{REMOTE_ADDR}'"`;
-  const message = {
-    loaded: undefined,
-    unknown: undefined,
-    'not-loaded': `apache has not read the rule for ${bandir} yet; banctl reload --force`,
-    absent: `apache does not look into ${bandir}; put ${expected} into the site's configuration`,
-  }[state];
+  const { paths } = directoryRule(configuration, bandir);
+  const why = whyNotLookedUp(configuration, bandir);
   return [
-    ...(message === undefined ? [] : [{ code: 'not-included', message } as const]),
+    ...(why === undefined ? [] : [{ code: 'not-included', message: `apache ${why}` } as const]),
     ...(await searchFindings(bandir, paths, configuration.user)),
   ];
 }

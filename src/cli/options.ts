@@ -250,14 +250,14 @@ export const OPTIONS = {
     shownDefault: 'apache2ctl, httpd or apachectl',
     describe:
       'the control program that tests, queries and reloads Apache; one for each Apache that reads the list',
-    commands: [...RELOADING_OR_RESIDENT, 'report', 'setup'],
+    commands: [...RELOADING_OR_RESIDENT, 'explain', 'report', 'setup'],
   },
   'reload-command': {
     kind: 'value',
     placeholder: 'CMD',
     parse: asGiven,
     describe: 'the command that reloads Apache, run without a shell; alone, for an Apache that only it knows',
-    commands: RELOADING_OR_RESIDENT,
+    commands: [...RELOADING_OR_RESIDENT, 'explain'],
   },
   'no-reload': {
     kind: 'flag',

@@ -1,6 +1,9 @@
+import { whyNotLookedUp } from '../apache/directory-rule.ts';
+import { findApache } from '../apache/processes.ts';
 import { parseAddress } from '../bans/address.ts';
 import type { Settings } from '../cli/settings.ts';
-import { readReport } from '../store/read.ts';
+import { askAll } from '../reload/ask.ts';
+import { type Report, readReport } from '../store/read.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { print, showJson } from '../terminal/print.ts';
 import { banDocument, describeHold, reloadLine } from './show-bans.ts';
@@ -13,7 +16,10 @@ export async function explain(settings: Settings, operands: readonly string[]): 
   const address = parseAddress(operand);
   const report = readReport(settings, address);
   const isBanned = report.bans.length > 0;
-  const isEnforced = report.bans.some((ban) => ban.where === 'bandir' || !report.isPending);
+  const notLookedUp = await withoutRule(settings, report);
+  const isEnforced = report.bans.some(({ where }) =>
+    where === 'bandir' ? notLookedUp === undefined : !report.isPending,
+  );
   if (settings.json) {
     const by = report.bans.map((ban) => ({ ...banDocument(ban), line: ban.line }));
     showJson({ address: address.text, banned: isBanned, enforced: isEnforced, by });
@@ -28,6 +34,21 @@ export async function explain(settings: Settings, operands: readonly string[]): 
         print(`    ${line}`);
     }
   }
-  if (!settings.json) for (const line of reloadLine(report)) print(line);
+  if (!settings.json) {
+    for (const line of reloadLine(report)) print(line);
+    if (notLookedUp !== undefined) print(`apache ${notLookedUp}`);
+  }
   return isBanned ? EXIT.done : EXIT.findings;
+}
+
+/** What is wrong if a running Apache has no rule for the directory of a ban; only then is Apache asked. */
+async function withoutRule(settings: Settings, { bans }: Report): Promise<string | undefined> {
+  const { bandir } = settings;
+  if (bandir === undefined || bans.every(({ where }) => where !== 'bandir')) return undefined;
+  const running = (await askAll(settings)).flatMap(({ configuration }) =>
+    configuration?.result === 'passed' && findApache(configuration).is === 'running' ? [configuration] : [],
+  );
+  return running
+    .map((configuration) => whyNotLookedUp(configuration, bandir))
+    .find((why) => why !== undefined);
 }

@@ -11,6 +11,7 @@ import { reloadGracefully, requestGraceful, runReloadCommand } from '../apache/r
 import { EMPTY } from '../banlist/digest.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { acquireLock, acquireLockAwaited, type Lock, withLock, withLockAwaited } from '../system/lock.ts';
+import { processId } from '../system/process.ts';
 import { record } from '../system/record.ts';
 import { type Asked, ask, askAll } from './ask.ts';
 import { deferReload, dueTime, LONGEST_INTERVAL_SECONDS, planReload, shortestInterval } from './plan.ts';
@@ -88,16 +89,19 @@ export async function reload(
 
 /**
  * Waits until the reload that was put off is due, holding no lock of the list, and does it. Ends at once if another
- * process waits already. A process that stays calls it when `onDeferred` was called.
+ * process waits already. A process that stays calls it when `onDeferred` was called; what is put off while this call
+ * reloads is this call's too.
  */
 export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadReport> {
-  let waiting: Lock;
-  try {
-    waiting = acquireLock(waiterLockPath(options), { timeout: 0, stale: Number.POSITIVE_INFINITY });
-  } catch (error) {
-    if (!(error instanceof BanctlError && error.exitCode === EXIT.lockBusy)) throw error;
-    return { result: 'not-needed' };
-  }
+  const report = await reloadOnceDue(options);
+  const isOwed = options.onDeferred !== undefined && lookAtState(options.banlist).waiter === processId();
+  return isOwed && report !== undefined ? reloadWhenDue(options) : (report ?? { result: 'not-needed' });
+}
+
+/** Undefined if another process waits. */
+async function reloadOnceDue(options: ReloadOptions): Promise<ReloadReport | undefined> {
+  const waiting = takeWaiterLock(options);
+  if (waiting === undefined) return undefined;
   try {
     for (;;) {
       await untilDue(options);
@@ -119,6 +123,15 @@ export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadRepor
     }
   } finally {
     waiting.release();
+  }
+}
+
+function takeWaiterLock(options: ReloadOptions): Lock | undefined {
+  try {
+    return acquireLock(waiterLockPath(options), { timeout: 0, stale: Number.POSITIVE_INFINITY });
+  } catch (error) {
+    if (!(error instanceof BanctlError && error.exitCode === EXIT.lockBusy)) throw error;
+    return undefined;
   }
 }
 

@@ -204,6 +204,18 @@ suite('an Apache in other namespaces', { concurrency: 2 }, () => {
   }
 });
 
+test('explain says that no rule of Apache looks into the directory of a ban', async () => {
+  await using apache = await start({ site: (dir) => including(join(dir, 'banlist.conf'))(), list: '' });
+  const place = [`--banlist=${apache.banlist}`, `--bandir=${apache.bandir}`];
+  const asked = [...place, `--apachectl=${apache.ctl}`];
+  assert.equal(await call(['ban', one, ...asked]), 'not-needed');
+  assert.equal(await apache.get('/', { from: one }), 200);
+  const { stdout } = await banctl(['explain', one, ...asked]);
+  assert.match(stdout, /^203\.0\.113\.1 is banned, but Apache may not know it yet\n/);
+  assert.match(stdout, /^apache does not look into .*; put Require expr/m);
+  assert.equal((await banctlJson<{ enforced: boolean }>(['explain', one, ...asked])).enforced, false);
+});
+
 suite('the process that waits', { concurrency: 2 }, () => {
   const waiters = (apache: Apache) => processesNaming(`reload --when-due --banlist=${apache.banlist} `);
 
