@@ -1,4 +1,4 @@
-import { type LogicalLine, logicalLines } from '../banlist/lines.ts';
+import { type LogicalLine, logicalLines, otherSections } from '../banlist/lines.ts';
 import { type DenyLine, denyLines } from '../banlist/text.ts';
 import { type Address, covers, isPartial } from '../bans/address.ts';
 import { HOLDS_PREFIX, isOver, parseHolds } from '../bans/hold.ts';
@@ -35,11 +35,16 @@ export function listFaults(text: Buffer, protectedRanges: readonly Address[], no
 
 function unreadableLines(text: Buffer, lines: readonly DenyLine[]): ListFault[] {
   const denying = new Set(lines.map((line) => line.start));
+  const isElsewhere = otherSections(text);
   const withHolds = new Set(lines.filter((line) => line.holds.length > 0).map((line) => line.banStart));
   const bad = (line: LogicalLine, message: string): ListFault[] => [
     { code: 'bad-line', line: line.number, message },
   ];
   return [...logicalLines(text)].flatMap((line) => {
+    if (isElsewhere(line.start))
+      return /^require\s+not\s+ip/i.test(line.content)
+        ? bad(line, 'no ban: it stands in a section that may not count; move it out of that')
+        : [];
     if (line.content.startsWith('#')) {
       const raw = text.toString('utf8', line.start, line.end).trimEnd();
       if (raw.includes('\n')) return bad(line, 'a comment that ends in a backslash hides the line after it');

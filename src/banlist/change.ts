@@ -3,6 +3,7 @@ import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { type Hold, isByHand, isOver } from '../bans/hold.ts';
 import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/holds.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
+import { LONGEST_TEXT_BYTES } from '../system/read.ts';
 import {
   type Ban,
   type BanFinder,
@@ -74,7 +75,21 @@ export function changeList(
       insert: added.map(linesOf).join(''),
     });
   }
-  return { edits: [...edits, ...foreignEdits(lines, changes)], outcomes };
+  const all = [...edits, ...foreignEdits(lines, changes)];
+  refuseTooLarge(text, all);
+  return { edits: all, outcomes };
+}
+
+/** @throws BanctlError cannotWrite for a text that grows beyond what can be read; one that shrinks is welcome */
+function refuseTooLarge(text: Buffer, edits: readonly Edit[]): void {
+  let growth = 0;
+  for (const { start, end, insert } of edits) growth += Buffer.byteLength(insert) - (end - start);
+  if (growth > 0 && text.length + growth > LONGEST_TEXT_BYTES)
+    throw new BanctlError(
+      EXIT.cannotWrite,
+      'the list would become larger than 64 MiB, more than banctl reads',
+      'nothing was changed; lift bans, or ban ranges',
+    );
 }
 
 /** The changes that drop the holds by hand that are over. */
@@ -156,11 +171,18 @@ function isStillThere(drafts: Map<string, Draft>): (address: string) => boolean 
   };
 }
 
-function draftOf(address: string, finder: BanFinder, drafts: Map<string, Draft>): Draft {
+/** `seen` are bans that were found by another name: the line of a range can have another spelling. */
+function draftOf(
+  address: string,
+  finder: BanFinder,
+  drafts: Map<string, Draft>,
+  seen: readonly Ban[] = NONE,
+): Draft {
   const known = drafts.get(address);
   if (known !== undefined) return known;
-  const named = finder.naming(address);
-  const lines = named.length === 0 ? NONE : named.filter((ban) => ban.address === address);
+  const named = seen.length === 0 ? finder.naming(address) : [...finder.naming(address), ...seen];
+  const own = named.length === 0 ? NONE : named.filter((ban) => ban.address === address);
+  const lines = own.length < 2 ? own : [...new Map(own.map((ban) => [ban.start, ban])).values()];
   const draft = {
     address,
     lines,
@@ -176,7 +198,7 @@ function draftsNaming(address: string, finder: BanFinder, drafts: Map<string, Dr
   const bans = finder.naming(address);
   if (bans.length === 0) return [draftOf(address, finder, drafts)];
   const names = new Set([address, ...bans.map((ban) => ban.address)]);
-  return [...names].map((name) => draftOf(name, finder, drafts));
+  return [...names].map((name) => draftOf(name, finder, drafts, bans));
 }
 
 function isAlive(draft: Draft): boolean {

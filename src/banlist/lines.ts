@@ -10,6 +10,7 @@ const NEWLINE = 10;
 const HASH = 35;
 const RETURN = 13;
 const SPACE = 32;
+const LESS_THAN = 60;
 const BACKSLASH = 92;
 /** For lines, which are short: Buffer's own takes three times as long to begin. */
 const indexOfByte = Uint8Array.prototype.indexOf;
@@ -31,6 +32,36 @@ export interface DenyArgument {
   readonly text: string;
   /** Undefined where Apache would refuse it. */
   readonly address: Address | undefined;
+}
+
+/**
+ * True for bytes within a section whose lines Apache may leave out (`<IfDefine>`, `<IfModule>`, `<If>`), or take for
+ * something else than a ban (`<RequireAny>`, `<Files>`). In `<RequireAll>` a line means what it means outside.
+ */
+export function otherSections(text: Buffer): (at: number) => boolean {
+  const sections = findOtherSections(text);
+  return sections.length === 0
+    ? () => false
+    : (at) => sections.some(({ start, end }) => at >= start && at < end);
+}
+
+function findOtherSections(text: Buffer): { start: number; end: number }[] {
+  const found: { start: number; end: number }[] = [];
+  const open: { start: number; isOther: boolean }[] = [];
+  for (let at = text.indexOf(LESS_THAN); at !== -1; ) {
+    const line = logicalLineAt(text, logicalStart(text, at), 0);
+    const [, slash, name = ''] = /^<(\/?)\s*(\w+)/.exec(line?.content ?? '') ?? [];
+    if (line !== undefined && slash === '')
+      open.push({ start: line.start, isOther: name.toLowerCase() !== 'requireall' });
+    else if (line !== undefined && slash === '/') {
+      const closed = open.pop();
+      if (closed?.isOther === true) found.push({ start: closed.start, end: line.end });
+    }
+    at = line === undefined ? -1 : text.indexOf(LESS_THAN, line.end);
+  }
+  const unclosed = open.find(({ isOther }) => isOther);
+  if (unclosed !== undefined) found.push({ start: unclosed.start, end: text.length });
+  return found;
 }
 
 /** The lines of a text as Apache reads them, empty ones and comments too. */

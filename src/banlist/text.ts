@@ -10,6 +10,7 @@ import {
   logicalLineAt,
   logicalLines,
   logicalStart,
+  otherSections,
   readDeny,
 } from './lines.ts';
 
@@ -101,6 +102,7 @@ export function findBans(text: Buffer, count: number): BanFinder {
 /** Answers by searching the text: no line that does not name the address is looked at. */
 export function searchBans(text: Buffer): BanFinder {
   const answers = new Map<string, readonly Ban[]>();
+  const isElsewhere = otherSections(text);
   return {
     naming(address) {
       const known = answers.get(address);
@@ -108,7 +110,7 @@ export function searchBans(text: Buffer): BanFinder {
       const needle = Buffer.from(` ${address}`);
       const found = new Map<number, Ban>();
       for (let at = text.indexOf(needle); at !== -1; ) {
-        const ban = banNamedAt(text, at, address);
+        const ban = isElsewhere(at) ? undefined : banNamedAt(text, at, address);
         if (ban !== undefined) found.set(ban.start, ban);
         // Each line once: a range can have the holds of thousands of addresses, whose texts begin like this one's.
         const end = lineEnd(text, at);
@@ -122,7 +124,8 @@ export function searchBans(text: Buffer): BanFinder {
       const found: string[] = [];
       for (let at = text.indexOf('/'); at !== -1; ) {
         const line = logicalLineAt(text, logicalStart(text, at), 0);
-        for (const { address: range } of readDeny(line?.content ?? '') ?? []) {
+        const args = isElsewhere(at) ? [] : (readDeny(line?.content ?? '') ?? []);
+        for (const { address: range } of args) {
           if (range !== undefined && isWider(range, address)) found.push(range.text);
         }
         at = line === undefined ? -1 : text.indexOf('/', line.end);
@@ -165,12 +168,16 @@ export function isManaged(line: DenyLine): boolean {
   return line.isExact || (line.holds.length > 0 && line.arguments.length === 1);
 }
 
-/** Every `Require not ip` line, with the holds in the comment directly above it. */
+/**
+ * Every `Require not ip` line that bans, with the holds in the comment directly above it. One in a section that may not
+ * count is foreign, like any other line.
+ */
 export function denyLines(text: Buffer): DenyLine[] {
   const found: DenyLine[] = [];
+  const isElsewhere = otherSections(text);
   let above: LogicalLine | undefined;
   for (const line of logicalLines(text)) {
-    const args = readDeny(line.content);
+    const args = isElsewhere(line.start) ? undefined : readDeny(line.content);
     if (args !== undefined) {
       const holds = above === undefined ? undefined : holdsFor(above.content, args);
       const isExact = args.length === 1 && isExactLine(text, line, args[0]?.address);

@@ -1,5 +1,5 @@
 import { changeList } from '../banlist/change.ts';
-import { type BanFinder, bansOf, denyLines, findBans } from '../banlist/text.ts';
+import { type Ban, type BanFinder, bansOf, denyLines, findBans } from '../banlist/text.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { now } from '../bans/hold.ts';
@@ -7,7 +7,7 @@ import { isFresh, isPending, readState } from '../reload/state.ts';
 import { namesOf } from '../reload/types.ts';
 import { BanctlError, EXIT, lineOf } from '../system/errors.ts';
 import { isLocked } from '../system/lock.ts';
-import { readText, statFile } from '../system/read.ts';
+import { readText } from '../system/read.ts';
 import {
   afterDone,
   banOf,
@@ -19,6 +19,7 @@ import {
   isInDirectory,
 } from './directory.ts';
 import { DRY_RUN, listStore } from './list.ts';
+import { readPlaces } from './read.ts';
 import type { ChangesFor, Store, Written } from './types.ts';
 
 /*
@@ -27,9 +28,6 @@ import type { ChangesFor, Store, Written } from './types.ts';
  * Apache looks into the directory: moved without that, it could get in. What is released is released in both places.
  */
 
-/** While the list changes again and again, its last reading counts. */
-const MOST_READINGS = 5;
-
 export function bothStore(options: DirectoryOptions): Store {
   return {
     read: () => readBoth(options),
@@ -37,14 +35,8 @@ export function bothStore(options: DirectoryOptions): Store {
   };
 }
 
-/** Both places at one moment: a ban that a migration moves at this time must be seen in one of them. */
-function readBoth({ banlist, bandir }: DirectoryOptions) {
-  for (let readings = 1; ; readings += 1) {
-    const list = readText(banlist);
-    const inDirectory = bansInDirectory(bandir);
-    if (readings === MOST_READINGS || statFile(banlist)?.version === list.version)
-      return [...bansOf(denyLines(list.text)), ...inDirectory];
-  }
+function readBoth(options: DirectoryOptions): Ban[] {
+  return readPlaces(options, ({ text }) => [...bansOf(denyLines(text)), ...bansInDirectory(options.bandir)]);
 }
 
 /** The directory first, where a ban counts at once. */

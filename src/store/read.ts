@@ -2,7 +2,7 @@ import { type DenyLine, denyLines } from '../banlist/text.ts';
 import { type Address, covers, isSingle, parseAddress } from '../bans/address.ts';
 import type { Hold } from '../bans/hold.ts';
 import { currentError, isAssumed, isPending, readState } from '../reload/state.ts';
-import { readText } from '../system/read.ts';
+import { type FileContent, readText, statFile } from '../system/read.ts';
 import { addressesIn, banFile, bansInDirectory, bansInFile, isInDirectory } from './directory.ts';
 import type { PlaceOptions } from './types.ts';
 
@@ -29,10 +29,28 @@ export interface Report {
   readonly reloadError: string | null;
 }
 
+/** While the list changes again and again, its last reading counts. */
+const MOST_READINGS = 5;
+
+/**
+ * Reads both places without a lock, and again if the list has changed by then: a ban that `migrate` moves meanwhile has
+ * to be seen in one of them.
+ */
+export function readPlaces<T>({ banlist, bandir }: PlaceOptions, read: (list: FileContent) => T): T {
+  for (let readings = 1; ; readings += 1) {
+    const list = readText(banlist);
+    const result = read(list);
+    if (bandir === undefined || readings === MOST_READINGS || statFile(banlist)?.version === list.version)
+      return result;
+  }
+}
+
 /** Reads everything without a lock: a replaced file is one whole version or the other. */
 export function readReport(places: PlaceOptions, address?: Address): Report {
-  const { banlist, bandir } = places;
-  const list = readText(banlist);
+  return readPlaces(places, (list) => reportOf(places, list, address));
+}
+
+function reportOf({ banlist, bandir }: PlaceOptions, list: FileContent, address?: Address): Report {
   const state = readState(banlist, list);
   const selects = (banned: Address) => address === undefined || covers(banned, address);
   const inList = denyLines(list.text).flatMap((line) => reportLine(line, banlist, selects));
@@ -49,8 +67,13 @@ export function readReport(places: PlaceOptions, address?: Address): Report {
 }
 
 /** The holds of each address, by one pass; undefined for one that is not banned. */
-export function findHolds(
-  { banlist, bandir }: PlaceOptions,
+export function findHolds(places: PlaceOptions, addresses: readonly Address[]): (Hold[] | undefined)[] {
+  return readPlaces(places, (list) => holdsIn(places, list, addresses));
+}
+
+function holdsIn(
+  { bandir }: PlaceOptions,
+  list: FileContent,
   addresses: readonly Address[],
 ): (Hold[] | undefined)[] {
   const wanted = new Set(addresses.map(({ text }) => text));
@@ -61,7 +84,7 @@ export function findHolds(
     if (known === undefined) found.set(name, [...holds]);
     else for (const hold of holds) known.push(hold);
   };
-  for (const line of denyLines(readText(banlist).text)) {
+  for (const line of denyLines(list.text)) {
     const banned = new Set(line.arguments.flatMap(({ address }) => address?.text ?? []));
     for (const name of banned) add(name, line.holds);
     for (const hold of line.holds) if (!banned.has(hold.address)) add(hold.address, [hold]);
@@ -75,12 +98,14 @@ export function findHolds(
 }
 
 /** All that is banned: what a flush releases. */
-export function bannedAnywhere({ banlist, bandir }: PlaceOptions): Address[] {
-  const inList = denyLines(readText(banlist).text).flatMap((line) =>
-    line.arguments.flatMap(({ address }) => address?.text ?? []),
-  );
-  const inDirectory = bandir === undefined ? [] : addressesIn(bandir);
-  return [...new Set([...inList, ...inDirectory])].map(parseAddress);
+export function bannedAnywhere(places: PlaceOptions): Address[] {
+  return readPlaces(places, (list) => {
+    const inList = denyLines(list.text).flatMap((line) =>
+      line.arguments.flatMap(({ address }) => address?.text ?? []),
+    );
+    const inDirectory = places.bandir === undefined ? [] : addressesIn(places.bandir);
+    return [...new Set([...inList, ...inDirectory])].map(parseAddress);
+  });
 }
 
 function reportLine(line: DenyLine, file: string, selects: (address: Address) => boolean): ReportedBan[] {

@@ -13,7 +13,7 @@ export interface FileContent {
   readonly modified: number;
 }
 /** A text that banctl is to hold in memory, also as text of Node's and each ban of it as an object. */
-const LONGEST_TEXT_BYTES = 2 ** 26;
+export const LONGEST_TEXT_BYTES = 2 ** 26;
 const INPUT_PIECE_BYTES = 65_536;
 
 /** Reads a regular text file if it exists. @throws BanctlError notUnderstood for anything else */

@@ -691,3 +691,88 @@ suite('digest', () => {
     }
   });
 });
+
+suite('a section of the administrator', () => {
+  const OTHER = [
+    ['<IfDefine NEVER>', '</IfDefine>'],
+    ['<IfModule none>', '</IfModule>'],
+    ['  <requireany>', '  </requireany>'],
+    ['<RequireNone>', '</RequireNone>'],
+    ['<If "%{HTTP_HOST} == \'x\'">', '</If>'],
+    ['<Files secret>', '</Files>'],
+    ['<RequireAll>\n<IfDefine \\\nNEVER>', '</IfDefine>\n</RequireAll>'],
+    ['<IfDefine NEVER>\n<RequireAll>', '</RequireAll>\n</IfDefine>'],
+  ] as const;
+  for (const [open, close] of OTHER) {
+    for (const count of [1, 9]) {
+      test(`${open.trim()}: its lines are no bans, and stay, for ${count} of them`, () => {
+        const asked = addressesFrom(count);
+        const inside = `${open}\n${asked.map((address) => ban(address, ['web'])).join('')}Require not ip 198.51.100.0/24\n${close}\n`;
+        const banned = change(
+          inside,
+          asked.map((address) => add(address)),
+        );
+        assert.deepEqual(new Set(banned.outcomes.map(({ status }) => status)), new Set(['banned']));
+        assert.equal(banned.text, inside + asked.map((address) => ban(address, ['web'])).join(''));
+        const lifted = change(
+          banned.text,
+          asked.map((address) => release(address)),
+        );
+        assert.deepEqual(new Set(lifted.outcomes.map(({ status }) => status)), new Set(['unbanned']));
+        assert.equal(lifted.text, inside);
+        const none = change(
+          inside,
+          [...asked, '198.51.100.7'].map((address) => release(address, 'web')),
+        );
+        assert.deepEqual(new Set(none.outcomes.map(({ status }) => status)), new Set(['not-banned']));
+        assert.deepEqual(denyLines(Buffer.from(inside)), []);
+      });
+    }
+  }
+
+  test('<RequireAll> counts like the list itself', () => {
+    const inside = `<RequireAll>\nRequire all granted\n${ban(A, ['web'])}</RequireAll>\n`;
+    assert.deepEqual(statuses(inside, [add(A)]), ['already-banned']);
+    assert.deepEqual(statuses(`<IfDefine X>\n</IfDefine>\n${ban(A, ['web'])}`, [add(A)]), ['already-banned']);
+  });
+});
+
+suite('a range in another spelling', () => {
+  const SPELLINGS = ['203.0.113.0/255.255.255.0', '203.0.113', '203.0.113.', '203.0.113.77/24'];
+  for (const spelling of SPELLINGS) {
+    for (const count of [1, 9]) {
+      test(`${spelling} below banctl's comment goes with its last hold, for ${count} of them`, () => {
+        const asked = addressesFrom(count).map((address) => address.replace('198.51.100', '203.0.113'));
+        const comment = ban(
+          '203.0.113.0/24',
+          asked.map((address) => `web ${address}`),
+        ).split('\n')[0];
+        const text = `# mine\n${comment}\nRequire not ip ${spelling}\n`;
+        const lifted = change(
+          text,
+          asked.map((address) => release(address, 'web')),
+        );
+        assert.equal(lifted.text, '# mine\n');
+        assert.deepEqual(new Set(lifted.outcomes.map(({ status }) => status)), new Set(['unbanned']));
+      });
+    }
+  }
+});
+
+suite('a list as large as banctl reads', () => {
+  const full = Buffer.concat([Buffer.alloc(2 ** 26 - 200, '#\n'), Buffer.from(`\n${ban(A, ['web'])}`)]);
+
+  test('does not grow: exit 73, and nothing has changed', () => {
+    const many = addressesFrom(9).map((address) => add(address));
+    assert.throws(() => change(full, many), { exitCode: 73, message: /larger than 64 MiB/ });
+  });
+
+  test('shrinks', () => {
+    assert.ok(change(full, [release(A, 'web')]).bytes.length < full.length);
+    assert.doesNotThrow(() => change(full, [release(A), add('198.51.100.1')]));
+  });
+});
+
+function addressesFrom(count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `198.51.100.${index + 1}`);
+}
