@@ -5,7 +5,7 @@ import { isOver, now } from '../bans/hold.ts';
 import { truthsOf } from '../fail2ban/holders.ts';
 import { type Difference, readBans, releaseOf, repair } from '../fail2ban/repair.ts';
 import type { HolderTruth } from '../fail2ban/truth.ts';
-import { protectedRanges } from '../protection/protection.ts';
+import { protectedRanges, wideningOf } from '../protection/protection.ts';
 import { readText } from '../system/read.ts';
 import { apacheFindings } from './apache.ts';
 import { directoryFaults } from './directory.ts';
@@ -37,7 +37,8 @@ export async function audit(settings: AuditOptions): Promise<AuditResult> {
   repairFiles(settings);
   if (settings.bandir !== undefined && before.findings.some(({ code }) => code === 'bandir-unsearchable'))
     openDirectory(settings.bandir);
-  await repair(settings, before.comparison, before.repairs, (holders) => askAgain(settings, before, holders));
+  const options = { ...settings, widening: wideningOf(settings) };
+  await repair(options, before.comparison, before.repairs, (holders) => askAgain(settings, before, holders));
   const after = await inspect(settings);
   const left = new Set(after.findings.map(identityOf));
   const known = new Set(before.findings.map(identityOf));

@@ -5,6 +5,7 @@ import type { PlaceOptions } from '../store/types.ts';
 /** What an audit needs to know. */
 export interface AuditOptions extends PlaceOptions, ReloadOptions {
   readonly protect: readonly string[];
+  readonly widenAfter: number | undefined;
   readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
   readonly fail2banClient: string;
   readonly asksFail2ban: boolean;

@@ -1,13 +1,16 @@
 import { parseAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
-import { type Hold, isByHand, isOver } from '../bans/hold.ts';
+import { type Hold, isByHand, isOver, WIDENED_PREFIX } from '../bans/hold.ts';
 import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/holds.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { LONGEST_TEXT_BYTES } from '../system/read.ts';
+import { networkOf, recount, type Widening } from './networks.ts';
 import {
   type Ban,
   type BanFinder,
+  bansOf,
   type DenyLine,
+  type Draft,
   denyLines,
   type Edit,
   findBans,
@@ -24,18 +27,14 @@ const MOST_BYTES_A_UNIT = 3;
 
 const NONE: readonly never[] = [];
 
-/** A ban while changes are applied to it. */
-interface Draft {
-  readonly address: string;
-  readonly lines: readonly Ban[];
-  holds: readonly Hold[];
-  /** A line without holds keeps the ban alive. */
-  unknownHolder: boolean;
+export interface ListOptions {
+  readonly widening?: Widening | undefined;
+  /** Called for each change. */
+  readonly onChange?: (() => void) | undefined;
 }
 
 /**
- * What the changes do to the list: pure, in the order given; an outcome for each that adds, sets or releases. `onChange`
- * is called for each change.
+ * What the changes do to the list: pure, in the order given; an outcome for each that adds, sets or releases.
  *
  * @throws BanctlError cannotWrite for a ban with more holds than Apache could read
  */
@@ -43,25 +42,32 @@ export function changeList(
   text: Buffer,
   changes: readonly Change[],
   now: number,
-  onChange: () => void = () => {},
+  { widening, onChange }: ListOptions = {},
 ): { edits: Edit[]; outcomes: Outcomes } {
   const isByHand = changes.some((change) => change.verb === 'release' && change.holder === null);
-  const lines = isByHand ? denyLines(text) : [];
+  const isWidened = text.includes(WIDENED_PREFIX);
+  const countsNetworks = isWidened || widening !== undefined;
+  const lines = isByHand || countsNetworks ? denyLines(text) : [];
   const foreign = new Set(lines.filter((line) => !isManaged(line)).flatMap(addressesOf));
-  const finder = isByHand ? indexBans(lines) : findBans(text, changes.length);
+  const finder = isByHand || countsNetworks ? indexBans(lines) : findBans(text, changes.length);
   const drafts = new Map<string, Draft>();
+  const drafting: Drafting = { finder, drafts, placed: new Map(), isWidened, now };
   const answers = new Map<Change, () => Outcome>();
   for (const change of changes) {
-    onChange();
-    if (change.verb === 'add' || change.verb === 'set')
-      answers.set(change, place(change, finder, drafts, now));
-    else if (change.verb === 'release') answers.set(change, release(change, finder, drafts, foreign, now));
+    onChange?.();
+    if (change.verb === 'count') continue;
+    if (change.verb === 'add' || change.verb === 'set') answers.set(change, place(change, drafting));
+    else if (change.verb === 'release') answers.set(change, release(change, drafting, foreign));
     else {
-      const draft = draftOf(change.address, finder, drafts);
+      const draft = draftOf(change.address, drafting);
       if (change.verb === 'adopt') adopt(change, draft);
       else if (change.verb === 'cede') cede(change, draft);
       else draft.holds = releaseHolds(draft.holds, () => false, now);
     }
+  }
+  if (countsNetworks) {
+    const draftFor = (address: string) => draftOf(address, drafting);
+    recount(changes, { bans: bansOf(lines), drafts, draftOf: draftFor, widening, now });
   }
   // What became of a released address is known when all are done: the range around it may have been freed too.
   const outcomes = new Map([...answers].map(([change, answer]) => [change, answer()]));
@@ -98,20 +104,31 @@ export function tidyOver(bans: readonly Ban[], now: number): Change[] {
   return over.map(({ address }) => ({ verb: 'tidy', address }));
 }
 
-function place(
-  change: Extract<Change, { verb: 'add' | 'set' }>,
-  finder: BanFinder,
-  drafts: Map<string, Draft>,
-  now: number,
-): () => Outcome {
-  const { target, hold } = change;
-  const draft = draftOf(target, finder, drafts);
+/** A list while changes are applied to it. */
+interface Drafting {
+  readonly finder: BanFinder;
+  readonly drafts: Map<string, Draft>;
+  /** The ranges in which an address was asked for by this call, which the list does not name yet. */
+  readonly placed: Map<string, Set<string>>;
+  /** The list has networks that are banned in place of addresses. */
+  readonly isWidened: boolean;
+  readonly now: number;
+}
+
+function place(change: Extract<Change, { verb: 'add' | 'set' }>, drafting: Drafting): () => Outcome {
+  const { hold } = change;
+  const { isWidened, placed, now } = drafting;
+  const network = isWidened ? networkOf(change.target)?.text : undefined;
+  const isInNetwork = network !== undefined && draftOf(network, drafting).widenedAfter !== undefined;
+  const target = isInNetwork ? network : change.target;
+  const draft = draftOf(target, drafting);
+  if (target !== hold.address) placed.set(hold.address, (placed.get(hold.address) ?? new Set()).add(target));
   const { holds: before } = draft;
   const status = isAlive(draft) ? 'already-banned' : 'banned';
   draft.holds = change.verb === 'add' ? addHold(before, change.hold, now) : setHold(before, change.hold, now);
   const isChanged = status === 'banned' || !sameHolds(before, draft.holds);
   draft.unknownHolder = false;
-  for (const elsewhere of draftsNaming(hold.address, finder, drafts)) {
+  for (const elsewhere of draftsNaming(hold.address, drafting)) {
     if (elsewhere.address !== target) {
       const isSame = (other: Hold) => other.holder === hold.holder && other.address === hold.address;
       elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
@@ -136,13 +153,12 @@ function cede({ holds }: Extract<Change, { verb: 'cede' }>, draft: Draft): void 
 
 function release(
   change: Extract<Change, { verb: 'release' }>,
-  finder: BanFinder,
-  drafts: Map<string, Draft>,
+  drafting: Drafting,
   foreign: ReadonlySet<string>,
-  now: number,
 ): () => Outcome {
+  const { finder, drafts, now } = drafting;
   const { address, holder, seen } = change;
-  const named = draftsNaming(address, finder, drafts).filter(isAlive);
+  const named = draftsNaming(address, drafting).filter(isAlive);
   const isForeign = holder === null && foreign.has(address);
   let isChanged = isForeign;
   for (const draft of named) {
@@ -156,7 +172,12 @@ function release(
     isChanged ||= draft.holds.length < before.length || draft.unknownHolder !== unknownHolder;
   }
   return () => {
-    const holders = named.flatMap((draft) => draft.holds.map((hold) => hold.holder));
+    // A network that was banned in its place has given it back to itself by now.
+    const left = new Set([
+      ...named,
+      ...(drafts.get(address) === undefined ? [] : [draftOf(address, drafting)]),
+    ]);
+    const holders = [...left].flatMap((draft) => draft.holds.map((hold) => hold.holder));
     const wider = finder.covering(parseAddress(address)).filter(isStillThere(drafts));
     const heldBy = [...new Set([...holders, ...wider])];
     if (heldBy.length > 0) return { address, status: 'still-held', heldBy, isChanged };
@@ -172,12 +193,7 @@ function isStillThere(drafts: Map<string, Draft>): (address: string) => boolean 
 }
 
 /** `seen` are bans that were found by another name: the line of a range can have another spelling. */
-function draftOf(
-  address: string,
-  finder: BanFinder,
-  drafts: Map<string, Draft>,
-  seen: readonly Ban[] = NONE,
-): Draft {
+function draftOf(address: string, { finder, drafts }: Drafting, seen: readonly Ban[] = NONE): Draft {
   const known = drafts.get(address);
   if (known !== undefined) return known;
   const named = seen.length === 0 ? finder.naming(address) : [...finder.naming(address), ...seen];
@@ -187,6 +203,7 @@ function draftOf(
     address,
     lines,
     holds: lines.length === 0 ? NONE : lines.flatMap((line) => line.holds),
+    widenedAfter: lines.find((line) => line.widenedAfter !== undefined)?.widenedAfter,
     unknownHolder: lines.some((line) => line.holds.length === 0),
   };
   drafts.set(address, draft);
@@ -194,11 +211,12 @@ function draftOf(
 }
 
 /** The bans of an address, and those in which it was asked for. */
-function draftsNaming(address: string, finder: BanFinder, drafts: Map<string, Draft>): Draft[] {
-  const bans = finder.naming(address);
-  if (bans.length === 0) return [draftOf(address, finder, drafts)];
-  const names = new Set([address, ...bans.map((ban) => ban.address)]);
-  return [...names].map((name) => draftOf(name, finder, drafts, bans));
+function draftsNaming(address: string, drafting: Drafting): Draft[] {
+  const bans = drafting.finder.naming(address);
+  const placed = drafting.placed.get(address) ?? NONE;
+  if (bans.length === 0 && placed === NONE) return [draftOf(address, drafting)];
+  const names = new Set([address, ...placed, ...bans.map((ban) => ban.address)]);
+  return [...names].map((name) => draftOf(name, drafting, bans));
 }
 
 function isAlive(draft: Draft): boolean {
@@ -210,13 +228,13 @@ function editsOf(draft: Draft): Edit[] {
   if (first === undefined) return [];
   const removals = duplicates.map(({ start, end }) => ({ start, end, insert: '' }));
   if (!isAlive(draft)) return [{ start: first.start, end: first.end, insert: '' }, ...removals];
-  if (sameHolds(first.holds, draft.holds)) return removals;
+  if (first.widenedAfter === draft.widenedAfter && sameHolds(first.holds, draft.holds)) return removals;
   return [{ start: first.start, end: first.end, insert: linesOf(draft) }, ...removals];
 }
 
 /** @throws BanctlError cannotWrite if the comment would be a line that Apache refuses, and with it all of the list */
-function linesOf({ address, holds }: Draft): string {
-  const lines = formatBan(address, holds);
+function linesOf({ address, holds, widenedAfter }: Draft): string {
+  const lines = formatBan(address, holds, widenedAfter);
   if (lines.length * MOST_BYTES_A_UNIT > LONGEST_LINE && Buffer.byteLength(lines) > LONGEST_LINE)
     throw new BanctlError(
       EXIT.cannotWrite,

@@ -1,5 +1,5 @@
 import { type Address, covers, readAddress } from '../bans/address.ts';
-import { formatHolds, HOLDS_PREFIX, type Hold, parseHolds } from '../bans/hold.ts';
+import { formatHolds, HOLDS_PREFIX, type Hold, parseHolds, parseWidened } from '../bans/hold.ts';
 import {
   type DenyArgument,
   isContinued,
@@ -29,15 +29,28 @@ export interface Ban {
   readonly address: string;
   /** Empty where the line stands without a comment: its holder is unknown. */
   readonly holds: readonly Hold[];
+  /** How many held addresses it took to ban their network in their place; undefined for any other ban. */
+  readonly widenedAfter?: number | undefined;
   /** Bytes in the text, line ends included. */
   readonly start: number;
   readonly end: number;
+}
+
+/** A ban while changes are applied to it. */
+export interface Draft {
+  readonly address: string;
+  readonly lines: readonly Ban[];
+  holds: readonly Hold[];
+  widenedAfter: number | undefined;
+  /** A line without holds keeps the ban alive. */
+  unknownHolder: boolean;
 }
 
 /** A `Require not ip` line in any spelling. */
 export interface DenyLine extends LogicalLine {
   readonly arguments: readonly DenyArgument[];
   readonly holds: readonly Hold[];
+  readonly widenedAfter: number | undefined;
   /** Where its comment line with the holds begins, or else the line itself. */
   readonly banStart: number;
   /** Written as banctl and the shell action before it write: one address, to the byte. */
@@ -65,8 +78,8 @@ const DENY = 'Require not ip ';
 const SEARCHES_WORTH_A_PASS = 8;
 
 /** The lines of a ban. */
-export function formatBan(address: string, holds: readonly Hold[]): string {
-  return `${holds.length === 0 ? '' : `${formatHolds(holds)}\n`}${DENY}${address}\n`;
+export function formatBan(address: string, holds: readonly Hold[], widenedAfter?: number): string {
+  return `${holds.length === 0 ? '' : `${formatHolds(holds, widenedAfter)}\n`}${DENY}${address}\n`;
 }
 
 /** The text after the edits, which must not overlap, in pieces: a long list is not copied for one line. */
@@ -159,7 +172,8 @@ export function bansOf(lines: readonly DenyLine[]): Ban[] {
   return lines.flatMap((line) => {
     const address = line.arguments[0]?.address;
     if (address === undefined || !isManaged(line)) return [];
-    return [{ address: address.text, holds: line.holds, start: line.banStart, end: line.end }];
+    const { holds, widenedAfter, banStart: start, end } = line;
+    return [{ address: address.text, holds, widenedAfter, start, end }];
   });
 }
 
@@ -182,7 +196,8 @@ export function denyLines(text: Buffer): DenyLine[] {
       const holds = above === undefined ? undefined : holdsFor(above.content, args);
       const isExact = args.length === 1 && isExactLine(text, line, args[0]?.address);
       const banStart = holds === undefined || above === undefined ? line.start : above.start;
-      found.push({ ...line, arguments: args, holds: holds ?? [], banStart, isExact });
+      const widenedAfter = holds === undefined ? undefined : parseWidened(above?.content ?? '');
+      found.push({ ...line, arguments: args, holds: holds ?? [], widenedAfter, banStart, isExact });
     }
     above = line.content.startsWith(HOLDS_PREFIX) ? line : undefined;
   }
@@ -213,7 +228,13 @@ function banNamedAt(text: Buffer, at: number, address: string): Ban | undefined 
     const above = holdsAbove(text, start, args);
     const isOwn = above !== undefined || isExactLine(text, line, args[0].address);
     return isOwn
-      ? { address, holds: above?.holds ?? [], start: above?.start ?? start, end: line.end }
+      ? {
+          address,
+          holds: above?.holds ?? [],
+          widenedAfter: above?.widenedAfter,
+          start: above?.start ?? start,
+          end: line.end,
+        }
       : undefined;
   }
   if (!holds.some((hold) => hold.address === address)) return undefined;
@@ -221,7 +242,8 @@ function banNamedAt(text: Buffer, at: number, address: string): Ban | undefined 
   const args = below === undefined ? undefined : readDeny(below.content);
   if (below === undefined || args?.length !== 1 || holdsFor(line.content, args) === undefined)
     return undefined;
-  return { address: args[0]?.address?.text ?? address, holds, start, end: below.end };
+  const widenedAfter = parseWidened(line.content);
+  return { address: args[0]?.address?.text ?? address, holds, widenedAfter, start, end: below.end };
 }
 
 /**
@@ -243,12 +265,13 @@ function holdsAbove(
   text: Buffer,
   start: number,
   args: readonly DenyArgument[],
-): { holds: Hold[]; start: number } | undefined {
+): Pick<Ban, 'holds' | 'widenedAfter' | 'start'> | undefined {
   if (start === 0) return undefined;
   const aboveStart = lineStart(text, start - 1);
   if (isContinued(text, aboveStart)) return undefined;
-  const holds = holdsFor(text.toString('utf8', aboveStart, start).trim(), args);
-  return holds === undefined ? undefined : { holds, start: aboveStart };
+  const comment = text.toString('utf8', aboveStart, start).trim();
+  const holds = holdsFor(comment, args);
+  return holds === undefined ? undefined : { holds, widenedAfter: parseWidened(comment), start: aboveStart };
 }
 
 function isExactLine(text: Buffer, line: LogicalLine, address: Address | undefined): boolean {

@@ -36,6 +36,12 @@ export type Change =
       readonly holds: readonly Hold[];
     }
   | {
+      /** Counts, for `--widen-after`, what is held in this network at another place. */
+      readonly verb: 'count';
+      readonly address: string;
+      readonly holds: readonly Hold[];
+    }
+  | {
       /** Leaves one line of several that ban the same address, and drops manual holds that are over. */
       readonly verb: 'tidy';
       readonly address: string;

@@ -19,6 +19,11 @@ const JAIL_CALLED_MANUAL = '%6Danual';
 
 /** How a comment line that carries holds begins. */
 export const HOLDS_PREFIX = '# banctl ';
+/** How the comment of a network goes on that is banned in place of so many addresses. */
+const WIDENED = 'widened after ';
+/** How the comment of such a ban begins, and that of no other. */
+export const WIDENED_PREFIX = HOLDS_PREFIX + WIDENED;
+const BEGIN = /^# banctl (?:widened after (\d{1,9}) )?\| /;
 
 /** The last time that {@link formatTime} can write. Seconds since the epoch. */
 export const LAST_SECOND = Date.UTC(9999, 11, 31, 23, 59, 59) / 1000;
@@ -38,8 +43,9 @@ export function holdMark(holder: string, address: string): string {
 }
 
 /** The comment line for a ban's holds, without its line end. */
-export function formatHolds(holds: readonly Hold[]): string {
-  return HOLDS_PREFIX + holds.map(formatHold).join(' ');
+export function formatHolds(holds: readonly Hold[], widenedAfter?: number): string {
+  const why = widenedAfter === undefined ? '' : `${WIDENED}${widenedAfter} `;
+  return HOLDS_PREFIX + why + holds.map(formatHold).join(' ');
 }
 
 function formatHold(hold: Hold): string {
@@ -50,9 +56,10 @@ function formatHold(hold: Hold): string {
 
 /** Reads what {@link formatHolds} wrote; undefined for any other line. */
 export function parseHolds(line: string): Hold[] | undefined {
-  if (!line.startsWith(`${HOLDS_PREFIX}| `)) return undefined;
+  const [begin] = line.startsWith(HOLDS_PREFIX) ? (BEGIN.exec(line) ?? []) : [];
+  if (begin === undefined) return undefined;
   const holds: Hold[] = [];
-  for (const text of line.slice(HOLDS_PREFIX.length + 2).split(' | ')) {
+  for (const text of line.slice(begin.length).split(' | ')) {
     const [, name, address, since, until, reason] = HOLD.exec(text) ?? [];
     const holder = readHolder(name ?? '');
     if (holder === undefined || address === undefined || since === undefined) return undefined;
@@ -68,6 +75,12 @@ export function parseHolds(line: string): Hold[] | undefined {
     });
   }
   return holds;
+}
+
+/** How many held addresses it took to ban their network, by its comment; undefined for any other ban. */
+export function parseWidened(line: string): number | undefined {
+  const [, count] = BEGIN.exec(line) ?? [];
+  return count === undefined ? undefined : Number(count);
 }
 
 export function isOver(hold: Hold, now: number): boolean {

@@ -227,6 +227,13 @@ export const OPTIONS = {
     describe: 'widen each banned IPv6 address to this prefix',
     commands: ['ban', 'sync', 'audit', 'report'],
   },
+  'widen-after': {
+    kind: 'value',
+    placeholder: 'N',
+    parse: (text, { name }) => parseNumber(name, text, { least: 2, most: 65_536, whole: true }),
+    describe: 'ban the /24 (IPv4) or /64 (IPv6) while N of its addresses are held at once',
+    commands: ['ban', 'sync', 'audit'],
+  },
   output: {
     kind: 'value',
     placeholder: 'FILE',

@@ -2,7 +2,7 @@ import { type Address, isTooBroad, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
 import { holderOf, MANUAL, parseTime } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
-import { findProtected, protectedRanges } from '../protection/protection.ts';
+import { findProtected, protectedRanges, wideningOf } from '../protection/protection.ts';
 import { changeBans } from '../store/store.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { progressOf, readAddresses } from './operands.ts';
@@ -13,7 +13,7 @@ import { showChange } from './show-change.ts';
 export async function ban(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
   const changes = planBan(settings, readAddresses(operands));
   const progress = await progressOf(operands);
-  const report = await changeBans({ ...settings, progress }, changes);
+  const report = await changeBans({ ...settings, progress, widening: wideningOf(settings) }, changes);
   recordChange('ban', report.outcomes, settings);
   return showChange(report, settings);
 }

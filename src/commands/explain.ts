@@ -6,7 +6,7 @@ import { askAll } from '../reload/ask.ts';
 import { type Report, readReport } from '../store/read.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { print, showJson } from '../terminal/print.ts';
-import { banDocument, describeHold, reloadLine } from './show-bans.ts';
+import { banDocument, describeHold, reloadLine, whyWidened } from './show-bans.ts';
 
 /** `banctl explain ADDRESS`: whether and why it is refused. */
 export async function explain(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
@@ -30,6 +30,7 @@ export async function explain(settings: Settings, operands: readonly string[]): 
     for (const ban of report.bans) {
       const line = ban.line === undefined ? '' : `, line ${ban.line}`;
       print(`  ${ban.address === address.text ? '' : `by ${ban.address} `}in ${ban.file}${line}`);
+      for (const why of whyWidened(ban)) print(`    because ${why}`);
       for (const line of ban.holds.length === 0 ? ['by an unknown holder'] : ban.holds.map(describeHold))
         print(`    ${line}`);
     }

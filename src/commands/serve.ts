@@ -3,6 +3,7 @@ import type { Outcome } from '../bans/change.ts';
 import { holderOf } from '../bans/hold.ts';
 import { resolveSettings, type Settings } from '../cli/settings.ts';
 import { VERSION } from '../cli/version.ts';
+import { wideningOf } from '../protection/protection.ts';
 import type { ReloadReport } from '../reload/types.ts';
 import type { Hello, Request } from '../serve/protocol.ts';
 import { serve } from '../serve/serve.ts';
@@ -28,15 +29,16 @@ async function prepare(request: Request, hello: Hello): Promise<Work | Said> {
   if (jail === undefined || settings.all)
     throw new BanctlError(EXIT.usage, `${request.command} is served for a jail alone`, 'give --jail NAME');
   const holder = holderOf(jail);
+  const options = { ...settings, widening: wideningOf(settings) };
   const work = (changes: Work['changes'], more: Partial<Work> = {}): Work => ({
-    options: settings,
+    options,
     changes,
     needs: undefined,
     skipped: [],
     onDone: (outcomes) => recordChange(request.command, outcomes, settings),
     ...more,
   });
-  const urgently = { options: { ...settings, isUrgent: true } };
+  const urgently = { options: { ...options, isUrgent: true } };
   switch (request.command) {
     case 'ban': {
       const address = addressOf(request);

@@ -13,7 +13,7 @@ const ASSUMED =
   'banctl assumes that apache has loaded the list: the reload command succeeded, and banctl cannot see this apache';
 const WIDTH_WITHOUT_TERMINAL = Number.POSITIVE_INFINITY;
 
-export function banDocument({ address, holds, where }: ReportedBan): object {
+export function banDocument({ address, holds, where, widenedAfter }: ReportedBan): object {
   const told = holds.map((hold) => ({
     holder: jailOf(hold.holder),
     byHand: isByHand(hold.holder),
@@ -23,7 +23,7 @@ export function banDocument({ address, holds, where }: ReportedBan): object {
     reason: hold.reason,
   }));
   const unknown = [{ holder: null, byHand: false, address, since: null, until: null, reason: null }];
-  return { address, holds: holds.length === 0 ? unknown : told, where };
+  return { address, holds: holds.length === 0 ? unknown : told, where, widenedAfter };
 }
 
 /** A line for each hold, in a pager if the terminal has fewer lines; wide reasons are cut to the terminal. */
@@ -39,7 +39,10 @@ export async function showTable(bans: readonly ReportedBan[]): Promise<void> {
     [HEADINGS, ...rows],
     isTTY ? columns : WIDTH_WITHOUT_TERMINAL,
   );
-  const shown = [isTTY ? styleText('bold', heading) : heading, ...lines];
+  const why = bans.flatMap((ban) =>
+    whyWidened(ban).map((text) => `${ban.address} is banned because ${text}`),
+  );
+  const shown = [isTTY ? styleText('bold', heading) : heading, ...lines, ...why];
   const isLong = isTTY && shown.length >= height;
   if (isLong && (await import('../system/pager.ts')).showInPager(`${shown.join('\n')}\n`)) return;
   printLines(shown);
@@ -51,6 +54,13 @@ export function reloadLine({ isPending, isAssumed, reloadError }: Report): strin
   if (!isPending) return [];
   const why = reloadError === null ? '' : `; the last reload failed: ${reloadError}`;
   return [`apache is not known to have loaded the list as it is${why}`];
+}
+
+/** Why a network is banned in place of addresses. */
+export function whyWidened({ holds, widenedAfter }: ReportedBan): string[] {
+  if (widenedAfter === undefined) return [];
+  const count = new Set(holds.map(({ address }) => address)).size;
+  return [`${count} of its addresses are held at once (--widen-after ${widenedAfter})`];
 }
 
 export function describeHold(hold: Hold): string {

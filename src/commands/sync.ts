@@ -1,6 +1,7 @@
 import type { Outcome } from '../bans/change.ts';
 import type { Settings } from '../cli/settings.ts';
 import type { SyncPlan } from '../fail2ban/sync.ts';
+import { wideningOf } from '../protection/protection.ts';
 import type { ChangesFor } from '../store/types.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { terminalProgress } from '../terminal/progress.ts';
@@ -17,7 +18,7 @@ export async function sync(settings: Settings): Promise<ExitCode> {
     return showChange({ isChanged: false, outcomes: [], reload }, settings);
   }
   const { repair } = await import('../fail2ban/repair.ts');
-  const options = { ...settings, progress: await terminalProgress() };
+  const options = { ...settings, progress: await terminalProgress(), widening: wideningOf(settings) };
   const { difference, others, askAgain } = planned.plan;
   const report = await repair(options, difference, others, askAgain);
   recordChange('sync', report.outcomes, settings);

@@ -1,4 +1,5 @@
 import { networkInterfaces } from 'node:os';
+import type { Widening } from '../banlist/networks.ts';
 import { type Address, isIPv4, overlaps, parseAddress, readAddress } from '../bans/address.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
@@ -35,6 +36,23 @@ export function protectedRanges(protect: readonly string[], targets?: readonly A
 /** The protected range that a ban of `target` would hit. */
 export function findProtected(target: Address, ranges: readonly Address[]): Address | undefined {
   return ranges.find((range) => overlaps(range, target));
+}
+
+/** When to ban a network in place of its addresses: never one that has a protected address in it. */
+export function wideningOf({
+  widenAfter,
+  protect,
+}: {
+  readonly widenAfter: number | undefined;
+  readonly protect: readonly string[];
+}): Widening | undefined {
+  if (widenAfter === undefined) return undefined;
+  let ranges: Address[] | undefined;
+  const allows = (network: Address) => {
+    ranges ??= protectedRanges(protect);
+    return findProtected(network, ranges) === undefined;
+  };
+  return { after: widenAfter, protect, allows };
 }
 
 /**

@@ -97,6 +97,7 @@ function remembering(job: Job, callers: Map<Change, Job>): ChangesFor {
 /** Requests are written together only if nothing but the changes differs. */
 function keyOf(options: StoreOptions): string {
   const { banlist, bandir, apachectl, reloadCommand, reloads, reloadInterval, lockTimeout, config } = options;
+  const { widening } = options;
   return JSON.stringify([
     banlist,
     bandir,
@@ -107,5 +108,7 @@ function keyOf(options: StoreOptions): string {
     lockTimeout,
     config,
     options.isUrgent === true,
+    widening?.after,
+    widening?.protect,
   ]);
 }

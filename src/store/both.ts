@@ -1,17 +1,20 @@
 import { changeList } from '../banlist/change.ts';
+import { networksOf } from '../banlist/networks.ts';
 import { type Ban, type BanFinder, bansOf, denyLines, findBans } from '../banlist/text.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
-import { now } from '../bans/hold.ts';
+import { now, WIDENED_PREFIX } from '../bans/hold.ts';
 import { isFresh, isPending, readState } from '../reload/state.ts';
 import { namesOf } from '../reload/types.ts';
 import { BanctlError, EXIT, lineOf } from '../system/errors.ts';
 import { isLocked } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
 import {
+  addressesWithin,
   afterDone,
   banOf,
   bansInDirectory,
+  bansInFile,
   changeBanFile,
   checkDirectory,
   type DirectoryOptions,
@@ -48,7 +51,7 @@ async function changeBoth(options: DirectoryOptions, changesFor: ChangesFor): Pr
   const inDirectory = await directoryStore(options).change(() => filed);
   const all = new Set(filed.map(banOf)).size;
   try {
-    const inList = await changeListed(options, listed);
+    const inList = await changeListed(options, listed, () => counts(options, changes));
     const again = dryRun ? [] : releaseAgain(options, listed);
     return {
       ...inList,
@@ -89,20 +92,25 @@ function isRange(address: string): boolean {
  * The list is locked and written only if it is concerned, or if Apache has not loaded it as it is: whoever holds the
  * lock then sees to that too, so that nothing waits for it in vain.
  */
-async function changeListed(options: DirectoryOptions, changes: readonly Change[]): Promise<Written> {
-  const { banlist, dryRun } = options;
+async function changeListed(
+  options: DirectoryOptions,
+  listed: readonly Change[],
+  counted: () => readonly Change[],
+): Promise<Written> {
+  const { banlist, dryRun, widening } = options;
+  const changes = () => [...listed, ...counted()];
   // Who holds the lock may be about to move a ban here that it has read before it was released in the directory.
-  const isMoving = changes.some(({ verb }) => verb === 'release') && isLocked(banlist);
+  const isMoving = listed.some(({ verb }) => verb === 'release') && isLocked(banlist);
   const list = readText(banlist);
-  const { edits, outcomes } = changeList(list.text, changes, now());
-  if (isMoving || edits.length > 0) return listStore(options).change(() => changes);
+  const { edits, outcomes } = changeList(list.text, changes(), now(), { widening });
+  if (isMoving || edits.length > 0) return listStore(options).change(changes);
   if (dryRun) return { isChanged: false, outcomes, plan: DRY_RUN };
   const state = readState(banlist, list);
   // An empty list that banctl has never changed is worth no reload.
   if (isFresh(state) || !isPending(state, namesOf(options)))
     return { isChanged: false, outcomes, plan: { result: 'not-needed' } };
   try {
-    return await listStore(options).change(() => changes);
+    return await listStore(options).change(changes);
   } catch (error) {
     // Everything asked for is done: a call that failed would leave a ban that fail2ban does not lift.
     if (!(error instanceof BanctlError)) throw error;
@@ -110,6 +118,18 @@ async function changeListed(options: DirectoryOptions, changes: readonly Change[
     const message = `apache has not loaded the list; ${why}`;
     return { isChanged: false, outcomes, plan: { result: 'deferred', message } };
   }
+}
+
+/** What the directory holds of each network that the changes are about, as the list has to know it for widening. */
+function counts({ banlist, bandir, widening }: DirectoryOptions, changes: readonly Change[]): Change[] {
+  if (widening === undefined && !readText(banlist).text.includes(WIDENED_PREFIX)) return [];
+  return [...networksOf(changes).values()].map((network) => ({
+    verb: 'count',
+    address: network.text,
+    holds: addressesWithin(bandir, network).flatMap((address) =>
+      bansInFile(bandir, address).flatMap(({ holds }) => holds),
+    ),
+  }));
 }
 
 /** What a migration has taken out of the list, after the directory was looked at and before the list was. */

@@ -2,7 +2,7 @@ import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { changeList } from '../banlist/change.ts';
 import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from '../banlist/text.ts';
-import { isSingle, readAddress } from '../bans/address.ts';
+import { type Address, covers, isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { now } from '../bans/hold.ts';
 import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
@@ -197,6 +197,16 @@ function readOrUnknown(bandir: string, address: string): Buffer {
 /** The banned addresses. Other names ban nobody: Apache asks for canonical ones alone. */
 export function addressesIn(bandir: string): string[] {
   return namesIn(bandir).filter(isBanName);
+}
+
+/** The banned addresses of a network. */
+export function addressesWithin(bandir: string, network: Address): string[] {
+  // Most names of a large directory are sorted out by their beginning.
+  const [first = ''] = network.text.split(/[.:]/);
+  return namesIn(bandir).filter((name) => {
+    const address = name.startsWith(first) && isBanName(name) ? readAddress(name) : undefined;
+    return address !== undefined && covers(network, address);
+  });
 }
 
 export function isBanName(name: string): boolean {

@@ -36,18 +36,19 @@ export function listStore(options: ChangeOptions): Store {
  */
 export async function changeBanlist(options: ChangeOptions, changesFor: ChangesFor): Promise<Written> {
   const { banlist, lockTimeout, dryRun } = options;
-  if (dryRun) return foresee(banlist, changesFor);
+  if (dryRun) return foresee(options, changesFor);
   const work = (lock: Lock) => writeLocked(options, changesFor, lock);
   const limits = { timeout: lockTimeout };
   return options.isResident ? withLockAwaited(banlist, limits, work) : withLock(banlist, limits, work);
 }
 
-function foresee(banlist: string, changesFor: ChangesFor): Written {
+function foresee({ banlist, widening }: ChangeOptions, changesFor: ChangesFor): Written {
   const { text } = readText(banlist);
   const { edits, outcomes } = changeList(
     text,
     changesFor(() => bansOf(denyLines(text))),
     now(),
+    { widening },
   );
   return { outcomes, isChanged: edits.length > 0, plan: DRY_RUN };
 }
@@ -58,7 +59,10 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock)
   const asked = changesFor(() => bansOf(denyLines(list.text)));
   const changes = options.isWanted === undefined ? asked : asked.filter(options.isWanted);
   const progress = options.progress?.(changes.length);
-  const { edits, outcomes } = changeList(list.text, changes, now(), progress?.step);
+  const { edits, outcomes } = changeList(list.text, changes, now(), {
+    widening: options.widening,
+    onChange: progress?.step,
+  });
   progress?.stop();
   const known = readState(banlist, list);
   const before = isPending(known, namesOf(options)) ? withoutOldError(known) : settled(known);

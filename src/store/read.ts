@@ -10,6 +10,8 @@ import type { PlaceOptions } from './types.ts';
 export interface ReportedBan {
   readonly address: string;
   readonly holds: readonly Hold[];
+  /** How many held addresses it took to ban their network in their place; undefined for any other ban. */
+  readonly widenedAfter?: number | undefined;
   readonly where: 'banlist' | 'bandir';
   /** The file that it stands in, and its line in the list. */
   readonly file: string;
@@ -111,7 +113,16 @@ export function bannedAnywhere(places: PlaceOptions): Address[] {
 function reportLine(line: DenyLine, file: string, selects: (address: Address) => boolean): ReportedBan[] {
   return line.arguments.flatMap(({ address }) =>
     address !== undefined && selects(address)
-      ? [{ address: address.text, holds: line.holds, where: 'banlist' as const, file, line: line.number }]
+      ? [
+          {
+            address: address.text,
+            holds: line.holds,
+            widenedAfter: line.widenedAfter,
+            where: 'banlist' as const,
+            file,
+            line: line.number,
+          },
+        ]
       : [],
   );
 }

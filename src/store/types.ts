@@ -1,3 +1,4 @@
+import type { Widening } from '../banlist/networks.ts';
 import type { Ban } from '../banlist/text.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import type { Plan } from '../reload/plan.ts';
@@ -33,6 +34,8 @@ export interface ChangeOptions extends ReloadOptions {
   readonly isUrgent?: boolean;
   /** Asked under the lock, for a resident whose callers may give up: false leaves the change out. */
   readonly isWanted?: (change: Change) => boolean;
+  /** When to ban a network in place of its addresses. Undefined: as the list says of each network. */
+  readonly widening?: Widening | undefined;
   /** Shows whoever watches how many of the changes are done. */
   readonly progress?: StartProgress | undefined;
 }

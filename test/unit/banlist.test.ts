@@ -737,6 +737,12 @@ suite('a section of the administrator', () => {
   });
 });
 
+test('what one call bans in a range and releases again is released', () => {
+  const ranged = add(A, { target: '203.0.113.0/24' });
+  assert.equal(change('', [ranged, release(A, 'web')]).text, '');
+  assert.equal(change('', [ranged, add(A)]).text, ban(A, ['web']));
+});
+
 suite('a range in another spelling', () => {
   const SPELLINGS = ['203.0.113.0/255.255.255.0', '203.0.113', '203.0.113.', '203.0.113.77/24'];
   for (const spelling of SPELLINGS) {

@@ -1,0 +1,117 @@
+import { type Address, isSingle, readAddress, widen } from '../bans/address.ts';
+import type { Change } from '../bans/change.ts';
+import { type Hold, isOver } from '../bans/hold.ts';
+import type { Ban, Draft } from './text.ts';
+
+/*
+ * An attacker with a network takes a new address for each try. So when several addresses of one network are held at
+ * once, the network is banned in their place, with their holds: each keeps the address that was asked for. When fewer
+ * are held, the network goes, and each address is banned by itself again. How many it takes stands in the ban's comment,
+ * for calls that are not told.
+ */
+
+/** When to ban a network in place of its addresses. */
+export interface Widening {
+  /** So many addresses are held at once. */
+  readonly after: number;
+  /** What may not be covered, as it was given: two with the same allow the same. */
+  readonly protect: readonly string[];
+  /** False for a network that has a protected address in it. */
+  readonly allows: (network: Address) => boolean;
+}
+
+/** What recounting needs to know of a list that is being changed. */
+export interface Counted {
+  readonly bans: readonly Ban[];
+  readonly drafts: ReadonlyMap<string, Draft>;
+  readonly draftOf: (address: string) => Draft;
+  readonly widening: Widening | undefined;
+  readonly now: number;
+}
+
+/** Bits of what a provider gives to one customer, or what one attacker can be expected to have. */
+const NETWORK = { ipv4: 24, ipv6: 64 };
+
+/** The network that an address counts for; undefined for a range. */
+export function networkOf(text: string): Address | undefined {
+  const address = readAddress(text);
+  return address === undefined || !isSingle(address) ? undefined : widen(address, NETWORK);
+}
+
+/** The networks whose count the changes may alter, by their text. */
+export function networksOf(changes: readonly Change[]): Map<string, Address> {
+  const networks = changes.flatMap((change) =>
+    change.verb === 'count'
+      ? (readAddress(change.address) ?? [])
+      : addressesOf(change).flatMap((address) => networkOf(address) ?? []),
+  );
+  return new Map(networks.map((network) => [network.text, network]));
+}
+
+function addressesOf(change: Exclude<Change, { verb: 'count' }>): string[] {
+  return change.verb === 'add' || change.verb === 'set'
+    ? [change.target, change.hold.address]
+    : [change.address];
+}
+
+/** Widens and narrows the networks that the changes are about. */
+export function recount(changes: readonly Change[], counted: Counted): void {
+  const networks = networksOf(changes);
+  const elsewhere = new Map<string, readonly Hold[]>();
+  for (const change of changes) if (change.verb === 'count') elsewhere.set(change.address, change.holds);
+  const names = new Set([...counted.bans.map(({ address }) => address), ...counted.drafts.keys()]);
+  const singles = Map.groupBy(names, (name) => networkOf(name)?.text);
+  for (const [text, network] of networks) {
+    const inside = (singles.get(text) ?? []).map(counted.draftOf);
+    recountOne(network, inside, elsewhere.get(text) ?? [], counted);
+  }
+}
+
+function recountOne(
+  network: Address,
+  singles: readonly Draft[],
+  elsewhere: readonly Hold[],
+  { draftOf, widening, now }: Counted,
+): void {
+  const draft = draftOf(network.text);
+  const isWidened = draft.widenedAfter !== undefined;
+  const after = widening?.after ?? draft.widenedAfter;
+  // A network that somebody has banned as such needs no widening.
+  if (after === undefined || (!isWidened && (draft.holds.length > 0 || draft.unknownHolder))) return;
+  const inside = [...draft.holds, ...singles.flatMap(({ holds }) => holds), ...elsewhere];
+  const held = inside.filter((hold) => hold.address !== network.text && !isOver(hold, now));
+  const isMany = new Set(held.map(({ address }) => address)).size >= after;
+  if (isMany && widening?.allows(network) !== false) {
+    draft.widenedAfter = after;
+    draft.holds = merged(draft.holds, [...singles.flatMap(({ holds }) => holds), ...elsewhere]);
+    for (const single of singles) single.holds = [];
+  } else if (isWidened) narrow(network, draft, elsewhere, draftOf);
+}
+
+function narrow(
+  network: Address,
+  draft: Draft,
+  elsewhere: readonly Hold[],
+  draftOf: (address: string) => Draft,
+): void {
+  const moved = draft.holds.filter(({ address }) => networkOf(address)?.text === network.text);
+  draft.holds = draft.holds.filter((hold) => !moved.includes(hold));
+  draft.widenedAfter = undefined;
+  for (const hold of moved.filter((one) => !elsewhere.some((other) => isSameAsked(one, other)))) {
+    const single = draftOf(hold.address);
+    single.holds = merged(single.holds, [hold]);
+  }
+}
+
+/** Each holder's hold on each address once: the newer one, in the place of the older. */
+function merged(holds: readonly Hold[], newer: readonly Hold[]): Hold[] {
+  const added = new Map<string, Hold>();
+  for (const hold of newer) added.set(`${hold.holder} ${hold.address}`, hold);
+  const kept = holds.map((hold) => newer.findLast((other) => isSameAsked(hold, other)) ?? hold);
+  for (const hold of kept) added.delete(`${hold.holder} ${hold.address}`);
+  return [...kept, ...added.values()];
+}
+
+function isSameAsked(one: Hold, other: Hold): boolean {
+  return one.holder === other.holder && one.address === other.address;
+}

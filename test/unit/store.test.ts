@@ -1,0 +1,159 @@
+// The store: changes of many callers at once, waits of a resident, and bans that are moved while they are released.
+
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { suite, test } from 'node:test';
+import { formatBan } from '../../src/banlist/text.ts';
+import type { Change } from '../../src/bans/change.ts';
+import type { Hold } from '../../src/bans/hold.ts';
+import { changeBans, changeTogether, type StoreOptions } from '../../src/store/store.ts';
+import { acquireLock } from '../../src/system/lock.ts';
+
+const A = '203.0.113.5';
+const B = '203.0.113.6';
+const NOW = Math.floor(Date.now() / 1000);
+
+const held = (address: string, holder = 'web'): Hold => ({
+  holder,
+  address,
+  since: NOW,
+  until: null,
+  reason: null,
+});
+const add = (address: string, holder = 'web'): Change => ({
+  verb: 'add',
+  target: address,
+  hold: { holder, address, since: NOW, duration: null, reason: null },
+});
+const release = (address: string, holder = 'web'): Change => ({ verb: 'release', address, holder });
+
+function places(isBoth: boolean, more: Partial<StoreOptions> = {}) {
+  const directory = mkdtempSync(join(tmpdir(), 'banctl-store-'));
+  const banlist = join(directory, 'banlist.conf');
+  const bandir = join(directory, 'bans');
+  if (isBoth) mkdirSync(bandir);
+  const options: StoreOptions = {
+    banlist,
+    bandir: isBoth ? bandir : undefined,
+    apachectl: undefined,
+    reloadCommand: undefined,
+    reloads: false,
+    reloadInterval: 2,
+    lockTimeout: 20,
+    config: '/none',
+    dryRun: false,
+    isResident: true,
+    ...more,
+  } as StoreOptions;
+  return {
+    options,
+    banlist,
+    list: () => (existsSync(banlist) ? readFileSync(banlist, 'utf8') : ''),
+    file: (address: string) => join(bandir, address),
+    [Symbol.dispose]: () => rmSync(directory, { recursive: true }),
+  };
+}
+
+async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 5));
+}
+
+suite('callers that wait together', () => {
+  for (const isBoth of [false, true]) {
+    test(`are each answered, by one write, ${isBoth ? 'with' : 'without'} a directory`, async () => {
+      using store = places(isBoth);
+      const { isChanged, outcomes, reload } = await changeTogether(store.options, [
+        [add(A), add(B)],
+        (bansNow) => {
+          assert.deepEqual(bansNow(), []);
+          return [add(A, 'ssh')];
+        },
+        [release('198.51.100.1')],
+        [add('198.51.100.0/24')],
+      ]);
+      assert.ok(isChanged);
+      assert.equal(reload.result, 'skipped');
+      assert.deepEqual(
+        outcomes.map((answers) => answers.map(({ address, status }) => `${address} ${status}`)),
+        [
+          [`${A} banned`, `${B} banned`],
+          [`${A} already-banned`],
+          ['198.51.100.1 not-banned'],
+          ['198.51.100.0/24 banned'],
+        ],
+      );
+    });
+
+    test(`a hold that is set is exactly that, ${isBoth ? 'with' : 'without'} a directory`, async () => {
+      using store = places(isBoth);
+      const reasoned: Hold = { ...held(A, 'web@b'), until: NOW + 60, reason: 'why' };
+      const set = async (hold: Hold) =>
+        (await changeBans(store.options, [{ verb: 'set', target: A, hold }])).outcomes[0];
+      const textNow = () => (isBoth ? readFileSync(store.file(A), 'utf8') : store.list());
+      assert.deepEqual(await set(reasoned), { address: A, status: 'banned', heldBy: [], isChanged: true });
+      assert.equal(textNow(), formatBan(A, [reasoned]));
+      assert.equal((await set(reasoned))?.isChanged, false);
+      assert.equal((await set(held(A, 'web@b')))?.isChanged, true);
+      assert.equal(textNow(), formatBan(A, [held(A, 'web@b')]));
+    });
+  }
+
+  test('a resident answers others while it waits for the lock', async () => {
+    using store = places(false);
+    const lock = acquireLock(store.banlist, { timeout: 1 });
+    const pending = changeBans(store.options, [add(A)]);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(store.list(), '');
+    lock.release();
+    assert.equal((await pending).outcomes[0]?.status, 'banned');
+  });
+});
+
+suite('a ban that another process moves from the directory into the list', () => {
+  test('is released where it arrives after it was released where it was', async () => {
+    using store = places(true);
+    await changeBans(store.options, [add(A)]);
+    // As migrate does: it reads the directory under the lock of the list, and writes the list later.
+    const lock = acquireLock(store.banlist, { timeout: 1 });
+    const pending = changeBans(store.options, [release(A)]);
+    await until(() => !existsSync(store.file(A)));
+    writeFileSync(store.banlist, formatBan(A, [held(A)]));
+    lock.release();
+    assert.equal((await pending).outcomes[0]?.status, 'unbanned');
+    assert.equal(store.list(), '');
+  });
+});
+
+suite('--widen-after with a directory', () => {
+  const widening = { after: 3, protect: [], allows: () => true };
+  const NETWORK = '203.0.113.0/24';
+  const V = [1, 2, 3, 4].map((last) => `203.0.113.${last}`);
+
+  test('the network stands in the list while enough files do, and goes', async () => {
+    using store = places(true, { widening });
+    for (const address of V.slice(0, 2)) await changeBans(store.options, [add(address)]);
+    assert.equal(store.list(), '');
+    await changeBans(store.options, [add(V[2] ?? '', 'ssh')]);
+    assert.match(store.list(), /^# banctl widened after 3 \| .*\nRequire not ip 203\.0\.113\.0\/24\n$/);
+    const files = () => V.filter((address) => existsSync(store.file(address)));
+    assert.deepEqual(files(), V.slice(0, 3));
+    const { outcomes } = await changeBans({ ...store.options, widening: undefined }, [release(V[0] ?? '')]);
+    assert.equal(outcomes[0]?.status, 'unbanned');
+    assert.deepEqual([store.list(), files()], ['', V.slice(1, 3)]);
+  });
+
+  test('calls at once agree on it', async () => {
+    using store = places(true, { widening });
+    await Promise.all(V.map((address) => changeBans(store.options, [add(address)])));
+    assert.match(store.list(), new RegExp(`Require not ip ${NETWORK}\n$`));
+    const [a = '', b = '', c = '', d = ''] = V;
+    await Promise.all([a, b].map((address) => changeBans(store.options, [release(address)])));
+    assert.equal(store.list(), '');
+    assert.deepEqual(
+      [a, b, c, d].map((address) => existsSync(store.file(address))),
+      [false, false, true, true],
+    );
+  });
+});
