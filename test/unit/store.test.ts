@@ -37,7 +37,7 @@ function places(isBoth: boolean, more: Partial<StoreOptions> = {}) {
   const options: StoreOptions = {
     banlist,
     bandir: isBoth ? bandir : undefined,
-    apachectl: undefined,
+    apachectl: [],
     reloadCommand: undefined,
     reloads: false,
     reloadInterval: 2,
@@ -46,7 +46,7 @@ function places(isBoth: boolean, more: Partial<StoreOptions> = {}) {
     dryRun: false,
     isResident: true,
     ...more,
-  } as StoreOptions;
+  };
   return {
     options,
     banlist,
