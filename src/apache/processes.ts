@@ -103,9 +103,12 @@ export function hasOlderChild(apache: RunningApache, generation: number): boolea
  */
 export function someListen({ pid }: RunningApache, children: readonly ProcessId[]): boolean {
   const alive = children.map((child) => Number.parseInt(child, 10)).filter(isApache);
-  if (alive.length === 0) return false;
+  // A child has its listening sockets from its parent, and the kernel's table of all sockets may be long.
+  const own = new Set(linksIn(`/proc/${pid}/fd`).filter((link) => link.startsWith('socket:')));
+  const shared = alive.flatMap((child) => linksIn(`/proc/${child}/fd`).filter((link) => own.has(link)));
+  if (shared.length === 0) return false;
   const listening = new Set(['tcp', 'tcp6'].flatMap((family) => listeningSockets(pid, family)));
-  return alive.some((child) => linksIn(`/proc/${child}/fd`).some((link) => listening.has(link)));
+  return shared.some((link) => listening.has(link));
 }
 
 /** The names of the listening sockets in the network of a process, as its descriptors have them (proc_pid_net(5)). */
