@@ -120,6 +120,9 @@ function newKey(): DigestKey {
   return bytes.toString('hex');
 }
 
+/** `Include DIR/*` has Apache read the state too: to Apache it is a comment. */
+const COMMENT = '# ';
+
 export function statePath(banlist: string): string {
   return `${banlist}.state`;
 }
@@ -177,7 +180,7 @@ export function markOf(pidFile: string | null): Pick<KnownApache, 'made' | 'wasA
  */
 export function writeState(banlist: string, state: ReloadState, lock: Lock): void {
   try {
-    const text = Buffer.from(`${JSON.stringify(state)}\n`);
+    const text = Buffer.from(`${COMMENT}${JSON.stringify(state)}\n`);
     replaceFile(statePath(banlist), [text], { lock, durable: false, mode: STATE_MODE, keepsMode: false });
     isWarned = false;
   } catch (error) {
@@ -291,10 +294,15 @@ export function isAssumed(state: ReloadState): boolean {
   });
 }
 
+/** Older versions wrote no comment. */
+function withoutComment(text: string): string {
+  return text.startsWith(COMMENT) ? text.slice(COMMENT.length) : text;
+}
+
 function parseState(banlist: string): ReloadState {
   const unknown = unknownState();
   try {
-    const state = { ...unknown, ...JSON.parse(readText(statePath(banlist)).text.toString()) };
+    const state = { ...unknown, ...JSON.parse(withoutComment(readText(statePath(banlist)).text.toString())) };
     return isState(state) ? state : unknown;
   } catch {
     return unknown;

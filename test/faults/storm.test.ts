@@ -26,7 +26,7 @@ const quiet = (apache: Apache) => until('the waiter to end', () => waiters(apach
 interface State {
   readonly spacing: number;
 }
-const stateOf = ({ banlist }: Apache): State => JSON.parse(readFileSync(`${banlist}.state`, 'utf8'));
+const stateOf = ({ banlist }: Apache): State => JSON.parse(readFileSync(`${banlist}.state`, 'utf8').slice(2));
 
 /** Visitors who take a file and read nothing of it, until they are let go. */
 function slowVisitors(apache: Apache) {

@@ -1,0 +1,86 @@
+// What Apache's own configuration does with the list: other ways to include it, and sections of the administrator.
+
+import assert from 'node:assert/strict';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { suite, test } from 'node:test';
+import { type ApacheOptions, startApache } from '../lab/apache.ts';
+import { banctl } from '../lab/banctl.ts';
+
+const A = '203.0.113.5';
+
+const including = (what: string): ApacheOptions => ({
+  remoteip: true,
+  site: (dir) => {
+    mkdirSync(join(dir, 'lists'), { recursive: true });
+    return `<Location "/">\n<RequireAll>\nRequire all granted\n${what.replace('DIR', join(dir, 'lists'))}\n</RequireAll>\n</Location>`;
+  },
+});
+
+suite('a list that Apache includes with all that lies beside it', () => {
+  for (const what of ['IncludeOptional DIR/*', 'IncludeOptional DIR/*.conf', 'Include DIR/']) {
+    test(`${what}: bans, unbans and reloads go on`, async () => {
+      await using apache = await startApache(including(what));
+      const banlist = join(apache.dir, 'lists', 'banlist.conf');
+      const options = [`--banlist=${banlist}`, `--apachectl=${apache.ctl}`, '--reload-interval=0'];
+      for (const turn of [1, 2]) {
+        const ban = await banctl(['ban', A, '--jail=web', ...options]);
+        assert.deepEqual([ban.exitCode, ban.stderr], [0, ''], String(turn));
+        assert.equal(await apache.get('/', { from: A }), 403);
+        const unban = await banctl(['unban', A, '--jail=web', ...options]);
+        assert.deepEqual([unban.exitCode, unban.stderr], [0, '']);
+        assert.equal(await apache.get('/', { from: A }), 200);
+      }
+      assert.equal((await apache.ask('-t')).exitCode, 0);
+      assert.match(readFileSync(`${banlist}.state`, 'utf8'), /^# \{.*\}\n$/);
+    });
+  }
+});
+
+suite('a line in a section of the administrator', () => {
+  test('is no ban: ban bans, explain knows, and the section stays', async () => {
+    await using apache = await startApache({ remoteip: true, list: '' });
+    const section = `<IfDefine NEVER>\nRequire not ip ${A}\n</IfDefine>\n`;
+    writeFileSync(apache.banlist, section);
+    const options = [`--banlist=${apache.banlist}`, `--apachectl=${apache.ctl}`, '--reload-interval=0'];
+    assert.equal((await banctl(['explain', A, `--banlist=${apache.banlist}`])).exitCode, 1);
+    const { stdout } = await banctl(['ban', A, '--jail=web', ...options]);
+    assert.match(stdout, new RegExp(`^${A.replaceAll('.', '\\.')} banned`));
+    assert.equal(await apache.get('/', { from: A }), 403);
+    await banctl(['unban', A, '--jail=web', ...options]);
+    assert.equal(await apache.get('/', { from: A }), 200);
+    assert.equal(readFileSync(apache.banlist, 'utf8'), section);
+  });
+});
+
+suite('--widen-after', () => {
+  const V = [1, 2, 3].map((last) => `203.0.113.${last}`);
+  const NEIGHBOUR = '203.0.113.200';
+
+  for (const place of ['list', 'directory'] as const) {
+    test(`in the ${place}: a neighbour is refused while enough are held, and let in when fewer are`, async () => {
+      await using apache = await startApache({ remoteip: true, list: '' });
+      const places = [`--banlist=${apache.banlist}`];
+      if (place === 'directory') places.push(`--bandir=${apache.bandir}`);
+      const options = [...places, `--apachectl=${apache.ctl}`, '--reload-interval=0'];
+      const ban = (address: string, jail: string, ...more: string[]) =>
+        banctl(['ban', address, `--jail=${jail}`, '--widen-after=3', ...more, ...options]);
+      await Promise.all([ban(V[0] ?? '', 'web'), ban(V[1] ?? '', 'ssh')]);
+      assert.equal(await apache.get('/', { from: NEIGHBOUR }), 200);
+      await ban(V[2] ?? '', 'web');
+      assert.equal(await apache.get('/', { from: NEIGHBOUR }), 403);
+      assert.equal(await apache.get('/', { from: V[0] ?? '' }), 403);
+      const list = JSON.parse((await banctl(['list', '--json', ...places])).stdout);
+      const network = list.bans.find((one: { address: string }) => one.address === '203.0.113.0/24');
+      assert.deepEqual(network?.holds.map((hold: { address: string }) => hold.address).sort(), V);
+      assert.equal(network?.where, 'banlist');
+      assert.match((await banctl(['list', ...places])).stdout, /^203\.0\.113\.0\/24 is banned because 3 of/m);
+      assert.match((await banctl(['explain', NEIGHBOUR, ...places])).stdout, /because 3 of its addresses/);
+      await banctl(['unban', V[0] ?? '', '--jail=web', ...options]);
+      assert.equal(await apache.get('/', { from: NEIGHBOUR }), 200);
+      if (place === 'list') assert.equal(await apache.get('/', { from: V[1] ?? '' }), 403);
+      await ban(V[0] ?? '', 'web', `--protect=${NEIGHBOUR}`);
+      assert.equal(await apache.get('/', { from: NEIGHBOUR }), 200);
+    });
+  }
+});
