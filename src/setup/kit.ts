@@ -106,6 +106,7 @@ const ON_RED_HAT: readonly (readonly [debian: string, redHat: string])[] = [
   ],
   ['/var/log/apache2/*access.log', '/var/log/httpd/*access_log'],
   // It is loaded there.
+  [', after "a2enmod remoteip" and "a2enmod headers"', ''],
   [', after "a2enmod remoteip"', ''],
   [`\${APACHE_LOG_DIR}/access.log`, 'logs/access_log'],
   [`\${APACHE_LOG_DIR}/`, 'logs/'],

@@ -19,7 +19,7 @@ import { dirname, join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { type Apache, kit, startApache } from '../lab/apache.ts';
 import { banctl, executable } from '../lab/banctl.ts';
-import { execute } from '../lab/wait.ts';
+import { execute, until } from '../lab/wait.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'banctl-proxies-'));
 chmodSync(directory, 0o755);
@@ -313,6 +313,140 @@ suite('Apache behind CloudFront', () => {
     assert.equal(exitCode, 0);
     assert.match(stdout, /apache is not running/);
     assert.equal(apache.running(), false);
+  });
+});
+
+/** The lines that the comments of a snippet offer, by what they begin with. */
+function offered(snippet: string, ...beginnings: string[]): string {
+  const lines = kit(snippet).split('\n');
+  return beginnings
+    .map((beginning) => {
+      const line = lines.find((one) => one.startsWith(`#   ${beginning}`));
+      assert.ok(line, beginning);
+      return line.slice(4);
+    })
+    .join('\n');
+}
+
+suite('who is named by a chain of proxies', () => {
+  const victim = '203.0.113.66';
+  const viewer = '203.0.113.7';
+  /** CloudFront is 127.0.7.0/24 and 198.51.100.0/24, the load balancer 127.0.9.1. */
+  const start = async (change: (cloudfront: string) => string, more = '', before = '') => {
+    const folder = newFolder();
+    writeFileSync(join(folder, 'proxies'), '127.0.7.0/24\n198.51.100.0/24\n');
+    const text = change(kit('remoteip-cloudfront.conf')).replaceAll(installed, join(folder, 'proxies'));
+    const apache = await startApache({ modules: ['remoteip'], server: `${before}${text}${more}`, site: '' });
+    const named = async (headers: Record<string, string>, from = '127.0.7.1') => {
+      const lines = () => readFileSync(apache.accessLog, 'utf8').split('\n').filter(Boolean);
+      const count = lines().length;
+      await apache.get('/', { from, headers });
+      await until('its line', () => lines().length > count);
+      return lines().at(-1)?.split(' ')[0];
+    };
+    return { apache, named };
+  };
+  const xff = (value: string) => ({ 'X-Forwarded-For': value });
+
+  test('the last entry alone counts, whatever stands before it', async () => {
+    const { apache, named } = await start((text) => text);
+    await using _ = apache;
+    assert.equal(await named(xff(viewer)), viewer);
+    assert.equal(await named(xff('2001:db8::7')), '2001:db8::7');
+    assert.equal(await named(xff(`${victim}, ${viewer}`)), viewer);
+    assert.equal(await named(xff(`${victim},nonsense,${viewer}`)), viewer);
+    // Another customer's distribution in front of yours names the victim: it is the one that is logged.
+    assert.equal(await named(xff(`${victim}, 198.51.100.9`)), '198.51.100.9');
+    // Who does not come from CloudFront is not believed.
+    assert.equal(await named(xff(victim), '127.0.8.1'), '127.0.8.1');
+  });
+
+  test('or what CloudFront writes of its viewer, without the port', async () => {
+    const lines = offered(
+      'remoteip-cloudfront.conf',
+      'RequestHeader edit CloudFront-Viewer-Address',
+      'RemoteIPHeader CloudFront-Viewer-Address',
+    );
+    const { apache, named } = await start((text) =>
+      text.replace(/^RequestHeader .*\nRemoteIPHeader .*$/m, () => lines),
+    );
+    await using _ = apache;
+    for (const [value, address] of [
+      ['203.0.113.7:46532', viewer],
+      ['2001:db8::7:46532', '2001:db8::7'],
+      ['2001:db8:1:2:3:4:5:6:443', '2001:db8:1:2:3:4:5:6'],
+      ['[2001:db8::7]:46532', '2001:db8::7'],
+    ] as const)
+      assert.equal(
+        await named({ 'CloudFront-Viewer-Address': value, ...xff(`${victim}, 198.51.100.9`) }),
+        address,
+      );
+    // Another customer's distribution in front of yours is the viewer then.
+    assert.equal(
+      await named({ 'CloudFront-Viewer-Address': '198.51.100.9:1', ...xff(victim) }),
+      '198.51.100.9',
+    );
+  });
+
+  test('a load balancer behind CloudFront: the last two entries count', async () => {
+    const two = offered('remoteip-loadbalancer.conf', 'RequestHeader edit X-Forwarded-For "^.*,([^,]*');
+    const { apache, named } = await start(
+      (text) => text.replace(/^RequestHeader .*$/m, () => two),
+      'RemoteIPInternalProxy 127.0.9.1\n',
+    );
+    await using _ = apache;
+    const from = '127.0.9.1';
+    assert.equal(await named(xff(`${viewer}, 198.51.100.9`), from), viewer);
+    assert.equal(await named(xff(`${victim}, ${viewer}, 198.51.100.9`), from), viewer);
+    // Another customer's distribution in front of yours.
+    assert.equal(await named(xff(`${victim}, 198.51.100.8, 198.51.100.9`), from), '198.51.100.8');
+    // Who asks the load balancer itself.
+    assert.equal(await named(xff(`${victim}, ${viewer}`), from), viewer);
+  });
+
+  test('a load balancer that writes ports: they can be cut off', async () => {
+    const text = kit('remoteip-loadbalancer.conf').replace('Proxy 192.0.2.1', 'Proxy 127.0.9.1');
+    const cut = offered('remoteip-loadbalancer.conf', 'RequestHeader edit* X-Forwarded-For');
+    for (const [server, value, address] of [
+      [text, '203.0.113.7:5678', '127.0.9.1'], // as the comment says
+      [`${cut}\n${text}`, '203.0.113.7:5678', viewer],
+      [`${cut}\n${text}`, `${victim}:1, 203.0.113.7:5678`, viewer],
+      [`${cut}\n${text}`, '[2001:db8::7]:5678', '2001:db8::7'],
+      [`${cut}\n${text}`, '2001:db8::7', '2001:db8::7'],
+      [`${cut}\n${text}`, viewer, viewer],
+    ] as const) {
+      await using apache = await startApache({ modules: ['remoteip'], server, site: '' });
+      await apache.get('/', { from: '127.0.9.1', headers: xff(value) });
+      const line = await until(
+        'a line',
+        () => readFileSync(apache.accessLog, 'utf8').split('\n')[0] || undefined,
+      );
+      assert.equal(line.split(' ')[0], address, value);
+    }
+  });
+
+  test('without the secret nothing is served, and no jail of the kit counts it', async () => {
+    const lines = kit('remoteip-cloudfront.conf').split('\n');
+    const at = lines.findIndex((line) => line.startsWith('#   <If '));
+    const secret = lines.slice(at, at + 3).map((line) => line.slice(4));
+    const logs = ['djangoapp-login-log.conf', 'djangoapp-requests-log.conf'].map(kit);
+    const { apache } = await start((text) => text, `${secret.join('\n')}\n${logs.join('')}`);
+    await using _ = apache;
+    const get = (path: string, headers: Record<string, string>, method = 'GET') =>
+      apache.get(path, { from: '127.0.7.1', method, headers: { ...xff(victim), ...headers } });
+    const known = { 'X-Origin-Secret': 'put your secret here' };
+    for (const path of ['/', '/.env', '/none']) assert.equal(await get(path, {}), 421);
+    assert.equal(await get('/admin/login/', {}, 'POST'), 421);
+    assert.equal(await get('/', known), 200);
+    assert.equal(await get('/.env', known), 404);
+    const counted = await until(
+      'a probe with the secret',
+      () =>
+        readFileSync(join(apache.dir, 'djangoapp-requests.log'), 'utf8').split('\n').slice(0, -1).length ===
+          2 || undefined,
+    );
+    assert.ok(counted);
+    assert.equal(readFileSync(join(apache.dir, 'djangoapp-login.log'), 'utf8'), '');
   });
 });
 
