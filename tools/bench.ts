@@ -8,6 +8,7 @@ import { enforced, files, requests } from './benchmarks/directory.ts';
 import { fail2banCycle } from './benchmarks/fail2ban.ts';
 import type { Result, Target } from './benchmarks/measure.ts';
 import { burst, first, series } from './benchmarks/reloads.ts';
+import { reportPage } from './benchmarks/report.ts';
 import { singleBan, standardInput } from './benchmarks/startup.ts';
 
 const BENCHMARKS: Record<string, () => Promise<Result>> = {
@@ -20,6 +21,7 @@ const BENCHMARKS: Record<string, () => Promise<Result>> = {
   requests,
   files,
   fail2ban: fail2banCycle,
+  report: reportPage,
 };
 
 const { values, positionals } = parseArgs({

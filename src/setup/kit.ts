@@ -47,10 +47,16 @@ const NAMES: Readonly<Record<string, string>> = {
   [`apache2/${SNIPPET}.conf`]: 'apache',
   [`apache2/${SNIPPET}-admin.conf`]: 'apache-admin',
   'cron.d/banctl': 'cron',
+  'apache2/banctl-report.conf': 'apache-report',
+  'cron.d/banctl-report': 'cron-report',
 };
 
-/** Only for servers behind CloudFront, and they fetch from the internet: shown, but never installed. */
+/** Shown, but never installed: what fetches from the internet, behind CloudFront, and what shows the report to others. */
 const ON_REQUEST: readonly string[] = [
+  'apache2/banctl-report.conf',
+  'cron.d/banctl-report',
+  'systemd/banctl-report.service',
+  'systemd/banctl-report.timer',
   'cron.d/banctl-ranges',
   'systemd/banctl-ranges.service',
   'systemd/banctl-ranges.timer',
