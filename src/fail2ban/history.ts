@@ -32,7 +32,9 @@ export function bansSince(path: string, since: number): History {
       const query = database.prepare(
         'SELECT jail, ip, timeofban, bantime FROM bans WHERE timeofban >= ? ORDER BY timeofban',
       );
-      return { ok: true, bans: query.all(since).flatMap(toPastBan) };
+      const bans: PastBan[] = [];
+      for (const row of query.iterate(since)) bans.push(...toPastBan(row));
+      return { ok: true, bans };
     } finally {
       database.close();
     }

@@ -15,6 +15,7 @@ use([BarChart, HeatmapChart, GridComponent, VisualMapComponent, SVGRenderer]);
 /** Jails that a picture tells apart; the others are one. */
 const MOST_SERIES = 6;
 const MOST_ROWS = 8;
+const MOST_BUCKETS = 5000;
 const OTHERS = 'others';
 const INK = 'var(--dim)';
 const RULE = 'var(--rule)';
@@ -35,15 +36,15 @@ export function seriesOf({ byJail }: ReportDocument['history']): Series[] {
   return all.map(({ name, count }, index) => ({ name, count, color: `c${index + 1}` }));
 }
 
-/** Bans over time, a bar for each bucket, one colour a jail. */
-export function timeChart(document: ReportDocument, width: number): string {
+/** Bans over time, a bar for each so many seconds, one colour a jail. */
+export function timeChart(document: ReportDocument, width: number, bucketSeconds: number): string {
   const { history } = document;
-  const begins = bucketBegins(document);
+  const begins = bucketBegins(document, bucketSeconds);
   const index = new Map(begins.map((begin, at) => [begin, at]));
   const series = seriesOf(history);
   const counts = series.map(() => Array<number>(begins.length).fill(0));
   for (const { from, byJail } of history.buckets) {
-    const at = index.get(from);
+    const at = index.get(beginOf(Date.parse(from) / 1000, bucketSeconds));
     for (const { name, count } of byJail) {
       const row =
         counts[
@@ -133,12 +134,14 @@ function labelEvery(begins: readonly string[], most: number): (begin: string) =>
 }
 
 /** Buckets without bans have a place too. */
-function bucketBegins({ since, generated, history: { bucketSeconds } }: ReportDocument): string[] {
-  const first = Math.floor(Date.parse(since) / 1000 / bucketSeconds);
-  const last = Math.floor(Date.parse(generated) / 1000 / bucketSeconds);
-  return Array.from({ length: Math.min(last - first + 1, 5000) }, (_, at) =>
-    formatTime((first + at) * bucketSeconds),
-  );
+function bucketBegins({ since, generated }: ReportDocument, bucketSeconds: number): string[] {
+  const [first, last] = [since, generated].map((time) => Math.floor(Date.parse(time) / 1000 / bucketSeconds));
+  const count = Math.min((last ?? 0) - (first ?? 0) + 1, MOST_BUCKETS);
+  return Array.from({ length: count }, (_, at) => formatTime(((first ?? 0) + at) * bucketSeconds));
+}
+
+function beginOf(seconds: number, bucketSeconds: number): string {
+  return formatTime(Math.floor(seconds / bucketSeconds) * bucketSeconds);
 }
 
 function draw(width: number, height: number, option: EChartsCoreOption): string {

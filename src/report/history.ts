@@ -1,4 +1,4 @@
-import { type Address, parseAddress, readAddress, widen } from '../bans/address.ts';
+import { readAddress, widen } from '../bans/address.ts';
 import { formatTime } from '../bans/hold.ts';
 import type { PastBan } from '../fail2ban/history.ts';
 import type { ReportDocument, Tally } from './types.ts';
@@ -22,6 +22,7 @@ const DURATIONS: readonly (readonly [name: string, mostSeconds: number])[] = [
 
 /** The numbers of past bans. Times are seconds since the epoch. */
 export function summarize(bans: readonly PastBan[], since: number, now: number): Numbers {
+  const byAddress = countsOf(bans, ({ address }) => address);
   const bucketSeconds = bucketFor(now - since);
   return {
     bans: bans.length,
@@ -29,8 +30,8 @@ export function summarize(bans: readonly PastBan[], since: number, now: number):
     bucketSeconds,
     buckets: bucketsOf(bans, bucketSeconds),
     byHour: hoursOf(bans),
-    addresses: addressesOf(bans),
-    networks: networksOf(bans),
+    addresses: addressesOf(bans, byAddress),
+    networks: networksOf(byAddress),
     durations: durationsOf(bans),
   };
 }
@@ -43,13 +44,11 @@ export function bucketFor(spanSeconds: number): number {
 }
 
 function bucketsOf(bans: readonly PastBan[], bucketSeconds: number): Numbers['buckets'] {
-  const buckets = groupBy(bans, ({ since }) => Math.floor(since / bucketSeconds));
+  const buckets = new Map<number, Counter>();
+  for (const { jail, since } of bans) add(counterOf(buckets, Math.floor(since / bucketSeconds)), jail);
   return [...buckets]
     .sort(([one], [other]) => one - other)
-    .map(([at, some]) => ({
-      from: formatTime(at * bucketSeconds),
-      byJail: countBy(some, ({ jail }) => jail),
-    }));
+    .map(([at, counter]) => ({ from: formatTime(at * bucketSeconds), byJail: mostFirst(counter) }));
 }
 
 function hoursOf(bans: readonly PastBan[]): Numbers['byHour'] {
@@ -67,27 +66,30 @@ function hoursOf(bans: readonly PastBan[]): Numbers['byHour'] {
 }
 
 /** Those that were banned more than once. */
-function addressesOf(bans: readonly PastBan[]): Numbers['addresses'] {
-  const groups = groupBy(bans, ({ address }) => address);
-  return [...groups]
-    .filter(([, some]) => some.length > 1)
-    .sort(([, one], [, other]) => other.length - one.length)
-    .slice(0, MOST_NAMED)
-    .map(([name, some]) => ({
-      name,
-      count: some.length,
-      jails: countBy(some, ({ jail }) => jail).map((jail) => jail.name),
-    }));
+function addressesOf(bans: readonly PastBan[], counts: Counter): Numbers['addresses'] {
+  const named = mostFirst(counts, 2).slice(0, MOST_NAMED);
+  const jails = new Map<string, Counter>(named.map(({ name }) => [name, new Map()]));
+  for (const { address, jail } of bans) {
+    const counter = jails.get(address);
+    if (counter !== undefined) add(counter, jail);
+  }
+  return named.map(({ name, count }) => ({
+    name,
+    count,
+    jails: mostFirst(jails.get(name) ?? new Map()).map((jail) => jail.name),
+  }));
 }
 
 /** Those from which more than one address was banned. */
-function networksOf(bans: readonly PastBan[]): Numbers['networks'] {
+function networksOf(counts: Counter): Numbers['networks'] {
   const networks = new Map<string, { count: number; addresses: number }>();
-  for (const [text, some] of groupBy(bans, ({ address }) => address)) {
-    const network = networkOf(text);
-    if (network === undefined) continue;
-    const { count, addresses } = networks.get(network) ?? { count: 0, addresses: 0 };
-    networks.set(network, { count: count + some.length, addresses: addresses + 1 });
+  for (const [text, count] of counts) {
+    const name = networkOf(text);
+    if (name === undefined) continue;
+    const network = networks.get(name) ?? { count: 0, addresses: 0 };
+    network.count += count;
+    network.addresses += 1;
+    networks.set(name, network);
   }
   return [...networks]
     .map(([name, numbers]) => ({ name, ...numbers }))
@@ -96,18 +98,18 @@ function networksOf(bans: readonly PastBan[]): Numbers['networks'] {
     .slice(0, MOST_NAMED);
 }
 
+/** Most are IPv4, whose network can be read off the text. */
 function networkOf(text: string): string | undefined {
-  const address: Address | undefined = readAddress(text);
-  return address === undefined ? undefined : widen(parseAddress(text), NETWORK).text;
+  const address = readAddress(text);
+  if (address === undefined) return undefined;
+  const isPlain = address.prefix === 32 && address.bytes.length === 4;
+  return isPlain ? `${text.slice(0, text.lastIndexOf('.'))}.0/${NETWORK.ipv4}` : widen(address, NETWORK).text;
 }
 
 function durationsOf(bans: readonly PastBan[]): Tally[] {
-  const counts = new Map<string, number>(DURATIONS.map(([name]) => [name, 0]));
+  const counts: Counter = new Map(DURATIONS.map(([name]) => [name, 0]));
   counts.set('for ever', 0);
-  for (const { durationSeconds } of bans) {
-    const name = durationName(durationSeconds);
-    counts.set(name, (counts.get(name) ?? 0) + 1);
-  }
+  for (const { durationSeconds } of bans) add(counts, durationName(durationSeconds));
   return [...counts].map(([name, count]) => ({ name, count }));
 }
 
@@ -118,18 +120,33 @@ function durationName(seconds: number | null): string {
 
 /** The most frequent first. */
 export function countBy<T>(items: readonly T[], nameOf: (item: T) => string): Tally[] {
-  return [...groupBy(items, nameOf)]
-    .map(([name, some]) => ({ name, count: some.length }))
-    .sort((one, other) => other.count - one.count || (one.name < other.name ? -1 : 1));
+  return mostFirst(countsOf(items, nameOf));
 }
 
-function groupBy<T, K>(items: readonly T[], keyOf: (item: T) => K): Map<K, T[]> {
-  const groups = new Map<K, T[]>();
-  for (const item of items) {
-    const key = keyOf(item);
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [item]);
-    else group.push(item);
-  }
-  return groups;
+/** Only numbers are kept: a history has 100,000 bans. */
+type Counter = Map<string, number>;
+
+function countsOf<T>(items: readonly T[], nameOf: (item: T) => string): Counter {
+  const counter: Counter = new Map();
+  for (const item of items) add(counter, nameOf(item));
+  return counter;
+}
+
+function add(counter: Counter, name: string): void {
+  counter.set(name, (counter.get(name) ?? 0) + 1);
+}
+
+function counterOf<K>(counters: Map<K, Counter>, key: K): Counter {
+  const known = counters.get(key);
+  if (known !== undefined) return known;
+  const counter: Counter = new Map();
+  counters.set(key, counter);
+  return counter;
+}
+
+function mostFirst(counter: ReadonlyMap<string, number>, least = 1): Tally[] {
+  return [...counter]
+    .filter(([, count]) => count >= least)
+    .map(([name, count]) => ({ name, count }))
+    .sort((one, other) => other.count - one.count || (one.name < other.name ? -1 : 1));
 }

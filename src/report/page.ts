@@ -17,6 +17,8 @@ import { grouped, minute, plural, span } from './words.ts';
 /** Widths of the pictures: of a screen, and of a phone. */
 const WIDE = 1008;
 const NARROW = 344;
+/** On a phone, as many bars are one. */
+const NARROW_BUCKETS = 6;
 const MOST_FINDINGS = 12;
 
 /** A list with a bar for each number. */
@@ -143,9 +145,11 @@ function pictures(document: ReportDocument): object {
       name: printable(one.name),
       count: grouped(one.count),
     })),
-    timeCaption: `${grouped(history.bans)} bans, ${bucketName(history.bucketSeconds)}, UTC`,
-    timeWide: timeChart(document, WIDE),
-    timeNarrow: timeChart(document, NARROW),
+    timeWide: timeChart(document, WIDE, history.bucketSeconds),
+    wideCaption: bucketName(history.bucketSeconds),
+    timeNarrow: timeChart(document, NARROW, history.bucketSeconds * NARROW_BUCKETS),
+    narrowCaption: bucketName(history.bucketSeconds * NARROW_BUCKETS),
+    count: plural(history.bans, 'ban'),
     hourWide: hourChart(document, WIDE),
     hourNarrow: hourChart(document, NARROW),
     days: daysOf(history),

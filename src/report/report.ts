@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { audit } from '../audit/audit.ts';
 import { severityOf } from '../audit/finding.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
-import { formatTime } from '../bans/hold.ts';
+import { formatTime, isByHand, jailOf } from '../bans/hold.ts';
 import { VERSION } from '../cli/version.ts';
 import { bansSince, purgeAge } from '../fail2ban/history.ts';
 import { type Report as Read, type ReportedBan, readReport } from '../store/read.ts';
@@ -67,9 +67,11 @@ function reloadsNow({ isPending, lastReload, reloadError }: Read) {
   return { pending: isPending, last, error: reloadError };
 }
 
+type Holder = ReportDocument['banned']['byHolder'][number];
+
 function bannedNow(bans: readonly ReportedBan[]): ReportDocument['banned'] {
   const addresses = bans.filter(({ address }) => isSingleText(address)).length;
-  const holders = new Map<string, ReportDocument['banned']['byHolder'][number]>();
+  const holders = new Map<string, Holder>();
   for (const { holds } of bans) {
     for (const holder of holds.length === 0 ? [null] : new Set(holds.map((hold) => hold.holder))) {
       const key = JSON.stringify(holder);
@@ -81,11 +83,11 @@ function bannedNow(bans: readonly ReportedBan[]): ReportDocument['banned'] {
   return { total: bans.length, addresses, ranges: bans.length - addresses, byHolder };
 }
 
-/** `web@host2` is the jail web of another server of the fleet. */
-function splitHolder(holder: string | null): { holder: string | null; host: string | null } {
-  const at = holder?.lastIndexOf('@') ?? -1;
-  if (holder === null || at < 1) return { holder, host: null };
-  return { holder: holder.slice(0, at), host: holder.slice(at + 1) };
+/** `web@host2` is the jail web of another server of the fleet; each part is written as a holder's name is. */
+function splitHolder(holder: string | null): Omit<Holder, 'count'> {
+  if (holder === null) return { holder: null, byHand: false, host: null };
+  const [local = '', host] = holder.split('@');
+  return { holder: jailOf(local), byHand: isByHand(holder), host: host === undefined ? null : jailOf(host) };
 }
 
 function isSingleText(text: string): boolean {

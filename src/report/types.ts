@@ -25,9 +25,10 @@ export interface ReportDocument {
     readonly total: number;
     readonly addresses: number;
     readonly ranges: number;
-    /** `jail` null: an unknown holder, or by hand; `host` null: this one. */
+    /** `holder` null: unknown; `host` null: this one. */
     readonly byHolder: readonly {
       readonly holder: string | null;
+      readonly byHand: boolean;
       readonly host: string | null;
       readonly count: number;
     }[];

@@ -33,7 +33,12 @@ function hostileReport(): Report {
       since: '2026-11-18T17:30:00Z',
       host: HOSTILE,
       version: '1',
-      banned: { total: 1, addresses: 1, ranges: 0, byHolder: [{ holder: HOSTILE, host: HOSTILE, count: 1 }] },
+      banned: {
+        total: 1,
+        addresses: 1,
+        ranges: 0,
+        byHolder: [{ holder: HOSTILE, byHand: false, host: HOSTILE, count: 1 }],
+      },
       history: {
         database: { file: HOSTILE, problem: HOSTILE, oldest: null, purgeAgeSeconds: null },
         ...summarize(past, SINCE, NOW),
