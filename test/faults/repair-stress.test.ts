@@ -17,7 +17,7 @@ import { until } from '../lab/wait.ts';
 
 const JAILS = ['one', 'two'] as const;
 /** What each jail holds from the first moment to the last; some of it both. */
-const STEADY = Array.from({ length: 30 * Math.min(TORTURE, 10) }, (_, index) =>
+const STEADY = Array.from({ length: 10 * Math.min(TORTURE, 20) }, (_, index) =>
   index % 3 === 0 ? `2001:db8:7::${index + 1}` : `203.0.113.${index + 1}`,
 );
 /** These are banned and unbanned all the time, each by one of `lanes`. */
