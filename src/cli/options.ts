@@ -384,6 +384,16 @@ export const OPTIONS = {
     describe: 'print one of the files that setup installs, such as jail or apache',
     commands: ['setup'],
   },
+  'enable-jail': {
+    kind: 'flag',
+    describe: 'switch the jail on; setup leaves it off until then',
+    commands: ['setup'],
+  },
+  'list-only': {
+    kind: 'flag',
+    describe: 'keep bans in the list; do not configure the ban directory on a server without bans',
+    commands: ['setup'],
+  },
   remove: { kind: 'flag', describe: 'remove what setup has installed, except the list', commands: ['setup'] },
   'dry-run': {
     kind: 'flag',

@@ -1,9 +1,11 @@
 import { layoutOf } from '../apache/layout.ts';
 import type { Settings } from '../cli/settings.ts';
+import { startTimer, stopTimer } from '../setup/audit-job.ts';
+import { chooseDirectory, removeChoice } from '../setup/directory-config.ts';
 import { BESIDE, type FileReport, installFiles, removeFiles } from '../setup/files.ts';
-import { isInstalled, kitFile, readKit, render } from '../setup/kit.ts';
-import { serverAt } from '../setup/server.ts';
-import { reasonsToKeep, type Todo, todoAfterInstall, todoAfterRemoval } from '../setup/todo.ts';
+import { isInstalled, type KitFile, kitFile, readKit, render } from '../setup/kit.ts';
+import { type Server, serverAt, withRpmFiles } from '../setup/server.ts';
+import { reasonsToKeep, type Todo, todoAfterInstall, todoAfterRemoval, toMigrate } from '../setup/todo.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { print, printLines, showJson } from '../terminal/print.ts';
 
@@ -15,12 +17,12 @@ function lineOf({ path, status, reason }: FileReport, { dryRun, remove }: Settin
     case 'removed':
       return `${path} ${would}${status}`;
     case 'replaced':
-      return `${path} ${would}replaced; nobody had changed the old one`;
+      return `${path} ${would}replaced`;
     case 'laid-beside':
     case 'kept':
       return `${path} kept, because it was changed${remove ? '' : `; the new one ${would && status !== 'kept' ? 'would be' : 'is'} ${path}${BESIDE}`}`;
     case 'packaged':
-      return `${path} kept, because it belongs to the Debian package banctl`;
+      return `${path} kept, because it belongs to the package banctl`;
     case 'in-use':
       return `${path} kept: ${reason}`;
     case 'unchanged':
@@ -36,16 +38,37 @@ export async function setup(settings: Settings): Promise<ExitCode> {
   if (name !== undefined && remove)
     throw new BanctlError(EXIT.usage, 'setup takes --print or --remove, not both');
   if (name !== undefined) return showFile(settings, name);
-  const server = serverAt(settings);
+  const server = await withRpmFiles(serverAt(settings), settings.root);
   const kit = readKit().filter(isInstalled);
-  const files = remove
-    ? removeFiles(kit, server, await reasonsToKeep(server, settings), settings)
-    : installFiles(kit, server, settings);
-  const todo = remove
-    ? await todoAfterRemoval(server, settings)
-    : await todoAfterInstall(server, files, settings);
-  tell(files, todo, settings);
+  if (remove) await uninstall(kit, server, settings);
+  else await install(kit, server, settings);
   return EXIT.done;
+}
+
+async function install(kit: readonly KitFile[], server: Server, settings: Settings): Promise<void> {
+  const { bandir, written, listed } = chooseDirectory(server, settings);
+  const chosen = { ...settings, bandir };
+  const files = [
+    ...installFiles(kit, server, chosen, written?.text),
+    ...(written === undefined ? [] : [written.report]),
+    ...(await startTimer(server, settings)),
+  ];
+  const isMoveOffered = listed > 0 && bandir === undefined && !settings.listOnly;
+  const todo = await todoAfterInstall(server, files, chosen);
+  tell(files, isMoveOffered ? [...todo, toMigrate(server, listed, settings)] : todo, settings);
+  if (written !== undefined && !settings.json)
+    print(
+      `new bans ${settings.dryRun ? 'would ' : ''}go into the directory ${bandir}, without reloads; setup --list-only keeps to the list`,
+    );
+}
+
+async function uninstall(kit: readonly KitFile[], server: Server, settings: Settings): Promise<void> {
+  await stopTimer(server, settings);
+  const files = [
+    ...removeFiles(kit, server, await reasonsToKeep(server, settings), settings),
+    ...removeChoice(server, settings),
+  ];
+  tell(files, await todoAfterRemoval(server, settings), settings);
 }
 
 function showFile(settings: Settings, name: string): ExitCode {

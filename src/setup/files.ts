@@ -1,13 +1,39 @@
-import { existsSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fchmodSync,
+  fchownSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  unlinkSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { statePath } from '../reload/state.ts';
 import { systemCode } from '../system/errors.ts';
 import { isAbandoned, isLockOrTemporary, isTemporaryOf, type Lock, withLock } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
 import { cannotWrite, makeDirectory, replaceFile } from '../system/write.ts';
-import { isOfResident, type KitDirectory, type KitFile, render } from './kit.ts';
+import {
+  isOfResident,
+  JAIL,
+  JAIL_SWITCH,
+  type KitDirectory,
+  type KitFile,
+  loginLog,
+  render,
+  withJail,
+} from './kit.ts';
 import { isRemembered, MEMORY, type Memory, readMemory, remember, writeMemory } from './memory.ts';
-import { logsOf, namingJail, packagedFiles, possibleDirectories, type Server } from './server.ts';
+import {
+  isJailEnabled,
+  isPackagedUnit,
+  logsOf,
+  namingJail,
+  possibleDirectories,
+  type Server,
+} from './server.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
@@ -25,7 +51,7 @@ export interface FileReport {
     /** It was changed by somebody. The new one lies beside it, or has been laid there now. */
     | 'kept'
     | 'laid-beside'
-    /** It belongs to the Debian package. */
+    /** It belongs to a package of banctl. */
     | 'packaged'
     | 'removed'
     /** It would be missed. */
@@ -50,8 +76,8 @@ const ORDER: readonly KitDirectory[] = ['action.d', 'filter.d', 'apache2', 'cron
 interface Target {
   readonly path: string;
   readonly text: string;
-  /** As it stands in the repository: somebody may have copied it from there. */
-  readonly original: string;
+  /** Other texts of banctl's: as it stands in the repository, and the jail switched on or off. */
+  readonly variants: readonly string[];
 }
 
 interface Step extends Target {
@@ -60,62 +86,89 @@ interface Step extends Target {
   readonly tidies: boolean;
 }
 
-type Options = Pick<SetupOptions, 'banlist' | 'bandir' | 'lockTimeout' | 'dryRun' | 'root'>;
+type Options = Pick<
+  SetupOptions,
+  'banlist' | 'bandir' | 'config' | 'lockTimeout' | 'dryRun' | 'root' | 'enableJail'
+>;
 
-/** @throws BanctlError notUnderstood for what is not a text file: then nothing has changed; cannotWrite, lockBusy */
-export function installFiles(kit: readonly KitFile[], server: Server, options: Options): FileReport[] {
+/**
+ * @param newConfig the configuration's new text, if it is to be written
+ *
+ * @throws BanctlError notUnderstood for what is not a text file: then nothing has changed; cannotWrite, lockBusy
+ */
+export function installFiles(
+  kit: readonly KitFile[],
+  server: Server,
+  options: Options,
+  newConfig?: string,
+): FileReport[] {
   const { banlist, lockTimeout, dryRun } = options;
   const { at } = server;
   const targets = targetsOf(kit, server, options);
+  const log = loginLog(server.layout);
+  const isLogMissing = !existsSync(at(log.path)) && existsSync(at(dirname(log.path)));
   const reports = (steps: readonly Step[], isListNew: boolean): FileReport[] => [
     ...steps.map(({ path, status }) => ({ path, status })),
     { path: banlist, status: isListNew ? 'written' : 'unchanged' },
+    ...(isLogMissing ? [{ path: log.path, status: 'written' as const }] : []),
   ];
   const isListMissing = () => readText(at(banlist)).version === undefined;
   if (dryRun) return reports(planned(targets, server, readMemory(at(MEMORY))), isListMissing());
   return withMemory(server, lockTimeout, (memory, lock) => {
     const steps = planned(targets, server, memory);
     const isListNew = isListMissing();
-    const offered = steps.filter(({ status }) => status !== 'packaged');
+    const offered = steps.filter(({ status }) => status !== 'packaged' && status !== 'removed');
     const known = remember(memory, offered);
     // First, so that a file is known to be banctl's from the moment that it is there.
     if (known !== memory) writeMemory(at(MEMORY), known, lock);
     // A call that was killed may have left the list's lock.
     if (isListNew || isAbandoned(at(banlist))) makeList(at(banlist), lockTimeout);
+    // fail2ban does not start with a jail whose log is missing, so the log comes before the jail.
+    if (isLogMissing) makeLog(server, log);
     for (const step of steps) carryOut(step, server);
+    if (newConfig !== undefined) writeConfig(options.config, newConfig);
     return reports(steps, isListNew);
   });
 }
 
 function targetsOf(kit: readonly KitFile[], server: Server, options: Options): Target[] {
-  const { layout, directoryFor, unitDirectory, at } = server;
-  return ORDER.flatMap((part) => {
-    const isHeldBack = (path: string) =>
-      part === 'jail.d' && lacksLogs(server, options) && readText(at(path)).version === undefined;
-    return kit
+  const { directoryFor, unitDirectory } = server;
+  return ORDER.flatMap((part) =>
+    kit
       .filter((file) => file.directory === part)
       .flatMap((file) => {
         const directory = isOfResident(file) ? unitDirectory : directoryFor(part);
-        if (directory === undefined) return [];
-        return {
-          path: `${directory}/${file.file}`,
-          text: render(file, layout, options),
-          original: file.text,
-        };
-      })
-      .filter(({ path }) => !isHeldBack(path));
-  });
+        return directory === undefined ? [] : targetOf(file, `${directory}/${file.file}`, server, options);
+      }),
+  );
 }
 
-/** A jail without logs keeps fail2ban from its next start. In another system's tree they may come with its own. */
-export function lacksLogs(server: Server, { root }: Pick<SetupOptions, 'root'>): boolean {
-  return root === undefined && logsOf(server).length === 0;
+function targetOf(file: KitFile, path: string, server: Server, options: Options): Target[] {
+  const { layout, packaged } = server;
+  const text = render(file, layout, options);
+  if (file.directory === 'systemd' && isPackagedUnit(server, file.file)) return [];
+  if (file.directory !== 'jail.d') return [{ path, text, variants: [file.text] }];
+  const isPackaged = packaged.has(path.replace(/\.local$/, '.conf'));
+  // The other jails of the kit are off in the repository, too.
+  if (file.file !== `${JAIL}.local`) return isPackaged ? [] : [{ path, text, variants: [file.text] }];
+  const isOn = isJailEnabled(server) || options.enableJail;
+  if (isPackaged) return isOn ? [{ path, text: JAIL_SWITCH, variants: [] }] : [];
+  // Where its log is missing, fail2ban would not start with the jail on.
+  if (isOn && lacksLogs(server, options, text)) return [];
+  const variants = [file.text, withJail(text, true), withJail(text, false)];
+  return [{ path, text: withJail(text, isOn), variants }];
+}
+
+/** True if the jail's log is missing. In another system's tree it may come with that system's own Apache. */
+export function lacksLogs(server: Server, { root }: Pick<SetupOptions, 'root'>, jail: string): boolean {
+  const readsOwnLog = jail.includes(loginLog(server.layout).path);
+  return root === undefined && !readsOwnLog && logsOf(server).length === 0;
 }
 
 function planned(targets: readonly Target[], server: Server, memory: Memory): Step[] {
-  const packaged = packagedFiles(server);
-  return targets.map((target) => {
-    const { path, text, original } = target;
+  const { packaged } = server;
+  const steps = targets.map((target): Step => {
+    const { path, text, variants } = target;
     const present = readText(server.at(path));
     const beside = readText(server.at(path + BESIDE));
     const isText = (file: Buffer, wanted: string) => file.equals(Buffer.from(wanted));
@@ -129,9 +182,20 @@ function planned(targets: readonly Target[], server: Server, memory: Memory): St
     if (present.version === undefined) return step('written');
     if (packaged.has(path)) return step('packaged');
     if (isText(present.text, text)) return step('unchanged');
-    if (isText(present.text, original) || isRemembered(memory, path, present.text)) return step('replaced');
+    const isVariant = variants.some((variant) => isText(present.text, variant));
+    if (isVariant || isRemembered(memory, path, present.text)) return step('replaced');
     return step(isText(beside.text, text) ? 'kept' : 'laid-beside', false);
   });
+  return [...steps, ...oldCronJob(server, memory)];
+}
+
+/** The cron job of an earlier setup, where a timer does its work now. */
+function oldCronJob({ at, directoryFor, packaged }: Server, memory: Memory): Step[] {
+  const path = '/etc/cron.d/banctl';
+  if (directoryFor('systemd') === undefined || packaged.has(path)) return [];
+  const { version, text } = readText(at(path));
+  const isOurs = version !== undefined && isRemembered(memory, path, text);
+  return isOurs ? [{ path, text: '', variants: [], status: 'removed', tidies: false }] : [];
 }
 
 function carryOut({ path, text, status, tidies }: Step, { at }: Server): void {
@@ -140,11 +204,40 @@ function carryOut({ path, text, status, tidies }: Step, { at }: Server): void {
   for (const one of [target, at(path + BESIDE)]) discardTemporaries(one);
   if (status === 'written' || status === 'replaced')
     replaceFile(target, [Buffer.from(text)], { lock: undefined });
+  if (status === 'removed') remove(target);
   if (status === 'laid-beside') replaceFile(at(path + BESIDE), [Buffer.from(text)], { lock: undefined });
   if (tidies) remove(at(path + BESIDE));
 }
 
-/** Empty, and never in the place of one that somebody has made meanwhile. */
+function writeConfig(path: string, text: string): void {
+  makeDirectory(dirname(path));
+  discardTemporaries(path);
+  replaceFile(path, [Buffer.from(text)], { lock: undefined });
+}
+
+/** Empty, never in the place of one that exists, and never open to more readers than the distribution's own logs. */
+function makeLog({ at }: Server, { path, group, mode }: ReturnType<typeof loginLog>): void {
+  const target = at(path);
+  try {
+    const descriptor = openSync(target, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, mode);
+    try {
+      const id = groupId(readText(at('/etc/group')).text.toString('utf8'), group);
+      if (process.geteuid?.() === 0 && id !== undefined) fchownSync(descriptor, 0, id);
+      fchmodSync(descriptor, mode);
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw cannotWrite(target, error);
+  }
+}
+
+function groupId(groups: string, name: string): number | undefined {
+  const line = groups.split('\n').find((one) => one.startsWith(`${name}:`));
+  return line === undefined ? undefined : Number(line.split(':')[2]);
+}
+
+/** Empty, and never in the place of one that another process has made. */
 function makeList(banlist: string, lockTimeout: number): void {
   makeDirectory(dirname(banlist));
   withLock(banlist, { timeout: lockTimeout }, (lock) => {
@@ -162,7 +255,7 @@ export function removeFiles(
   const { banlist, lockTimeout, dryRun } = options;
   const { at } = server;
   const planRemoval = (memory: Memory): FileReport[] => {
-    const packaged = packagedFiles(server);
+    const { packaged } = server;
     const removed = new Set<string>();
     return removable(kit, server, memory, options).flatMap(({ path, texts }): FileReport[] => {
       const { version, text } = readText(at(path));
@@ -202,12 +295,17 @@ function removable(kit: readonly KitFile[], server: Server, memory: Memory, opti
   for (const part of [...ORDER].reverse())
     for (const file of kit.filter((one) => one.directory === part))
       for (const directory of possibleDirectories(server, part))
-        texts.set(`${directory}/${file.file}`, [render(file, layout, options), file.text]);
+        texts.set(`${directory}/${file.file}`, knownTexts(file, render(file, layout, options)));
   for (const path of Object.keys(memory)) if (!texts.has(path)) texts.set(path, []);
   return [...texts].flatMap(([path, known]) => [
     { path, texts: known },
     { path: path + BESIDE, texts: known },
   ]);
+}
+
+function knownTexts(file: KitFile, text: string): string[] {
+  const ofJail = [withJail(text, true), withJail(text, false), JAIL_SWITCH];
+  return [text, file.text, ...(file.file === `${JAIL}.local` ? ofJail : [])];
 }
 
 /** What is known of reloads: a memory aid, which the next ban makes again. */

@@ -51,13 +51,14 @@ const NAMES: Readonly<Record<string, string>> = {
   'cron.d/banctl-report': 'cron-report',
 };
 
-/** Shown, but never installed: what fetches from the internet, behind CloudFront, and what shows the report to others. */
+/** Shown, but never installed: some fetch from the internet, one changes another package's unit. */
 const ON_REQUEST: readonly string[] = [
   'apache2/banctl-report.conf',
   'cron.d/banctl-report',
   'systemd/banctl-report.service',
   'systemd/banctl-report.timer',
   'cron.d/banctl-ranges',
+  'systemd/fail2ban-banctl.conf',
   'systemd/banctl-ranges.service',
   'systemd/banctl-ranges.timer',
 ];
@@ -151,6 +152,28 @@ function refuseOddPath(option: string, path: string): void {
     `not a path for --${option}: ${quote(path)}`,
     `Apache and fail2ban take no path with blanks, quotes, brackets, wildcards, %, $, or a backslash in it`,
   );
+}
+
+/** How a jail is switched on where a package owns its file. */
+export const JAIL_SWITCH = `[${JAIL}]\nenabled = true\n`;
+
+/** The jail's file, switched on or off. It stands in the repository switched on, for who copies it from there. */
+export function withJail(text: string, isEnabled: boolean): string {
+  if (isEnabled) return text;
+  return text
+    .replace(/^enabled = true$/m, 'enabled = false')
+    .replace(
+      /^# Notes: {3}whether fail2ban runs this jail\.$/m,
+      '$& "banctl setup --enable-jail" switches it on.',
+    );
+}
+
+/** The log of failed logins, with the owner and mode that the distribution gives Apache's logs. */
+export function loginLog(layout: Layout): { path: string; group: string; mode: number } {
+  const name = 'djangoapp-login.log';
+  return layout.apache === DEBIAN.apache
+    ? { path: `/var/log/apache2/${name}`, group: 'adm', mode: 0o640 }
+    : { path: `/var/log/httpd/${name}`, group: 'root', mode: 0o644 };
 }
 
 /** The logs that the kit's jail reads: a directory, and the end of their names. */

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import { DEBIAN, knownLayout, type Layout } from '../apache/layout.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { followLinks, followLinksBelow } from '../system/links.ts';
+import { run } from '../system/program.ts';
 import { readText } from '../system/read.ts';
 import { JAIL, jailLogs, type KitDirectory, TIMER } from './kit.ts';
 import type { SetupOptions } from './types.ts';
@@ -16,6 +17,8 @@ export interface Server {
   readonly layout: Layout;
   /** @throws BanctlError notUnderstood for a loop of links */
   at(path: string): string;
+  /** Files that a package of banctl has installed: they are dpkg's or rpm's to replace and remove. */
+  readonly packaged: ReadonlySet<string>;
   /** Where files of the kit go; undefined if there is no place for them here. */
   directoryFor(part: KitDirectory): string | undefined;
   /** Where the units of `banctl serve` go; undefined without systemd. */
@@ -25,6 +28,7 @@ export interface Server {
 /** Where programs look for banctl: the PATH of the cron job and of systemd. */
 const PROGRAMS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 const SYSTEMD = '/etc/systemd/system';
+const RPM_DATABASES = ['/usr/lib/sysimage/rpm', '/var/lib/rpm'];
 /** Directories below directories of Apache's configuration that are looked into, and bytes of a file of it. */
 const MOST_DEEP = 8;
 const LONGEST_CONFIGURATION = 1_000_000;
@@ -51,24 +55,38 @@ export function serverAt({ root, remove }: Pick<SetupOptions, 'root' | 'remove'>
   const available = `${layout.apache}/conf-available`;
   const hasFail2ban = has('/etc/fail2ban');
   const hasCron = has('/etc/cron.d');
+  const hasTimer = has(TIMER_LINK) || (!hasCron && has(SYSTEMD)) || runsSystemd({ at }, root);
   return {
     layout,
     at,
     unitDirectory: has(SYSTEMD) ? SYSTEMD : undefined,
+    packaged: pathsIn(readText(at('/var/lib/dpkg/info/banctl.list')).text.toString('utf8')),
     directoryFor(part) {
       switch (part) {
         case 'apache2':
           // Never where Apache reads it by itself: the administrator says for which sites.
           return has(available) ? available : `${layout.apache}/djangoapp`;
         case 'cron.d':
-          return hasCron && !has(TIMER_LINK) ? '/etc/cron.d' : undefined;
+          return hasCron && !hasTimer ? '/etc/cron.d' : undefined;
         case 'systemd':
-          return !hasCron && has(SYSTEMD) ? SYSTEMD : undefined;
+          return hasTimer ? SYSTEMD : undefined;
         default:
           return hasFail2ban ? `/etc/fail2ban/${part}` : undefined;
       }
     },
   };
+}
+
+/** Another system's tree is not running: what counts there is whether it has systemd. */
+export function runsSystemd({ at }: Pick<Server, 'at'>, root: string | undefined): boolean {
+  const signs =
+    root === undefined ? ['/run/systemd/system'] : ['/usr/lib/systemd/systemd', '/lib/systemd/systemd'];
+  return signs.some((path) => existsSync(at(path)));
+}
+
+/** True if the Debian package or the RPM has installed this unit. */
+export function isPackagedUnit({ at }: Pick<Server, 'at'>, unit: string): boolean {
+  return ['/usr/lib/systemd/system', '/lib/systemd/system'].some((path) => existsSync(at(`${path}/${unit}`)));
 }
 
 /** Everywhere that a file of the kit may have been put by an earlier setup. */
@@ -98,18 +116,25 @@ export function installedProgram({ at }: Server): string | undefined {
   });
 }
 
-/** Files that the Debian package of banctl has installed: they are dpkg's to replace and remove. */
-export function packagedFiles({ at }: Server): ReadonlySet<string> {
-  const list = readText(at('/var/lib/dpkg/info/banctl.list')).text.toString('utf8');
-  return new Set(list.split('\n').filter(Boolean));
+/** The same server, with the files of the RPM: dpkg's list can be read, rpm has to be asked. */
+export async function withRpmFiles(server: Server, root: string | undefined): Promise<Server> {
+  if (!RPM_DATABASES.some((path) => existsSync(server.at(path)))) return server;
+  const inRoot = root === undefined ? [] : ['--root', root];
+  const { exitCode, stdout } = await run('rpm', [...inRoot, '-ql', 'banctl'], 10);
+  return exitCode === 0 ? { ...server, packaged: new Set([...server.packaged, ...pathsIn(stdout)]) } : server;
 }
 
-/** True unless the administrator has switched the kit's jail off. */
-export function isJailEnabled({ at }: Server): boolean {
+function pathsIn(list: string): ReadonlySet<string> {
+  return new Set(list.split('\n').filter((line) => line.startsWith('/')));
+}
+
+/** True if the administrator has switched the kit's jail on, or an earlier setup has. */
+export function isJailEnabled({ at, packaged }: Server): boolean {
   const { text, version } = readText(at(`/etc/fail2ban/jail.d/${JAIL}.local`));
-  return (
-    version !== undefined && !/^\s*enabled\s*[=:]\s*(?:false|no|off|0)\s*$/im.test(text.toString('latin1'))
-  );
+  const isPackaged = packaged.has(`/etc/fail2ban/jail.d/${JAIL}.conf`);
+  const isOff = /^\s*enabled\s*[=:]\s*(?:false|no|off|0)\s*$/im.test(text.toString('latin1'));
+  const isOn = /^\s*enabled\s*[=:]\s*(?:true|yes|on|1)\s*$/im.test(text.toString('latin1'));
+  return version !== undefined && !isOff && (isOn || !isPackaged);
 }
 
 /**
@@ -146,6 +171,16 @@ export function namedSnippets(server: Server, snippets: readonly string[]): stri
       lines.some((line) => line.includes(`/${name}`) || line.includes(`${directory}/*`))
     );
   });
+}
+
+/** The texts of the files that Apache may read and that include this one. */
+export function includingFiles(server: Server, path: string): string[] {
+  const includes = (line: string) =>
+    /^\s*Include(?:Optional)?\s/i.test(line) && (line.includes(path) || line.includes(`${dirname(path)}/*`));
+  return configurationFiles(server, server.layout.apache)
+    .map((file) => linesOf(server.at(file)))
+    .filter((lines) => lines.some(includes))
+    .map((lines) => lines.join('\n'));
 }
 
 /** What Apache may read by itself: of the directories that no link leads to, those whose contents are not for choice. */

@@ -4,17 +4,17 @@ import { DEBIAN } from '../apache/layout.ts';
 import { audit } from '../audit/audit.ts';
 import { covers, parseAddress, readAddress } from '../bans/address.ts';
 import { jailNames } from '../fail2ban/client.ts';
+import { whySshdJailFails } from '../fail2ban/sshd-log.ts';
 import { protectedRanges } from '../protection/protection.ts';
 import { askAll, filesOfAll } from '../reload/ask.ts';
 import { followLinks } from '../system/links.ts';
-import { type FileReport, lacksLogs, type ReasonToKeep } from './files.ts';
+import type { FileReport, ReasonToKeep } from './files.ts';
 import { JAIL, jailLogs, SNIPPET, TIMER } from './kit.ts';
 import {
   installedProgram,
   isJailEnabled,
   logsOf,
   namedSnippets,
-  packagedFiles,
   possibleDirectories,
   type Server,
   TIMER_LINK,
@@ -35,6 +35,22 @@ const TOO_FEW = 10;
 /** The part of the requests that has to come from proxies. */
 const MOST = 0.9;
 
+const JAIL_OFF: Todo = {
+  code: 'jail-off',
+  message:
+    'the jail is off; once Apache enforces bans and, behind a proxy, mod_remoteip is set up: banctl setup --enable-jail, then fail2ban-client reload',
+};
+
+/** For a server whose list has bans: it keeps the list until its administrator moves them. */
+export function toMigrate(server: Server, listed: number, { config }: Pick<SetupOptions, 'config'>): Todo {
+  const entry = `"bandir": "${server.layout.bandir}"`;
+  const bans = listed === 1 ? '1 ban stands' : `${listed} bans stand`;
+  return {
+    code: 'list-in-use',
+    message: `${bans} in the list, and each change reloads Apache; to ban without reloads, put ${entry} into ${config}, then banctl migrate --to bandir`,
+  };
+}
+
 /** What the files alone do not do. Programs are asked unless the files are another system's, or not there yet. */
 export async function todoAfterInstall(
   server: Server,
@@ -43,14 +59,14 @@ export async function todoAfterInstall(
 ): Promise<Todo[]> {
   const isAsked = settings.root === undefined && !settings.dryRun;
   return [
-    ...missingParts(server, settings),
+    ...missingParts(server, files, settings),
     ...program(server),
     ...(isAsked ? await apacheTodo(server, settings) : [toInclude(server), behindProxy(server)]),
     ...(await fail2banTodo(server, files, settings, isAsked)),
   ];
 }
 
-function missingParts(server: Server, settings: SetupOptions): Todo[] {
+function missingParts(server: Server, files: readonly FileReport[], settings: SetupOptions): Todo[] {
   const { at, directoryFor } = server;
   const hasFail2ban = directoryFor('jail.d') !== undefined;
   const hasTimer = existsSync(at(TIMER_LINK));
@@ -60,7 +76,8 @@ function missingParts(server: Server, settings: SetupOptions): Todo[] {
       message:
         'there is no /etc/fail2ban, so action, filter and jail are left out; apt-get install fail2ban, or dnf install fail2ban, then banctl setup again',
     },
-    hasFail2ban && logsOf(server).length === 0 && withoutLogs(server, settings),
+    hasFail2ban && withoutLogs(server, files, settings),
+    hasFail2ban && !isJailEnabled(server) && !settings.enableJail && JAIL_OFF,
     directoryFor('systemd') !== undefined &&
       !hasTimer && {
         code: 'no-audit',
@@ -77,20 +94,25 @@ function missingParts(server: Server, settings: SetupOptions): Todo[] {
   return todo.filter((one) => one !== false);
 }
 
-/** False if the administrator has named another log in the jail. */
-function withoutLogs(server: Server, settings: SetupOptions): Todo | false {
+/** False unless the jail is to run, and reads the usual logs. */
+function withoutLogs(server: Server, files: readonly FileReport[], settings: SetupOptions): Todo | false {
   const { directory, suffix } = jailLogs(server.layout);
   const usual = `${directory}/*${suffix}`;
   const jail = readOrEmpty(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
+  const isOn = settings.enableJail || isJailEnabled(server);
+  if (!isOn || logsOf(server).length > 0) return false;
   const code = 'no-log';
-  if (jail === '' && lacksLogs(server, settings)) {
+  if (files.every(({ path }) => !path.includes(`/${JAIL}.local`)))
     return {
       code,
-      message: `no log is named ${usual}, and fail2ban does not start with a jail that has none, so the jail is left out; start Apache, then banctl setup again, or banctl setup --print jail and name another log in it`,
+      message: `no log matches ${usual}, so setup skips the jail: fail2ban refuses to start when a jail has no log; start Apache, then banctl setup --enable-jail again`,
     };
-  }
-  const isUsual = jail === '' || jail.split('\n').includes(`logpath = ${usual}`);
-  return isUsual && { code, message: `fail2ban does not start before there is a log named ${usual}` };
+  return (
+    jail.split('\n').includes(`logpath = ${usual}`) && {
+      code,
+      message: `fail2ban does not start until a log matches ${usual}`,
+    }
+  );
 }
 
 function program(server: Server): Todo[] {
@@ -130,12 +152,12 @@ async function apacheTodo(server: Server, settings: SetupOptions): Promise<Todo[
   const asked = await askAll(settings);
   const { findings } = await audit({ ...settings, fix: false, asked });
   const files = filesOfAll(asked);
+  const isNamed = namedSnippets(server, [snippet(server)]).length > 0;
   const isIncluded =
-    files !== undefined
-      ? findings.every(({ code }) => code !== 'not-included')
-      : namedSnippets(server, [snippet(server)]).length > 0;
+    files !== undefined && !isNamed ? findings.every(({ code }) => code !== 'not-included') : isNamed;
   const others = findings.flatMap(({ code, message, address }): Todo[] => {
-    if (code === 'not-included') return [];
+    // What its files say, Apache reads when it is reloaded.
+    if (code === 'not-included') return isNamed ? [{ code: 'reload-pending', message }] : [];
     // The reload after it is included is the one that counts.
     if (code === 'reload-pending') return isIncluded ? [{ code, message: `${message}; banctl reload` }] : [];
     return [{ code, message: address === undefined ? message : `${address}: ${message}` }];
@@ -184,18 +206,20 @@ async function fail2banTodo(
 ): Promise<Todo[]> {
   if (server.directoryFor('jail.d') === undefined || !asksFail2ban) return [];
   const restart = 'systemctl restart fail2ban';
-  if (!isAsked) return [{ code: 'fail2ban-reload', message: `start fail2ban anew: ${restart}` }];
+  if (!isAsked) return [{ code: 'fail2ban-reload', message: `restart fail2ban: ${restart}` }];
   const jails = await jailNames(fail2banClient);
-  if (!jails.ok) return [{ code: 'fail2ban-down', message: `fail2ban does not answer; ${restart}` }];
+  if (!jails.ok) {
+    const message = whySshdJailFails(server.at) ?? `fail2ban does not answer; ${restart}`;
+    return [{ code: 'fail2ban-down', message }];
+  }
   const isNew = files.some(
     ({ path, status }) => path.startsWith('/etc/fail2ban/') && /^(?:written|replaced)$/.test(status),
   );
-  const hasJail = existsSync(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
-  if (isNew && hasJail)
+  const isWanted = isJailEnabled(server);
+  if (isNew && isWanted)
     return [
       { code: 'fail2ban-reload', message: 'fail2ban has not read the new files; fail2ban-client reload' },
     ];
-  const isWanted = hasJail && isJailEnabled(server);
   if (!isWanted || jails.value.includes(JAIL)) return [];
   return [
     { code: 'fail2ban-reload', message: `fail2ban does not run the jail ${JAIL}; fail2ban-client reload` },
@@ -215,7 +239,7 @@ export async function todoAfterRemoval(server: Server, settings: SetupOptions): 
     existsSync(server.at(path)),
   );
   const path = installedProgram(server);
-  const isPackaged = path !== undefined && packagedFiles(server).has(path);
+  const isPackaged = path !== undefined && server.packaged.has(path);
   const todo: (Todo | false)[] = [
     runs === true && {
       code: 'fail2ban-reload',
@@ -227,7 +251,7 @@ export async function todoAfterRemoval(server: Server, settings: SetupOptions): 
     },
     path !== undefined && {
       code: 'program-stays',
-      message: `at the end: ${isPackaged ? 'apt-get remove banctl' : `rm ${path}`}`,
+      message: `at the end: ${isPackaged ? `${server.layout.apache === DEBIAN.apache ? 'apt-get' : 'dnf'} remove banctl` : `rm ${path}`}`,
     },
   ];
   return todo.filter((one) => one !== false);

@@ -5,4 +5,8 @@ export interface SetupOptions extends AuditOptions {
   /** The root of the system to set up; undefined is this host's own. */
   readonly root: string | undefined;
   readonly remove: boolean;
+  /** Switch the jail on. */
+  readonly enableJail: boolean;
+  /** Do not configure the ban directory. */
+  readonly listOnly: boolean;
 }

@@ -65,13 +65,27 @@ const REASONS: Readonly<Record<string, Reason>> = {
   ENOSPC: { why: 'no space is left on the device', hint: 'free some' },
   ENOTDIR: { why: 'what stands above it is not a directory' },
   ENXIO: { why: 'it is not a regular file', hint: 'move it away' },
-  EPERM: { why: 'not permitted', hint: 'is the file or its directory immutable (lsattr)?' },
   EROFS: { why: 'the file system is read-only' },
 };
+
+const IMMUTABLE: Reason = {
+  why: 'not permitted',
+  hint: 'is the file or its directory immutable (lsattr)?',
+};
+
+/** A root without all of root's powers, as in a hardened unit: no other call of these fails so because of a flag. */
+function missingCapability(error: unknown): Reason | undefined {
+  const call = error instanceof Error && 'syscall' in error ? String(error.syscall) : '';
+  const name = /chown$/.test(call) && process.geteuid?.() === 0 ? 'CAP_CHOWN' : undefined;
+  if (name === undefined) return undefined;
+  const hint = `add it to CapabilityBoundingSet= of the unit, or make the file root's`;
+  return { why: `${name} is missing, so the file cannot keep its owner`, hint };
+}
 
 /** `special` are the codes that mean something else there. */
 export function reasonOf(error: unknown, special: Readonly<Record<string, Reason>> = {}): Reason {
   const code = systemCode(error) ?? '';
+  if (code === 'EPERM') return missingCapability(error) ?? special.EPERM ?? IMMUTABLE;
   const unknown = { why: error instanceof Error ? error.message : String(error) };
   return special[code] ?? REASONS[code] ?? unknown;
 }

@@ -17,7 +17,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
-import { KIT_DIRECTORIES } from '../../src/setup/kit.ts';
+import { KIT_DIRECTORIES, withJail } from '../../src/setup/kit.ts';
 import { banctl, executable } from '../lab/banctl.ts';
 import { doSetup } from '../lab/installing.ts';
 import { forEachCall, interruptible } from '../lab/interruptible.ts';
@@ -35,9 +35,12 @@ const jail = 'djangoapp-admin-login';
 const ACTION = '/etc/fail2ban/action.d/apache-banlist.conf';
 const SERVED_ACTION = '/etc/fail2ban/action.d/apache-banlist.py';
 const FILTER = `/etc/fail2ban/filter.d/${jail}.conf`;
+const FILTERS = readdirSync(join(repository, 'filter.d')).map((name) => `/etc/fail2ban/filter.d/${name}`);
+const JAILS = readdirSync(join(repository, 'jail.d')).map((name) => `/etc/fail2ban/jail.d/${name}`);
 const JAIL = `/etc/fail2ban/jail.d/${jail}.local`;
 const SNIPPET = '/etc/apache2/conf-available/djangoapp-banlist.conf';
 const CRON = '/etc/cron.d/banctl';
+const CONFIG = '/etc/banctl.json';
 const LIST = '/etc/apache2/djangoapp/banlist.conf';
 const MEMORY = '/var/lib/banctl/setup.json';
 const BESIDE = '.banctl-new~';
@@ -91,13 +94,14 @@ const codes = ({ todo }: Told) => todo.map(({ code }) => code);
 suite('on a new server, as its administrator types it', { concurrency: true }, () => {
   for (const [layout, { apache, snippets, enable, disable, enabled, graceful }] of Object.entries(LAYOUTS)) {
     test(`${layout}: from the executable alone to the first 403, and back to the list alone`, async () => {
+      const places = ['--list-only'];
       await using machine = await startMachine(layout as LayoutName);
       await machine.startApache();
       const before = machine.files('/etc');
       const list = `${apache}/djangoapp/banlist.conf`;
       const [command = '', ...args] = enable;
 
-      const first = await machine.done('banctl', 'setup');
+      const first = await machine.done('banctl', 'setup', ...places);
       assert.match(first, new RegExp(`^/etc/fail2ban/jail\\.d/${jail}\\.local written$`, 'm'));
       assert.match(first, new RegExp(`^${list} written$`, 'm'));
       assert.match(
@@ -113,11 +117,14 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
         'RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 127.0.0.0/8\n',
       );
       await machine.done(command, ...args);
-      assert.deepEqual(codes(await setUp(machine)), ['reload-pending', 'fail2ban-down']);
+      assert.deepEqual(codes(await setUp(machine, '--enable-jail', ...places)), [
+        'reload-pending',
+        'fail2ban-down',
+      ]);
       await machine.done('banctl', 'reload');
       await machine.startFail2ban();
 
-      const again = await machine.done('banctl', 'setup');
+      const again = await machine.done('banctl', 'setup', ...places);
       assert.equal(again, 'nothing has changed\n');
       assert.equal(await machine.done('banctl', 'audit'), '');
 
@@ -156,38 +163,35 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
         machine.files('/etc').filter((path) => !before.includes(path) && !path.endsWith('/proxy.conf')),
         [list],
       );
-      assert.deepEqual(machine.files('/var/lib/banctl'), []);
+      assert.deepEqual(
+        machine.files('/var/lib/banctl').filter((path) => !path.endsWith('/record')),
+        [],
+      );
     });
   }
 });
 
 suite('on a server that is not as it should be', { concurrency: 2 }, () => {
-  test('RHEL without a log yet: leaves the jail out, without which fail2ban starts, and adds it later', async () => {
+  test('RHEL without a log yet: fail2ban starts, with the jail off and on', async () => {
     await using machine = await startMachine('redhat');
-    const first = await setUp(machine);
-    assert.deepEqual(codes(first), ['no-log', 'not-included', 'apache-down', 'fail2ban-down']);
-    assert.ok(!machine.files('/etc/fail2ban/jail.d').includes(JAIL));
-    assert.deepEqual((await machine.run('fail2ban-client', '-t')).exitCode, 0);
-    machine.write(JAIL, `[${jail}]\nlogpath = /srv/logs/site.log\n`);
-    assert.deepEqual(
-      codes(await setUp(machine, '--dry-run')).includes('no-log'),
-      false,
-      'it names another log',
-    );
-    rmSync(join(machine.root, JAIL));
-    await machine.startApache();
-    const second = await setUp(machine);
-    assert.deepEqual(
-      second.files.filter(({ status }) => status !== 'unchanged').map(({ path }) => path),
-      [JAIL],
-    );
-    assert.deepEqual(codes(second), ['not-included', 'fail2ban-down']);
+    assert.deepEqual(codes(await setUp(machine)), [
+      'jail-off',
+      'not-included',
+      'apache-down',
+      'fail2ban-down',
+    ]);
     assert.equal((await machine.run('fail2ban-client', '-t')).exitCode, 0);
+    await setUp(machine, '--enable-jail');
+    assert.equal((await machine.run('fail2ban-client', '-t')).exitCode, 0);
+    await machine.startApache();
+    assert.deepEqual(codes(await setUp(machine, '--enable-jail')), ['not-included', 'fail2ban-down']);
+    assert.equal((await machine.run('fail2ban-client', '-t')).exitCode, 0);
+    assert.match(await machine.done('fail2ban-client', '-d'), new RegExp(jail));
   });
 
   test('RHEL: each command finds the list there, without an option, and bans move to a directory', async () => {
     await using machine = await startMachine('redhat');
-    await machine.done('banctl', 'setup');
+    await machine.done('banctl', 'setup', '--list-only');
     await machine.done('banctl', 'ban', '--no-reload', attacker);
     const list = '/etc/httpd/djangoapp/banlist.conf';
     assert.match(machine.read(list), new RegExp(`^Require not ip ${attacker}$`, 'm'));
@@ -208,7 +212,6 @@ suite('on a server that is not as it should be', { concurrency: 2 }, () => {
     const bans = '/etc/httpd/djangoapp/bans';
     machine.write('/etc/banctl.json', JSON.stringify({ bandir: bans }));
     // Its files name that directory anyway.
-    assert.equal((await setUp(machine)).changed, true, 'the jail, now that there is a log');
     assert.equal((await setUp(machine)).changed, false);
     await machine.done('banctl', 'migrate', '--to', 'bandir');
     assert.deepEqual(machine.files(bans), [`${bans}/${attacker}`]);
@@ -261,7 +264,8 @@ suite('on a server that is not as it should be', { concurrency: 2 }, () => {
 
   test('fail2ban does not read the new file that lies beside a changed one', async () => {
     await using machine = await startMachine('debian');
-    await setUp(machine);
+    await machine.startApache();
+    await setUp(machine, '--enable-jail');
     const dump = () => machine.done('fail2ban-client', '-d');
     const before = await dump();
     assert.match(before, new RegExp(jail));
@@ -274,9 +278,13 @@ suite('on a server that is not as it should be', { concurrency: 2 }, () => {
     await using machine = await startMachine('debian');
     await setUp(machine);
     machine.write('/etc/apache2/conf-enabled/broken.conf', 'Nonsense\n');
-    assert.deepEqual(codes(await setUp(machine, '--no-fail2ban')), ['not-included', 'config-broken']);
+    assert.deepEqual(codes(await setUp(machine, '--no-fail2ban')), [
+      'jail-off',
+      'not-included',
+      'config-broken',
+    ]);
     await machine.done('a2enconf', 'djangoapp-banlist');
-    assert.deepEqual(codes(await setUp(machine, '--no-fail2ban')), ['config-broken']);
+    assert.deepEqual(codes(await setUp(machine, '--no-fail2ban')), ['jail-off', 'config-broken']);
     assert.equal(statusOf(await setUp(machine, '--remove', '--no-fail2ban'), SNIPPET), 'in-use');
   });
 });
@@ -325,14 +333,126 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     const snippets = readdirSync(join(repository, 'apache2')).map(
       (name) => `/etc/apache2/conf-available/${name}`,
     );
-    assert.deepEqual(files(), [ACTION, SERVED_ACTION, FILTER, JAIL, LIST, CRON, MEMORY, ...snippets].sort());
+    assert.deepEqual(
+      files(),
+      [ACTION, SERVED_ACTION, ...FILTERS, ...JAILS, LIST, CRON, CONFIG, MEMORY, ...snippets].sort(),
+    );
     assert.equal(read(LIST), '');
     for (const [path, source] of [
       [ACTION, 'action.d/apache-banlist.conf'],
-      [JAIL, `jail.d/${jail}.local`],
       [SNIPPET, 'apache2/djangoapp-banlist.conf'],
     ] as const)
       assert.equal(read(path), readFileSync(join(repository, source), 'utf8'));
+    const ofJail = readFileSync(join(repository, 'jail.d', `${jail}.local`), 'utf8');
+    assert.equal(read(JAIL), withJail(ofJail, false));
+    assert.deepEqual(JSON.parse(read(CONFIG)), { bandir: '/etc/apache2/djangoapp/bans' });
+  });
+
+  test('switches the jail on when it is asked to, and leaves it on', async () => {
+    const { told, read } = tree();
+    assert.ok(codes(await told()).includes('jail-off'));
+    assert.match(read(JAIL), /^enabled = false$/m);
+    const second = await told('--enable-jail');
+    assert.equal(statusOf(second, JAIL), 'replaced');
+    assert.match(read(JAIL), /^enabled = true$/m);
+    assert.ok(!codes(second).includes('jail-off'));
+    const third = await told();
+    assert.deepEqual([third.changed, codes(third).includes('jail-off')], [false, false]);
+    assert.equal(statusOf(await told('--remove'), JAIL), 'removed');
+  });
+
+  test('leaves the jail on that an administrator has switched on in the file', async () => {
+    const { told, read, write } = tree();
+    await told();
+    write(JAIL, read(JAIL).replace('enabled = false', 'enabled = true'));
+    await told();
+    assert.match(read(JAIL), /^enabled = true$/m);
+  });
+
+  test('beside the package, switches the jail on without a copy of it', async () => {
+    const { told, read, write, files } = tree();
+    const packaged = JAIL.replace('.local', '.conf');
+    write('/var/lib/dpkg/info/banctl.list', `/.\n${packaged}\n`);
+    write(packaged, `[${jail}]\nenabled = false\n`);
+    assert.ok(codes(await told()).includes('jail-off'));
+    assert.ok(!files().includes(JAIL));
+    assert.equal(statusOf(await told('--enable-jail'), JAIL), 'written');
+    assert.equal(read(JAIL), `[${jail}]\nenabled = true\n`);
+    assert.deepEqual([(await told()).changed, read(packaged)], [false, `[${jail}]\nenabled = false\n`]);
+  });
+
+  test('puts the ban directory into the configuration of a server without bans, and says so', async () => {
+    const { run, told, read, files } = tree();
+    const { stdout } = await run();
+    assert.match(stdout, /^\/etc\/banctl\.json written$/m);
+    assert.match(
+      stdout,
+      /^new bans go into the directory \/etc\/apache2\/djangoapp\/bans, without reloads; .*--list-only/m,
+    );
+    assert.equal((await told()).changed, false);
+    assert.deepEqual(JSON.parse(read(CONFIG)), { bandir: '/etc/apache2/djangoapp/bans' });
+    assert.equal(statusOf(await told('--remove'), CONFIG), 'removed');
+    assert.ok(!files().includes(CONFIG));
+  });
+
+  test('adds it to a configuration, and leaves one alone that cannot be added to', async () => {
+    const { told, read, write } = tree();
+    write(CONFIG, '{"reload-interval": 5}');
+    assert.equal(statusOf(await told(), CONFIG), 'replaced');
+    assert.deepEqual(JSON.parse(read(CONFIG)), {
+      'reload-interval': 5,
+      bandir: '/etc/apache2/djangoapp/bans',
+    });
+    write(CONFIG, '{"bandir": ""}');
+    assert.equal(statusOf(await told(), CONFIG), undefined);
+    assert.equal(read(CONFIG), '{"bandir": ""}');
+  });
+
+  const KEPT: [string, (made: ReturnType<typeof tree>) => string[], string | undefined][] = [
+    [
+      'that has bans',
+      ({ write }) => {
+        write(LIST, 'Require not ip 203.0.113.5\n');
+        return [];
+      },
+      'list-in-use',
+    ],
+    ['as it is asked to', () => ['--list-only'], undefined],
+    [
+      'that Apache reads without the rule for the directory',
+      ({ write }) => {
+        write('/etc/apache2/apache2.conf', `IncludeOptional ${LIST}\n`);
+        return [];
+      },
+      undefined,
+    ],
+  ];
+  for (const [what, prepare, code] of KEPT) {
+    test(`keeps the list ${what}`, async () => {
+      const made = tree();
+      const told = await made.told(...prepare(made));
+      assert.ok(!made.files().includes(CONFIG));
+      assert.equal(
+        codes(told).find((one) => one === 'list-in-use'),
+        code,
+      );
+    });
+  }
+
+  test('makes the log of failed logins as Debian and RHEL keep the logs of Apache', async () => {
+    for (const [apache, logs, name, mode, gid] of [
+      ['etc/apache2/conf-available', 'var/log/apache2', 'adm', 0o640, 4],
+      ['etc/httpd', 'var/log/httpd', 'root', 0o644, 0],
+    ] as const) {
+      const { told, write, at, files } = tree(`${apache} ${logs} ${FAIL2BAN} etc/cron.d var/lib`);
+      write('/etc/group', `root:x:0:\nadm:x:4:\n`);
+      const log = `/${logs}/djangoapp-login.log`;
+      assert.equal(statusOf(await told(), log), 'written');
+      const { mode: made, gid: group, uid } = statSync(at(log));
+      assert.deepEqual([made & 0o7777, group, uid], [mode, gid, 0], name);
+      assert.equal(statusOf(await told(), log), undefined);
+      assert.ok(files().includes(log));
+    }
   });
 
   test('makes files that everybody can read in directories that everybody can search, whatever the umask', async () => {
@@ -504,6 +624,18 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     assert.ok(!codes(second).includes('no-fail2ban'));
   });
 
+  test('replaces its cron job by a timer where systemd is', async () => {
+    const { told, write, files } = tree(`${PACKAGES} etc/systemd/system`);
+    await told();
+    assert.ok(files().includes(CRON));
+    write('/usr/lib/systemd/systemd', '');
+    const second = await told();
+    assert.equal(statusOf(second, CRON), 'removed');
+    assert.ok(files().includes('/etc/systemd/system/banctl-audit.timer') && !files().includes(CRON));
+    assert.ok(codes(second).includes('no-audit'));
+    assert.equal((await told()).changed, false);
+  });
+
   test('writes a systemd timer where there is no cron, and no cron job beside the timer', async () => {
     const { told, files, at } = tree(`etc/httpd etc/systemd/system/timers.target.wants ${FAIL2BAN}`);
     const first = await told();
@@ -569,7 +701,7 @@ suite('setup refuses', () => {
         `the list ${path}`,
         () => [`--banlist=${path}`],
         64,
-        /^banctl: not a path for --banlist: ".*; Apache and fail2ban cannot be told of /,
+        /^banctl: not a path for --banlist: ".*; Apache and fail2ban take no path with /,
       ],
     ),
   ];

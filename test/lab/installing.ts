@@ -1,4 +1,6 @@
 // What banctl setup does to the files of a tree, in this process.
+import { join } from 'node:path';
+import { chooseDirectory } from '../../src/setup/directory-config.ts';
 import { type FileReport, installFiles, removeFiles } from '../../src/setup/files.ts';
 import { kitOf } from '../../src/setup/kit.ts';
 import { serverAt } from '../../src/setup/server.ts';
@@ -6,8 +8,16 @@ import type { Order } from './order.ts';
 
 export function doSetup(root: string, { verb, kit }: NonNullable<Order['setup']>): FileReport[] {
   const server = serverAt({ root, remove: verb === 'remove' });
-  const options = { root, banlist: server.layout.banlist, bandir: undefined, lockTimeout: 20, dryRun: false };
-  return verb === 'install'
-    ? installFiles(kitOf(kit), server, options)
-    : removeFiles(kitOf(kit), server, () => undefined, options);
+  const options = {
+    root,
+    banlist: server.layout.banlist,
+    bandir: undefined,
+    lockTimeout: 20,
+    dryRun: false,
+    enableJail: false,
+    config: join(root, 'etc/banctl.json'),
+  };
+  if (verb === 'remove') return removeFiles(kitOf(kit), server, () => undefined, options);
+  const { bandir, written } = chooseDirectory(server, { ...options, listOnly: false });
+  return installFiles(kitOf(kit), server, { ...options, bandir }, written?.text);
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { Layout } from '../../src/apache/layout.ts';
 import { completionScript } from '../../src/cli/completion.ts';
+import { configOf } from '../../src/setup/directory-config.ts';
 import { KIT_DIRECTORIES, type KitFile, kitOf, render } from '../../src/setup/kit.ts';
 
 export const repository = join(import.meta.dirname, '..', '..');
@@ -20,8 +21,9 @@ export interface PackagedFile {
 export type Contents = Map<string, PackagedFile>;
 
 /** The files that are the same in every format. */
-export function commonContents(executable: string, epochSeconds: number): Contents {
+export function commonContents(executable: string, epochSeconds: number, layout: Layout): Contents {
   return new Map([
+    [DEFAULT_CONFIG, text(configOf(layout.bandir))],
     ['usr/bin/banctl', { content: readFileSync(executable), mode: 0o755 }],
     ['usr/share/man/man8/banctl.8.gz', text(compressed(manualPage(epochSeconds)))],
     ['usr/share/bash-completion/completions/banctl', text(completionScript('bash'))],
@@ -74,11 +76,26 @@ export function replaced(content: string, pattern: RegExp, by: string): string {
 
 /** A script of a package, with the part that both formats share. */
 export function script(name: string): string {
-  return replaced(
-    source(name),
-    /^ *# REMOVE-NOTES$/m,
-    source('packaging/remove-notes.sh')
-      .replace(/^# shellcheck.*\n/, '')
-      .trimEnd(),
-  );
+  return ['remove-notes', 'make-log'].reduce((whole, part) => {
+    const text = source(`packaging/${part}.sh`).replace(/^# shellcheck.*\n/, '');
+    return whole.replace(new RegExp(`^ *# ${part.toUpperCase()}$`, 'm'), () => text.trimEnd());
+  }, source(name));
+}
+
+/**
+ * The line that runs the audit, for a shell. Before the first ban there is nothing to look at, unless the administrator
+ * has configured something.
+ */
+export function auditIfInUse({ banlist, bandir }: Layout): string {
+  const isConfigured = `[ -e /etc/banctl.json ] && ! cmp -s /${DEFAULT_CONFIG} /etc/banctl.json`;
+  return `if [ -e ${banlist} ] || [ -e ${bandir} ] || { ${isConfigured}; }; then banctl audit --fix; fi`;
+}
+
+/** The configuration that a first installation puts into /etc/banctl.json on a server without bans. */
+export const DEFAULT_CONFIG = 'usr/share/banctl/banctl.json';
+
+/** A unit of systemd that runs the audit by that line. */
+export function unitIfInUse(unit: string, name: string, layout: Layout): string {
+  if (name !== 'banctl-audit.service') return unit;
+  return replaced(unit, /^ExecStart=.*$/m, `ExecStart=/bin/sh -c '${auditIfInUse(layout)}'`);
 }

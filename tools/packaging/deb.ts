@@ -1,11 +1,12 @@
 // A Debian package: its control files, and what it installs where.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DEBIAN } from '../../src/apache/layout.ts';
 import { completionScript } from '../../src/cli/completion.ts';
 import { isInstalled, isOfResident } from '../../src/setup/kit.ts';
 import {
+  auditIfInUse,
   type Contents,
   commonContents,
   compressed,
@@ -16,6 +17,7 @@ import {
   script,
   source,
   text,
+  unitIfInUse,
 } from './contents.ts';
 import { debianChangelog, libraryDependencies } from './debian.ts';
 import { readElf } from './elf.ts';
@@ -28,7 +30,7 @@ const TO_CHOOSE = /^djangoapp-(?:banlist|.*-log\.)/;
 
 /** Everything below /etc is a configuration file: dpkg keeps what the administrator changes. */
 export function debContents(executable: string, { version, epochSeconds }: PackageOptions): Contents {
-  const contents = commonContents(executable, epochSeconds);
+  const contents = commonContents(executable, epochSeconds, DEBIAN);
   const changelog = debianChangelog(source('CHANGELOG.md'), {
     version,
     maintainer: MAINTAINER,
@@ -51,6 +53,8 @@ export function debContents(executable: string, { version, epochSeconds }: Packa
     else if (file.directory === 'cron.d' && isInstalled(file))
       contents.set(`etc/${name}`, text(onceInUse(rendered)));
     else if (isOfResident(file)) contents.set(`usr/lib/systemd/system/${file.file}`, text(rendered));
+    else if (file.directory === 'systemd' && isInstalled(file))
+      contents.set(`usr/lib/systemd/system/${file.file}`, text(unitIfInUse(rendered, file.file, DEBIAN)));
     else contents.set(`${DOC}/examples/${name}`, text(rendered));
   }
   return contents;
@@ -61,10 +65,10 @@ function onceInUse(job: string): string {
   return replaced(
     job,
     /banctl audit --fix$/m,
-    '[ ! -x /usr/bin/banctl ] || [ ! -e /etc/apache2/djangoapp/banlist.conf -a ! -e /etc/banctl.json ] || banctl audit --fix',
+    `[ -d /run/systemd/system ] || [ ! -x /usr/bin/banctl ] || ${auditIfInUse(DEBIAN)}`,
   ).replace(
     /^# Where systemd runs.*$/m,
-    '# It begins with the first ban in the list, or with /etc/banctl.json.',
+    '# It does nothing where systemd runs: banctl-audit.timer takes its place. It begins with the first ban.',
   );
 }
 
@@ -97,8 +101,10 @@ export function makeDeb(executable: string, options: PackageOptions): string {
   return withTree(contents, options, (root, touch) => {
     // For the list: empty, it goes with the package; with a list it stays.
     mkdirSync(join(root, 'etc/apache2/djangoapp'), { recursive: true });
-    const put = (name: string, content: string, mode = 0o644) =>
-      writeFileSync(join(root, 'DEBIAN', name), content, { mode });
+    const put = (name: string, content: string, mode = 0o644) => {
+      writeFileSync(join(root, 'DEBIAN', name), content);
+      chmodSync(join(root, 'DEBIAN', name), mode);
+    };
     mkdirSync(join(root, 'DEBIAN'));
     put(
       'control',
@@ -116,7 +122,7 @@ export function makeDeb(executable: string, options: PackageOptions): string {
         .map((path) => `/${path}\n`)
         .join(''),
     );
-    put('postrm', script('packaging/debian/postrm'), 0o755);
+    for (const name of ['postinst', 'prerm', 'postrm']) put(name, script(`packaging/debian/${name}`), 0o755);
     const others = paths.filter((path) => !path.startsWith('etc/'));
     put('md5sums', execFileSync('md5sum', others, { cwd: root, encoding: 'utf8' }));
     touch();

@@ -11,11 +11,11 @@ import {
   commonContents,
   kitFiles,
   offUntilEnabled,
-  replaced,
   repository,
   script,
   source,
   text,
+  unitIfInUse,
 } from './contents.ts';
 import { rpmChangelog } from './debian.ts';
 import { type Elf, readElf, soRequirements } from './elf.ts';
@@ -29,7 +29,7 @@ const OWN = 'etc/httpd/djangoapp';
 const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' };
 
 export function rpmContents(executable: string, { epochSeconds }: PackageOptions): Contents {
-  const contents = commonContents(executable, epochSeconds);
+  const contents = commonContents(executable, epochSeconds, RED_HAT);
   contents.set('usr/share/zsh/site-functions/_banctl', text(completionScript('zsh')));
   contents.set('usr/share/licenses/banctl/LICENSES', text(copyright(repository)));
   contents.set(`${DOC}/README.md`, text(source('README.md')));
@@ -45,20 +45,10 @@ export function rpmContents(executable: string, { epochSeconds }: PackageOptions
     } else if (file.directory === 'apache2') contents.set(`${OWN}/${file.file}`, text(rendered));
     // systemd runs everywhere where this package is installed, so the timer takes the place of the cron job.
     else if (file.directory === 'systemd' && isInstalled(file))
-      contents.set(`${UNITS}/${file.file}`, text(onceInUse(rendered, file.file)));
+      contents.set(`${UNITS}/${file.file}`, text(unitIfInUse(rendered, file.file, RED_HAT)));
     else contents.set(`${DOC}/examples/${name}`, text(rendered));
   }
   return contents;
-}
-
-/** The audit has nothing to look at before the first ban. */
-function onceInUse(unit: string, name: string): string {
-  if (name !== 'banctl-audit.service') return unit;
-  const conditions = [RED_HAT.banlist, '/etc/banctl.json'].map((path) => `ConditionPathExists=|${path}\n`);
-  return replaced(unit, /^\[Service\]$/m, `${conditions.join('')}\n[Service]`).replace(
-    /\n\n(ConditionPath)/,
-    '\n$1',
-  );
 }
 
 function spec(tree: string, contents: Contents, elf: Elf, { version, epochSeconds }: PackageOptions): string {
@@ -89,7 +79,7 @@ cp -a '${tree}/.' '%{buildroot}/'
 mkdir -p '%{buildroot}/${OWN}'
 
 %post
-${source('packaging/rpm/post').trim()}
+${script('packaging/rpm/post').trim()}
 
 %preun
 ${source('packaging/rpm/preun').trim()}
@@ -99,6 +89,7 @@ ${script('packaging/rpm/postun').trim()}
 
 %files
 %dir /${OWN}
+%dir /usr/share/banctl
 %dir /usr/share/licenses/banctl
 %dir /${DOC}
 ${files.join('\n')}

@@ -1,0 +1,33 @@
+import { existsSync } from 'node:fs';
+import { run } from '../system/program.ts';
+import type { FileReport } from './files.ts';
+import { TIMER } from './kit.ts';
+import { runsSystemd, type Server, TIMER_LINK } from './server.ts';
+import type { SetupOptions } from './types.ts';
+
+/*
+ * What runs the audit, which ends holds on time: a systemd timer where systemd runs, a cron job elsewhere, never both.
+ * The files are setup's like all others; a timer has to be switched on besides.
+ */
+
+/** Time for one call of systemctl. */
+const LIMIT_SECONDS = 30;
+
+type Options = Pick<SetupOptions, 'root' | 'dryRun'>;
+
+/** Switches the timer on, once its files are there. A failure shows as what is left to do: the link is missing. */
+export async function startTimer(server: Server, { root, dryRun }: Options): Promise<FileReport[]> {
+  const isWanted = root === undefined && runsSystemd(server, root) && !existsSync(server.at(TIMER_LINK));
+  if (!isWanted) return [];
+  if (dryRun) return [{ path: TIMER_LINK, status: 'written' }];
+  await run('systemctl', ['daemon-reload'], LIMIT_SECONDS);
+  await run('systemctl', ['enable', '--now', TIMER], LIMIT_SECONDS);
+  return existsSync(server.at(TIMER_LINK)) ? [{ path: TIMER_LINK, status: 'written' }] : [];
+}
+
+/** Switches a timer of setup's off, before its files go. A package's is the package's. */
+export async function stopTimer(server: Server, { root, dryRun }: Options): Promise<void> {
+  const isOwn = existsSync(server.at(`/etc/systemd/system/${TIMER}`));
+  if (root !== undefined || dryRun || !isOwn || !runsSystemd(server, root)) return;
+  await run('systemctl', ['disable', '--now', TIMER], LIMIT_SECONDS);
+}

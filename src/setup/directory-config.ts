@@ -1,0 +1,79 @@
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { denyLines } from '../banlist/text.ts';
+import { readText } from '../system/read.ts';
+import type { FileReport } from './files.ts';
+import { includingFiles, type Server } from './server.ts';
+import type { SetupOptions } from './types.ts';
+
+/*
+ * The ban directory is the better place for new bans: they need no reload, and a reload ends slow requests of mod_wsgi.
+ * So a server without bans gets it, in the configuration, where the administrator sees it and can take it out.
+ */
+
+type Options = Pick<SetupOptions, 'banlist' | 'bandir' | 'config' | 'root' | 'listOnly' | 'dryRun'>;
+
+export interface DirectoryChoice {
+  /** The directory that counts from now on. */
+  readonly bandir: string | undefined;
+  /** The configuration's new text, if it is to be written. */
+  readonly written: { readonly text: string; readonly report: FileReport } | undefined;
+  /** How many lines of the list ban; they keep it in use. */
+  readonly listed: number;
+}
+
+/** The ban directory for a server that has no bans, to be named in its configuration. Writes nothing. */
+export function chooseDirectory(server: Server, options: Options): DirectoryChoice {
+  const { banlist, bandir, config, listOnly } = options;
+  const listed = denyLines(readText(server.at(banlist)).text).length;
+  const keeps = { bandir, written: undefined, listed };
+  if (bandir !== undefined || listOnly || listed > 0 || isListReadAlone(server, banlist)) return keeps;
+  const chosen = server.layout.bandir;
+  const present = readText(config);
+  const text = withBandir(present.text.toString('utf8'), chosen);
+  if (text === undefined) return keeps;
+  const status = present.version === undefined ? 'written' : 'replaced';
+  return { bandir: chosen, written: { text, report: { path: pathIn(options), status } }, listed };
+}
+
+/** The configuration's path as the server's own programs know it. */
+function pathIn({ config, root }: Options): string {
+  return root !== undefined && config.startsWith(`${root}/`) ? config.slice(root.length) : config;
+}
+
+/** Takes the configuration file away that setup alone has written, unless bans stand in the directory. */
+export function removeChoice(server: Server, options: Options): FileReport[] {
+  const { config, bandir, dryRun } = options;
+  const { version, text } = readText(config);
+  const isOurs = bandir !== undefined && version !== undefined && text.toString('utf8') === configOf(bandir);
+  if (!isOurs || namesIn(server.at(bandir)).length > 0) return [];
+  if (!dryRun) rmSync(config, { force: true });
+  return [{ path: pathIn(options), status: 'removed' }];
+}
+
+function namesIn(directory: string): string[] {
+  return existsSync(directory) ? readdirSync(directory) : [];
+}
+
+/** The text of a configuration file that setup alone has written. */
+export function configOf(bandir: string): string {
+  return `${JSON.stringify({ bandir }, null, 2)}\n`;
+}
+
+/** Undefined if there is a configuration that this cannot be added to. */
+function withBandir(text: string, bandir: string): string | undefined {
+  if (text.trim() === '') return configOf(bandir);
+  try {
+    const document: unknown = JSON.parse(text);
+    if (typeof document !== 'object' || document === null || Array.isArray(document)) return undefined;
+    return Object.hasOwn(document, 'bandir')
+      ? undefined
+      : `${JSON.stringify({ ...document, bandir }, null, 2)}\n`;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Apache's configuration includes the list and has no rule for the directory: bans there would not count. */
+function isListReadAlone(server: Server, banlist: string): boolean {
+  return includingFiles(server, banlist).some((text) => !text.includes(server.layout.bandir));
+}
