@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Ban } from '../banlist/text.ts';
 import type { Change } from '../bans/change.ts';
-import { isOver, now } from '../bans/hold.ts';
+import { isOver, MANUAL, now } from '../bans/hold.ts';
 import { truthsOf } from '../fail2ban/holders.ts';
 import { type Difference, readBans, releaseOf, repair } from '../fail2ban/repair.ts';
 import type { HolderTruth } from '../fail2ban/truth.ts';
 import { protectedRanges, wideningOf } from '../protection/protection.ts';
+import { isAuditLate, NO_AUDIT, noteAudit } from '../system/audited.ts';
 import { readText } from '../system/read.ts';
 import { apacheFindings } from './apache.ts';
 import { directoryFaults } from './directory.ts';
@@ -26,13 +27,18 @@ interface Inspection {
 export interface AuditResult {
   readonly findings: readonly (Finding & { readonly fixed: boolean })[];
   readonly bans: readonly Ban[];
+  /** Jails that run and ban in this list. */
+  readonly jails: readonly string[];
 }
 
 /** Checks the list, fail2ban and Apache against each other, and with `--fix` repairs what cannot hurt. */
 export async function audit(settings: AuditOptions): Promise<AuditResult> {
   const before = await inspect(settings);
+  const { jails } = before.comparison;
+  if (settings.fix && !settings.dryRun) noteAudit(settings.record);
   if (!settings.fix || settings.dryRun || before.findings.length === 0) {
-    return { findings: before.findings.map((finding) => ({ ...finding, fixed: false })), bans: before.bans };
+    const findings = before.findings.map((finding) => ({ ...finding, fixed: false }));
+    return { findings, bans: before.bans, jails };
   }
   repairFiles(settings);
   if (settings.bandir !== undefined && before.findings.some(({ code }) => code === 'bandir-unsearchable'))
@@ -50,6 +56,7 @@ export async function audit(settings: AuditOptions): Promise<AuditResult> {
         .map((finding) => ({ ...finding, fixed: false })),
     ],
     bans: after.bans,
+    jails,
   };
 }
 
@@ -88,6 +95,7 @@ async function inspect(settings: AuditOptions): Promise<Inspection> {
       }),
       ...(await apacheFindings(settings, settings.asked)),
       ...fileFindings(settings),
+      ...(settings.fix ? [] : lateFindings(settings, bans)),
     ],
     comparison,
     repairs: [
@@ -98,6 +106,15 @@ async function inspect(settings: AuditOptions): Promise<Inspection> {
     ],
     bans,
   };
+}
+
+/** What is to end by hand, and nothing will end it. */
+function lateFindings(settings: AuditOptions, bans: readonly Ban[]): Finding[] {
+  if (!isAuditLate(settings, Date.now())) return [];
+  return bans
+    .flatMap((ban) => ban.holds)
+    .filter(({ holder, until }) => holder === MANUAL && until !== null)
+    .map(({ holder, address }) => ({ code: 'no-audit', address, holder, message: NO_AUDIT }));
 }
 
 /** A comparison without what is only on its way: fail2ban has said it twice. */

@@ -1,9 +1,10 @@
 import type { Asked } from '../reload/ask.ts';
 import type { ReloadOptions } from '../reload/types.ts';
 import type { PlaceOptions } from '../store/types.ts';
+import type { AuditPlaces } from '../system/audited.ts';
 
 /** What an audit needs to know. */
-export interface AuditOptions extends PlaceOptions, ReloadOptions {
+export interface AuditOptions extends PlaceOptions, ReloadOptions, AuditPlaces {
   readonly protect: readonly string[];
   readonly widenAfter: number | undefined;
   readonly prefixes: { readonly ipv4: number; readonly ipv6: number };

@@ -1,10 +1,11 @@
 import { type AuditResult, audit } from '../audit/audit.ts';
 import { severityOf } from '../audit/finding.ts';
 import type { Outcome } from '../bans/change.ts';
-import { now } from '../bans/hold.ts';
+import { formatTime, now } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { formatMetrics } from '../report/metrics.ts';
 import { readRecord } from '../report/record.ts';
+import { readReport } from '../store/read.ts';
 import { EXIT, type ExitCode } from '../system/errors.ts';
 import { followOwnLinks } from '../system/links.ts';
 import { printable } from '../system/printable.ts';
@@ -18,7 +19,7 @@ export async function auditCommand(settings: Settings): Promise<ExitCode> {
   recordRepairs(result, settings);
   const isOk = result.findings.every((finding) => finding.fixed);
   if (settings.json) showJson({ ok: isOk, findings: result.findings.map(findingDocument) });
-  else for (const line of result.findings.flatMap(findingLine)) print(line);
+  else for (const line of linesOf(result, settings)) print(line);
   if (settings.prometheus !== undefined && !settings.dryRun) {
     const metrics = Buffer.from(formatMetrics(result, readRecord(settings.record).totals, now()));
     replaceFile(followOwnLinks(settings.prometheus), [metrics], { lock: undefined });
@@ -35,6 +36,24 @@ function recordRepairs({ findings }: AuditResult, settings: Settings): void {
     return code === 'missing' ? [{ address, status: 'banned', heldBy: [], isChanged: true }] : [];
   });
   recordChange('audit', repaired, settings);
+}
+
+/** Cron mails each line, so that only on a terminal a clean audit has one. */
+function linesOf(result: AuditResult, settings: Settings): string[] {
+  const lines = result.findings.flatMap(findingLine);
+  if (!process.stdout.isTTY || result.findings.some(({ fixed }) => !fixed)) return lines;
+  const { bans, jails } = result;
+  const { lastReload } = readReport(settings);
+  const parts = [
+    `${bans.length} ${bans.length === 1 ? 'ban' : 'bans'}`,
+    jails.length === 0
+      ? 'no jail of fail2ban bans here'
+      : `${jails.length === 1 ? 'jail' : 'jails'} ${jails.join(', ')}`,
+    lastReload === null
+      ? 'banctl has not reloaded Apache yet'
+      : `Apache read the list ${formatTime(Math.floor(lastReload / 1000))}`,
+  ];
+  return [...lines, printable(`all is well: ${parts.join('; ')}`)];
 }
 
 type Found = AuditResult['findings'][number];

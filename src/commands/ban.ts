@@ -5,6 +5,7 @@ import type { Settings } from '../cli/settings.ts';
 import { findProtected, protectedRanges, wideningOf } from '../protection/protection.ts';
 import { changeBans } from '../store/store.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { warn } from '../terminal/print.ts';
 import { progressOf, readAddresses } from './operands.ts';
 import { recordChange, recordRefusal } from './record-change.ts';
 import { showChange } from './show-change.ts';
@@ -15,7 +16,16 @@ export async function ban(settings: Settings, operands: readonly string[]): Prom
   const progress = await progressOf(operands);
   const report = await changeBans({ ...settings, progress, widening: wideningOf(settings) }, changes);
   recordChange('ban', report.outcomes, settings);
-  return showChange(report, settings);
+  const exitCode = showChange(report, settings);
+  if (settings.jail === undefined && settings.duration !== null && !settings.dryRun)
+    await warnOfEnd(settings);
+  return exitCode;
+}
+
+/** fail2ban ends a jail's ban itself. */
+async function warnOfEnd(settings: Settings): Promise<void> {
+  const { isAuditLate, NO_AUDIT } = await import('../system/audited.ts');
+  if (isAuditLate(settings, Date.now())) warn(NO_AUDIT);
 }
 
 /** @throws BanctlError notPermitted for an address that may not be banned */

@@ -18,6 +18,11 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
   if (jail === undefined) return releaseByHand(watched, addresses);
   const report = await changeBans(watched, planRelease(jail, addresses));
   recordChange('unban', report.outcomes, settings);
+  // fail2ban's action has no terminal, and must not ask fail2ban.
+  if (process.stdout.isTTY && settings.asksFail2ban && !settings.dryRun) {
+    const { stillHeldNotes } = await import('../fail2ban/unban.ts');
+    for (const note of await stillHeldNotes(settings.fail2banClient, jail, addresses)) warn(note);
+  }
   return showChange(report, settings);
 }
 

@@ -33,3 +33,18 @@ export async function releaseInFail2ban(
   }
   return [...failures];
 }
+
+/** What a release of a jail's holds does not do: the jail goes on to hold these, and the next audit bans them again. */
+export async function stillHeldNotes(
+  client: string,
+  jail: string,
+  addresses: readonly Address[],
+): Promise<string[]> {
+  const texts = addresses.map(({ text }) => text);
+  const holding = await jailsHolding(client, texts);
+  const held = texts.filter((_, index) => holding.ok && holding.value[index]?.includes(jail));
+  return held.map(
+    (text) =>
+      `jail ${jail} still holds ${text}: audit --fix bans it again; banctl unban ${text} releases both`,
+  );
+}

@@ -56,7 +56,7 @@ export function wideningOf({
 }
 
 /**
- * The ranges in a file that lists them, one a line, or those of a service in AWS's ip-ranges.json.
+ * The ranges in a file that lists them, one a line, those of a service in AWS's ip-ranges.json, or of a search engine.
  *
  * @param source a path, or the descriptor of an open file, which `path` then names in errors
  * @throws BanctlError notUnderstood if it cannot be read, or anything in it is no range
@@ -87,9 +87,17 @@ export function readLines(text: string): string[] {
   return lines.filter((line) => line !== '');
 }
 
+/** As search engines publish the addresses of their crawlers: `{"prefixes": [{"ipv6Prefix": …}, {"ipv4Prefix": …}]}`. */
+interface Published {
+  readonly ipv4Prefix?: unknown;
+  readonly ipv6Prefix?: unknown;
+}
+
 function readIpRanges(text: string, wanted: string, path: string): string[] {
   try {
-    const { prefixes, ipv6_prefixes } = JSON.parse(text);
+    const { prefixes, ipv6_prefixes = [] } = JSON.parse(text);
+    const published = prefixes.flatMap((range: Published) => range.ipv4Prefix ?? range.ipv6Prefix ?? []);
+    if (published.length > 0 && published.length === prefixes.length) return published.map(String);
     const ranges = [...prefixes, ...ipv6_prefixes].filter(({ service }) => service === wanted);
     if (ranges.length > 0) return ranges.map((range) => String(range.ip_prefix ?? range.ipv6_prefix));
   } catch {
