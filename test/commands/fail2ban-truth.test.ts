@@ -1,13 +1,13 @@
 // fail2ban's bans are what the list holds: while it starts and restores them, while others change them, and whatever its
 // jails are called.
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { executable } from '../lab/banctl.ts';
+import { banctl, executable } from '../lab/banctl.ts';
 import { type Site, startSite, writeScript } from '../lab/site.ts';
-import { until } from '../lab/wait.ts';
+import { execute, until } from '../lab/wait.ts';
 
 const inOrder = { concurrency: 1 };
 const ipv4 = '203.0.113.5';
@@ -167,5 +167,98 @@ suite('two jails with one name', inOrder, () => {
     await site.fail2ban.start();
     await until('both', () => isListed(site, ipv4, 'djangoapp') && isListed(site, ipv6, 'djangoapp'));
     await site.answer([ipv4, ipv6], 403);
+  });
+});
+
+suite('a start of fail2ban', inOrder, () => {
+  let site: Site;
+  before(async () => {
+    site = await startSite({ jails: { short: 'bantime = 1h', half: 'bantime = 1h' } });
+  });
+  after(() => site[Symbol.asyncDispose]());
+
+  test('with shorter ban times lifts what has ended by them, and shortens the others', async () => {
+    await site.bans('short', ipv4);
+    await site.bans('half', ipv6);
+    await site.fail2ban.kill();
+    site.fail2ban.setJails(site.jails({ short: 'bantime = 1', half: 'bantime = 30m' }));
+    await site.fail2ban.start();
+    await until('the end of the ban', () => !isListed(site, ipv4, 'short'), { limit: 10_000 });
+    await site.seen([ipv4], 200);
+    await site.seen([ipv6], 403);
+    await until('what is restored', async () => (await site.fail2ban.banned('half')).includes(ipv6));
+    assert.deepEqual(await site.fail2ban.banned('short'), []);
+    const { bans } = await site.listed();
+    const { since, until: end } = bans[0]?.holds[0] ?? {};
+    assert.equal(Date.parse(end ?? '') - Date.parse(since ?? ''), 30 * 60_000);
+    assert.doesNotMatch((await site.run('audit', '--fix')).stdout, /stale|missing/);
+  });
+});
+
+suite('a jail that counts by <F-ID>', inOrder, () => {
+  let site: Site;
+  before(async () => {
+    const failregex = '^user=<F-ID>\\S+</F-ID> from <ADDR> .*$';
+    site = await startSite({ jails: { ids: `maxretry = 1\nfailregex = ${failregex}` } });
+  });
+  after(() => site[Symbol.asyncDispose]());
+
+  test('keeps its bans through audit and sync', async () => {
+    const [, day, month, year, time] = new Date().toUTCString().split(/,? /);
+    const stamp = `[${day}/${month}/${year}:${time} +0000]`;
+    appendFileSync(join(site.fail2ban.dir, 'access.log'), `user=alice from ${ipv4} ${stamp} "\n`);
+    await until('the ban', () => isListed(site, ipv4, 'ids'));
+    assert.deepEqual(await site.fail2ban.banned('ids'), ['alice']);
+    await until('the row', async () => !/missing|stale/.test((await site.run('audit')).stdout));
+    const list = site.list();
+    assert.doesNotMatch((await site.run('audit', '--fix')).stdout, /missing|stale/);
+    assert.doesNotMatch(await site.done('sync', '--jail=ids'), /unbanned/);
+    assert.match(site.list(), new RegExp(`\\| ids ${ipv4} since `), list);
+    await site.answer([ipv4], 403);
+  });
+
+  test('says on a terminal that all is well', async () => {
+    const config = join(site.apache.dir, 'banctl.json');
+    const line = `${executable} audit --banlist=${site.apache.banlist} --apachectl='${site.apache.ctl}' --fail2ban-client='${site.fail2ban.clientCommand}' --config=${config}`;
+    const { stdout } = await execute('script', ['-qec', line, '/dev/null']);
+    assert.match(stdout, /^all is well: 1 ban; jail ids; Apache read the list \S+Z\r?\n$/);
+  });
+
+  test('says on a terminal what an audit does after an unban for the jail alone', async () => {
+    await site.bans('ids', '203.0.113.9');
+    const line = `${executable} unban 203.0.113.9 --jail=ids --banlist=${site.apache.banlist} --no-reload --fail2ban-client='${site.fail2ban.clientCommand}'`;
+    const { stdout } = await execute('script', ['-qec', line, '/dev/null']);
+    assert.match(
+      stdout,
+      /^banctl: jail ids still holds 203\.0\.113\.9: audit --fix bans it again; .*\r?\n203/,
+    );
+  });
+});
+
+suite('a hold by hand that is to end', inOrder, () => {
+  const dir = mkdtempSync(join(tmpdir(), 'banctl-late-'));
+  const options = [
+    `--banlist=${join(dir, 'banlist.conf')}`,
+    `--record=${join(dir, 'var', 'record')}`,
+    '--no-reload',
+  ];
+  const late = new Date(Date.now() - 16 * 60_000);
+  before(() => {
+    mkdirSync(join(dir, 'var'));
+    writeFileSync(join(dir, 'var', 'audited'), '');
+    utimesSync(join(dir, 'var', 'audited'), late, late);
+  });
+  after(() => rmSync(dir, { recursive: true }));
+
+  test('is reported where no audit has run for 15 minutes, when it is made and by audit', async () => {
+    const warning = /no audit has run for 15 minutes/;
+    assert.match((await banctl(['ban', ipv4, '--for=5m', ...options])).stderr, warning);
+    assert.equal((await banctl(['ban', ipv6, ...options])).stderr, '', 'this one does not end');
+    const audit = (...args: string[]) =>
+      banctl(['audit', '--no-fail2ban', '--apachectl=true', ...args, ...options]);
+    assert.match((await audit()).stdout, new RegExp(`^no-audit: ${ipv4}: ${warning.source}`, 'm'));
+    assert.doesNotMatch((await audit('--fix')).stdout, /no-audit/);
+    assert.doesNotMatch((await audit()).stdout, /no-audit/, 'an audit has run by now');
+    assert.equal((await banctl(['ban', ipv4, '--for=5m', ...options])).stderr, '');
   });
 });
