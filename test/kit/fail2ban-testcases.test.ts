@@ -37,10 +37,12 @@ async function run(name: string, withKit: boolean) {
     for (const jail of readdirSync(join(place, 'config', 'jail.d')))
       logsIn(place, join(place, 'config', 'jail.d', jail));
     cpSync(samples, join(place, 'fail2ban', 'tests', 'files', 'logs'), { recursive: true });
-    // Each filter has to be named by a jail; this one is for those who write their own.
+    // Each filter has to be named by a jail; these are for those who write their own.
     appendFileSync(
       join(place, 'config', 'jail.conf'),
-      '\n[djangoapp-access-log]\nfilter = djangoapp-admin-login\nlogpath = %(apache_access_log)s\n',
+      ['admin-login', 'login']
+        .map((name) => `\n[own-${name}]\nfilter = djangoapp-${name}\nlogpath = %(apache_access_log)s\n`)
+        .join(''),
     );
   }
   const { stderr } = await execute(
@@ -58,9 +60,11 @@ async function run(name: string, withKit: boolean) {
   return { failed, count, stderr };
 }
 
-/** A jail that is on has to have a log. */
+/** As in the packages: off, and with logs, should a test switch them on. */
 function logsIn(place: string, jail: string): void {
-  const text = readFileSync(jail, 'utf8').replaceAll('/var/log/apache2/', `${place}/`);
+  const text = readFileSync(jail, 'utf8')
+    .replaceAll('/var/log/apache2/', `${place}/`)
+    .replace(/^enabled = true$/m, 'enabled = false');
   writeFileSync(jail, text);
   for (const [, log = ''] of text.matchAll(/^logpath = (.*)$/gm)) writeFileSync(log, '');
 }
