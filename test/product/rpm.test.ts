@@ -2,7 +2,7 @@
 // SELinux itself does not run here: its policy module is compiled, and not loaded.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -62,6 +62,16 @@ suite('the RPM', () => {
     for (const name of ['libc.so.6(GLIBC_2.28)(64bit)', 'libstdc++.so.6()(64bit)'])
       assert.ok(requires.includes(`${name}\n`), requires);
     assert.match(query(real, '--queryformat', '%{arch}'), /^x86_64$/);
+  });
+
+  test('names the processors that the executable is for, whatever machine packages it', async () => {
+    const program = readFileSync('/bin/true');
+    program.writeUInt16LE(183, 18); // e_machine of elf(5): EM_AARCH64
+    const path = join(directory, 'for-arm64');
+    writeFileSync(path, program);
+    const made = await makeRpm('arm64', path);
+    assert.match(made, /-1\.aarch64\.rpm$/);
+    assert.equal(query(made, '--queryformat', '%{arch}'), 'aarch64');
   });
 
   test('marks everything below /etc as configuration that an upgrade does not replace', () => {

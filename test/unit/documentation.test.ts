@@ -4,6 +4,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { suite, test } from 'node:test';
 import { FINDING_CODES } from '../../src/audit/finding.ts';
+import { parseCommandLine } from '../../src/cli/parse.ts';
 import { EXIT } from '../../src/system/errors.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
@@ -35,6 +36,24 @@ suite('the documentation', () => {
         assert.ok(!(line.startsWith('|') && line.length > 400), line);
     });
   }
+
+  test('each call of banctl in an example is one that banctl understands', () => {
+    let calls = 0;
+    for (const page of pages) {
+      for (const [, block = ''] of read(page).matchAll(/^```(?:console|sh)\n(.*?)^```/gms)) {
+        for (const [, call = ''] of block.matchAll(/(?:^(?:[\w]*[#$] )?|[|&] )banctl ([^|&<>\n(]+)/gm)) {
+          const words = [...call.trim().matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g)].map(
+            ([, double, single, bare]) => double ?? single ?? bare ?? '',
+          );
+          const isAnswer = words[0]?.startsWith('(') || words[0] === 'audit:';
+          if (isAnswer || words.includes('--help') || words.includes('--version')) continue;
+          calls += 1;
+          assert.doesNotThrow(() => parseCommandLine(words), `${page}: banctl ${call}`);
+        }
+      }
+    }
+    assert.ok(calls > 20, `${calls} calls`);
+  });
 
   test('the operations page explains each code that audit can report', () => {
     const operations = read('docs/operations.md');
