@@ -9,7 +9,7 @@ export interface Section {
   /** In lower case: `virtualhost`, `location`, `if`. */
   readonly name: string;
   readonly argument: string;
-  /** Tells sections of the same text apart. */
+  /** Distinguishes sections of the same text. */
   readonly id: number;
 }
 

@@ -26,7 +26,7 @@ export interface ReloadWays {
 /** How long a reload may take, together with Apache's reading. */
 const RELOAD_LIMIT_SECONDS = 25;
 const START_LIMIT_SECONDS = 10;
-/** How long banctl waits for a reading that somebody else has asked for. */
+/** How long banctl waits for a reading that another process asked for. */
 const OTHER_READING_LIMIT_MS = 3000;
 /** How long banctl waits for old children that go on listening: one that hangs may never stop, and answers nobody. */
 const CLOSING_LIMIT_MS = 2000;
@@ -80,7 +80,7 @@ async function whenStarted({ pid }: RunningApache, limitSeconds: number): Promis
 }
 
 /**
- * Waits for the end of a reading that somebody else has asked for: it may have begun before the list changed, and its new
+ * Waits for the end of a reading that another process asked for: it may have begun before the list changed, and its new
  * PidFile would be taken for that of the reload that follows.
  */
 async function whenRested({ pid }: RunningApache): Promise<undefined> {

@@ -148,7 +148,7 @@ function addedName({ holder, ban }: Difference['added'][number]): string {
   return nameOf({ holder, address: ban.address.text });
 }
 
-/** Tells holds apart, and the findings about them. */
+/** Identifies a hold, and the findings about it. */
 function nameOf({ holder, address }: Pick<ListFault, 'holder' | 'address'>): string {
   return `${holder} ${address}`;
 }

@@ -52,7 +52,7 @@ function cacheFindings(directives: readonly Directive[]): Finding[] {
   return [finding(cached, 'mod_cache answers the banned from its cache', 'set CacheQuickHandler off')];
 }
 
-/** Whoever Allow lets in needs nothing else, and without an Allow that is everybody (mod_access_compat). */
+/** A visitor whom Allow admits needs nothing else. Without an Allow, that is everybody (mod_access_compat). */
 function satisfyFindings(directives: readonly Directive[]): Finding[] {
   return directives
     .filter(({ name, argument }) => name === 'satisfy' && /^any$/i.test(argument))

@@ -130,7 +130,7 @@ function permissionFindings(path: string): Finding[] {
   return [{ code: 'unsafe-permissions', message }, ...ownerFindings(path)];
 }
 
-/** Who may change what Apache includes, or what banctl is told, may have root do anything. */
+/** A user who can change what Apache includes, or banctl's options, can make root do anything. */
 function ownerFindings(path: string): Finding[] {
   const uid = modeOf(path)?.uid;
   if (uid === undefined || isOwn(uid)) return [];

@@ -32,7 +32,7 @@ export interface Finding {
 
 export type Severity = 'error' | 'warning' | 'info';
 
-/** An error: somebody who should be refused is not, or the reverse, or soon will be. */
+/** An error: Apache admits a banned visitor, or refuses one who is not banned, or soon will. */
 const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   'bad-line': 'error',
   'partial-address': 'error',

@@ -248,7 +248,7 @@ function addressesOf(line: DenyLine): string[] {
   return line.arguments.flatMap(({ address }) => address?.text ?? []);
 }
 
-/** What releases by hand do to lines in somebody else's spelling. */
+/** What releases by hand do to lines that banctl did not write. */
 function foreignEdits(lines: readonly DenyLine[], changes: readonly Change[]): Edit[] {
   const released = new Set(
     changes.flatMap((change) =>

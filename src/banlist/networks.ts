@@ -76,7 +76,7 @@ function recountOne(
   const draft = draftOf(network.text);
   const isWidened = draft.widenedAfter !== undefined;
   const after = widening?.after ?? draft.widenedAfter;
-  // A network that somebody has banned as such needs no widening.
+  // A network that is banned itself needs no widening.
   if (after === undefined || (!isWidened && (draft.holds.length > 0 || draft.unknownHolder))) return;
   const inside = [...draft.holds, ...singles.flatMap(({ holds }) => holds), ...elsewhere];
   const held = inside.filter((hold) => hold.address !== network.text && !isOver(hold, now));

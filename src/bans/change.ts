@@ -1,7 +1,7 @@
 import type { Hold } from './hold.ts';
 import type { HoldRequest, Status } from './holds.ts';
 
-/** A change to the bans, whoever asks for it. */
+/** A change to the bans. */
 export type Change =
   | {
       readonly verb: 'add';

@@ -38,7 +38,7 @@ export interface Settings extends OfTable {
 
 /** A configuration file. Bytes. */
 const LONGEST_CONFIG = 2 ** 20;
-/** What Node makes of bytes that are not UTF-8, and what cannot be told to the system: another file would be meant. */
+/** What Node makes of bytes that are not UTF-8, and what no system call can carry: another file would be used. */
 const LOST = /[\0\ufffd\ud800-\udfff]/u;
 
 const YES = /^(?:1|true|yes|on)$/i;

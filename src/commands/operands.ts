@@ -28,7 +28,7 @@ export function readAddresses(operands: readonly string[]): Address[] {
   return [...addresses.values()];
 }
 
-/** For calls about as many addresses as somebody has in a file. */
+/** For calls about as many addresses as a file holds. */
 export async function progressOf(operands: readonly string[]): Promise<StartProgress | undefined> {
   return operands.includes('-') ? (await import('../terminal/progress.ts')).terminalProgress() : undefined;
 }

@@ -9,7 +9,7 @@ import { reasonsToKeep, type Todo, todoAfterInstall, todoAfterRemoval, toMigrate
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { print, printLines, showJson } from '../terminal/print.ts';
 
-/** What is told of a file, where anything is. */
+/** What setup reports about a file, if anything. */
 function lineOf({ path, status, reason }: FileReport, { dryRun, remove }: Settings): string | undefined {
   const would = dryRun ? 'would be ' : '';
   switch (status) {

@@ -14,7 +14,7 @@ const WORDS = {
   skipped: 'skipped',
 } as const;
 
-/** Tells what became of a change, and returns the exit code. */
+/** Prints the outcome of a change, and returns the exit code. */
 export function showChange(
   report: ChangeReport,
   { json, dryRun }: { json: boolean; dryRun: boolean },
@@ -32,14 +32,14 @@ export function showChange(
   return showReload(report.reload, json);
 }
 
-/** Tells what became of a reload, and returns the exit code. */
+/** Prints the outcome of a reload, and returns the exit code. */
 export function showReload(report: ReloadReport, json: boolean): ExitCode {
   if (report.result === 'failed') warn(reloadFailure(report));
   else if (report.message !== undefined && !json) print(report.message);
   return exitCodeOf(report);
 }
 
-/** What a call prints and how it ends, for who is not at its terminal. */
+/** What a call prints and its exit code, for a caller without a terminal. */
 export function describeChange(
   outcomes: readonly Outcome[],
   reload: ReloadReport,

@@ -32,8 +32,8 @@ export function planRelease(jail: string, addresses: readonly Address[]): Change
 }
 
 /**
- * Releases every hold. fail2ban is told first, or it would take the next offences for those of a banned address;
- * it calls back to release its own holds, so no lock is held meanwhile. What is banned anew by then stays.
+ * Releases every hold. It tells fail2ban first, which would otherwise ignore further offences of the address as already banned.
+ * fail2ban calls back to release its own holds, so this holds no lock. What is banned again by then stays.
  */
 export async function releaseByHand(
   settings: Settings & Pick<ChangeOptions, 'isUrgent' | 'progress'>,

@@ -12,7 +12,7 @@ import { readLines } from './protection.ts';
 /*
  * The ranges of a service, in one file that two read: Apache, as the proxies whose word it takes for who a visitor is
  * (RemoteIPTrustedProxyList, mod_remoteip), and banctl, as what is never banned (--protect @FILE). So the two cannot
- * disagree. Whoever is in it may claim to be anybody: it is replaced only by what can be true.
+ * disagree. A proxy in the file may claim any address for its visitors, so only plausible ranges replace it.
  */
 
 export interface RangesOptions extends ReloadOptions {

@@ -4,7 +4,7 @@ import { ensureWaiter } from './waiter.ts';
 
 /*
  * When to reload. A reload is due while the list tells Apache something that it is not known to have loaded,
- * whoever changed it. The first change after a quiet time reloads at once; what follows within the interval is
+ * no matter which program changed it. The first change after a quiet time reloads at once; what follows within the interval is
  * left to a process that waits for its end. What is known is in the state, under the lock of the list.
  */
 

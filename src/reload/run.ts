@@ -50,7 +50,7 @@ const STALE_SECONDS = 120;
 const LOOK_MS = 250;
 
 /**
- * Reloads Apache, unless another process has loaded the list meanwhile. A call that is not urgent leaves the reload to
+ * Reloads Apache, unless another process has made it load the list already. A call that is not urgent leaves the reload to
  * a later one if another is under way or has just been.
  */
 export async function reload(
@@ -245,7 +245,7 @@ class Reload {
         : whyNotRead(configuration, this.options.banlist);
     if (notRead !== undefined && !this.isForced) {
       const message = `apache ${notRead}`;
-      // Without a ban in the list, nobody is let in that is told to be refused.
+      // Without a ban in the list, Apache admits nobody whom banctl calls banned.
       const result = now.digest === EMPTY ? 'skipped' : 'failed';
       return {
         report: { result, message },
@@ -300,7 +300,7 @@ class Reload {
   private async record(seen: ReloadState, endings: readonly Ending[]): Promise<ReloadReport> {
     const report = worstOf(endings.map((ending) => ending.report));
     await updateState(this.options, (state) => {
-      // A list that was changed meanwhile may have been read before or after its change.
+      // If the list changed during the reload, Apache may have read it before or after the change.
       const isSeen = state.list === seen.list && state.digest === seen.digest;
       // A hold may have been changed: banctl itself has followed the file, from what was written under the lock.
       const isFollowed = [seen, state].every(({ mark }) => mark.count === this.before.mark.count);

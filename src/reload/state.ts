@@ -13,12 +13,12 @@ import { type ApacheCommands, namesOf } from './types.ts';
  * What banctl knows of the list and of each Apache that reads it, kept beside the list in `LIST.state` and changed under
  * the list's lock only. A lost state costs one reload.
  *
- * What Apache has loaded is known by content, never by times that somebody can set:
+ * What Apache has loaded is known by content, never by times that a program can set:
  *
  * 1. Apache was seen to load this content, and its PidFile is the same: it has read nothing since.
  * 2. Apache was seen to load this very file, and the file is untouched: whatever it has read since, it was this. The
  *    version of a file has its inode and its time of change, which only the kernel sets.
- * 3. The list came to say what it says, and Apache read its configuration after that, whoever asked for it: its process
+ * 3. The list came to say what it says, and Apache read its configuration after that, no matter who asked for it: its process
  *    is younger, by the kernel's count of ticks; or its PidFile is another one, and Apache was at rest, so not in the
  *    middle of a reading, at a moment when the list said so already.
  *
@@ -309,7 +309,7 @@ function parseState(banlist: string): ReloadState {
   }
 }
 
-/** Whoever may write the file could have put anything there, and no call is to fail because of it. */
+/** Any program that can write the file could have put anything there. No call may fail because of it. */
 function isState(state: Readonly<Record<keyof ReloadState, unknown>>): state is ReloadState {
   return (
     isDigestKey(state.key) &&

@@ -16,7 +16,7 @@ export function isWaitedFor(waiter: ProcessId | null, options: Pick<ReloadOption
 
 /**
  * Makes sure that one process waits to reload when the interval is over: the one that does already, or a new
- * one. It runs in a session of its own, so that it outlives its caller and whoever kills its process group.
+ * one. It runs in a session of its own, so it survives its caller, and a kill of the caller's process group.
  *
  * @returns null if it cannot be started; then the next call that may change something makes up for it
  */

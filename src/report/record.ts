@@ -31,7 +31,7 @@ const EMPTY: RecordRead = { entries: [], totals: NO_TOTALS, since: null, isFull:
 
 /** The line that carries over what a file that has gone had counted. */
 interface Carried {
-  /** Tells it apart. */
+  /** Identifies it. */
   readonly carried: string;
   /** The inode of the newer file: if the older one has it, that file has gone. */
   readonly file: number;
@@ -41,7 +41,7 @@ interface Carried {
 type Line = Entry | (Carried & { readonly at: number });
 
 /**
- * Reads what is recorded, and shortens the record if it is long. Who may not lock it reads it as it is.
+ * Reads what is recorded, and shortens the record if it is long. A user who may not lock the record reads it as it is.
  *
  * @param longBytes from which size on the newer file becomes the older one
  */
@@ -121,7 +121,7 @@ function parseLine(text: string): Line | undefined {
   }
 }
 
-/** Whoever may write the file could have put anything there. */
+/** Any program that can write the file could have put anything there. */
 function isHappening(line: Readonly<Record<string, unknown>>): line is Happening & Record<string, unknown> {
   const { did, by, count, lifted, how, why, result, seconds, addresses } = line;
   const isBy = by === null || typeof by === 'string';

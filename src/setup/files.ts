@@ -48,7 +48,7 @@ export interface FileReport {
     | 'written'
     | 'replaced'
     | 'unchanged'
-    /** It was changed by somebody. The new one lies beside it, or has been laid there now. */
+    /** The administrator changed it. The new file is beside it, or was put there now. */
     | 'kept'
     | 'laid-beside'
     /** It belongs to a package of banctl. */
@@ -322,7 +322,7 @@ function withMemory<T>({ at }: Server, lockTimeout: number, work: (memory: Memor
 
 /**
  * What a call that was killed has left of a file. Only with the lock of the memory, which all have who write the kit.
- * `banctl.1` and the like are somebody's backups.
+ * `banctl.1` and the like are an administrator's backups.
  */
 function discardTemporaries(target: string): void {
   const directory = dirname(target);

@@ -157,7 +157,7 @@ function refuseOddPath(option: string, path: string): void {
 /** How a jail is switched on where a package owns its file. */
 export const JAIL_SWITCH = `[${JAIL}]\nenabled = true\n`;
 
-/** The jail's file, switched on or off. It stands in the repository switched on, for who copies it from there. */
+/** The jail's file, switched on or off. The repository has it switched on, for people who copy it from there. */
 export function withJail(text: string, isEnabled: boolean): string {
   if (isEnabled) return text;
   return text

@@ -5,7 +5,7 @@ import { replaceFile } from '../system/write.ts';
 
 /*
  * What setup has written on this server, in whatever version: checksums by path. A file that has one of its own is as
- * setup left it, and is replaced by the next version; any other was changed by somebody, and is kept.
+ * setup left it, and is replaced by the next version; the administrator changed any other, and setup keeps it.
  */
 
 export const MEMORY = '/var/lib/banctl/setup.json';
@@ -13,7 +13,7 @@ export const MEMORY = '/var/lib/banctl/setup.json';
 /** Checksums (SHA-256) of all texts that setup has put in a place, by path. */
 export type Memory = Readonly<Record<string, readonly string[]>>;
 
-/** A memory that is lost, or is none, costs nothing but that changed files cannot be told from old ones: all are kept. */
+/** Without the memory, setup cannot distinguish changed files from old ones, and keeps them all. */
 export function readMemory(path: string): Memory {
   try {
     const { files } = JSON.parse(readText(path).text.toString('utf8'));

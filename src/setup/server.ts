@@ -138,7 +138,7 @@ export function isJailEnabled({ at, packaged }: Server): boolean {
 }
 
 /**
- * Why an action or filter has to stay: a jail names it, whoever wrote that, and fail2ban would not start without it.
+ * Why an action or filter must stay: a jail names it, and fail2ban would not start without it.
  *
  * @param removed files that do not count any more
  */

@@ -167,7 +167,7 @@ async function apacheTodo(server: Server, settings: SetupOptions): Promise<Todo[
   return [...include, ...others, ...proxyTodo(server, settings, files ?? [])];
 }
 
-/** The requests in the logs come from proxies, and Apache is told of none. */
+/** The requests in the logs come from proxies, and Apache's configuration names none. */
 function proxyTodo(server: Server, settings: SetupOptions, files: readonly string[]): Todo[] {
   const proxy = commonProxy(server, settings);
   if (proxy === undefined) return [];

@@ -27,7 +27,7 @@ import type { ChangesFor, Store, Written } from './types.ts';
 
 /*
  * Bans in two places: single addresses have a file each in the ban directory and need no reload, ranges stand in the
- * list. An address that the list names already stays there, whoever else wants it banned, until `migrate` has seen that
+ * list. An address that the list names already stays there, even if another holder bans it too, until `migrate` has seen that
  * Apache looks into the directory: moved without that, it could get in. What is released is released in both places.
  */
 

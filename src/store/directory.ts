@@ -23,7 +23,7 @@ const SYNC_LIMIT = 60;
 
 /** More files than this are written first and put on the disk together: a disk takes milliseconds for each. */
 const MOST_SYNCED_ALONE = 16;
-/** After so many files a resident looks whether somebody else has asked for something. */
+/** After this many files a resident looks for other requests. */
 const FILES_IN_ONE_GO = 64;
 
 export interface DirectoryOptions extends ChangeOptions {
@@ -40,7 +40,7 @@ export interface FileOptions {
   /** Seconds. */
   readonly lockTimeout: number;
   readonly dryRun: boolean;
-  /** False: whoever asked sees to it that what was written is on the disk. */
+  /** False: the caller puts what was written on the disk. */
   readonly durable: boolean;
   readonly isWanted?: ChangeOptions['isWanted'];
 }

@@ -23,7 +23,7 @@ import type { ChangeOptions } from './types.ts';
 
 /*
  * Moves bans from one place to the other. They are in both until the new place is known to be enforced, and a ban that
- * is changed in the old place meanwhile stays there.
+ * changes in the old place during the migration stays there.
  */
 
 /** As many as are copied within the time that another call may wait for the list. */
@@ -48,7 +48,7 @@ export async function migrateToDirectory(options: MigrateOptions): Promise<Migra
   if (dryRun) return { moved: addressesOf(singles), left: others, reload: DRY_RUN };
   const progress = options.progress?.(singles.length);
   const moved = new Map<string, Ban>();
-  // What is unbanned meanwhile is taken out of the list after a part was copied, or is not copied.
+  // An unban during the migration removes the ban from the list after its part was copied, or before, and then nothing is copied.
   for (let isDone = false; !isDone; ) {
     withLock(banlist, { timeout: lockTimeout }, () => {
       const left = readList(banlist).singles.filter(({ address }) => !moved.has(address));
@@ -104,7 +104,7 @@ export async function migrateToBanlist(options: MigrateOptions): Promise<Migrati
   let bans = bansInDirectory(bandir);
   if (dryRun) return { moved: addressesOf(bans), left: 0, reload: DRY_RUN };
   const { reload } = await changeBans({ ...options, bandir: undefined, isUrgent: true }, () => {
-    // With the lock of the list, so that who unbans one of them meanwhile finds it there.
+    // Under the list's lock, so that a concurrent unban finds the ban there.
     bans = bansInDirectory(bandir);
     return bans.map(({ address, holds }): Change => ({ verb: 'adopt', address, holds }));
   });

@@ -6,7 +6,7 @@ import { type FileContent, readText, statFile } from '../system/read.ts';
 import { addressesIn, banFile, bansInDirectory, bansInFile, isInDirectory } from './directory.ts';
 import type { PlaceOptions } from './types.ts';
 
-/** A ban as it is told. */
+/** A ban as list and explain show it. */
 export interface ReportedBan {
   readonly address: string;
   readonly holds: readonly Hold[];
@@ -35,7 +35,7 @@ export interface Report {
 const MOST_READINGS = 5;
 
 /**
- * Reads both places without a lock, and again if the list has changed by then: a ban that `migrate` moves meanwhile has
+ * Reads both places without a lock, and again if the list has changed by then: a ban that `migrate` moves at that moment has
  * to be seen in one of them.
  */
 export function readPlaces<T>({ banlist, bandir }: PlaceOptions, read: (list: FileContent) => T): T {

@@ -36,7 +36,7 @@ export interface ChangeOptions extends ReloadOptions {
   readonly isWanted?: (change: Change) => boolean;
   /** When to ban a network in place of its addresses. Undefined: as the list says of each network. */
   readonly widening?: Widening | undefined;
-  /** Shows whoever watches how many of the changes are done. */
+  /** Shows on a terminal how many of the changes are done. */
   readonly progress?: StartProgress | undefined;
 }
 
