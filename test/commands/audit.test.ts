@@ -850,14 +850,15 @@ function parseMetrics(text: string): Record<string, number> {
   for (const line of text.slice(0, -1).split('\n')) {
     const [, kind = '', described = '', told = ''] = /^# (HELP|TYPE) ([a-z_]+) (.+)$/.exec(line) ?? [];
     if (kind === 'TYPE') {
-      assert.ok(told === 'gauge' && !types.has(described), line);
+      assert.ok(['gauge', 'counter', 'histogram'].includes(told) && !types.has(described), line);
       types.set(described, told);
     }
     if (kind !== '') continue;
-    const sample = /^([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\})? (\d+)$/.exec(line);
+    const sample = /^([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)+)\})? (\d+(?:\.\d+)?)$/.exec(line);
     assert.ok(sample, `not a sample: ${line}`);
     const [, name = '', labels, value] = sample;
-    assert.ok(types.has(name), `no TYPE before ${line}`);
+    const family = name.replace(/_(?:bucket|sum|count)$/, '');
+    assert.ok(types.has(name) || types.get(family) === 'histogram', `no TYPE before ${line}`);
     const key = labels === undefined ? name : `${name}{${labels}}`;
     assert.ok(!(key in metrics), `twice: ${line}`);
     metrics[key] = Number(value);
