@@ -19,7 +19,7 @@ import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import fc from 'fast-check';
 import { type Given, readArguments } from '../../src/cli/arguments.ts';
-import { COMMANDS, OPTION_NAMES, optionOf } from '../../src/cli/options.ts';
+import { COMMANDS, OPTION_NAMES, type OptionName, optionOf } from '../../src/cli/options.ts';
 import { parseCommandLine } from '../../src/cli/parse.ts';
 import { resolveSettings } from '../../src/cli/settings.ts';
 import { BanctlError, EXIT, lineOf } from '../../src/system/errors.ts';
@@ -288,16 +288,16 @@ suite('settings', () => {
     const defaults = settings();
     for (const name of OPTION_NAMES.filter((option) => option !== 'config')) {
       const { kind } = optionOf(name);
+      const special: Partial<Record<OptionName, string>> = {
+        jail: 'x',
+        to: 'bandir',
+        network: '192.0.2.0/24',
+        sort: 'since',
+      };
+      const ofNumbers = /prefix|interval|timeout|since|for|after/.test(name) ? '17' : '/x';
       const value = {
         flag: '1',
-        value:
-          name === 'jail'
-            ? 'x'
-            : name === 'to'
-              ? 'bandir'
-              : /prefix|interval|timeout|since|for/.test(name)
-                ? '17'
-                : '/x',
+        value: special[name] ?? ofNumbers,
         values: '192.0.2.1',
       }[kind];
       const variable = `BANCTL_${name.toUpperCase().replaceAll('-', '_')}`;
