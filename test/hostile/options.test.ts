@@ -85,7 +85,8 @@ function isSane({
     since === undefined || typeof since === 'object' || (Number.isInteger(since) && isIn(since, 0, LAST)),
   );
   assert.ok(duration === null || duration >= 0);
-  assert.ok(jail === undefined || /^[^\s|%\p{C}\ufffd]+$/u.test(jail), jail);
+  // Any name that fail2ban takes; what cannot stand in a line of text is refused.
+  assert.ok(jail === undefined || /^[^\p{Cc}\p{Cs}\ufffd]+$/u.test(jail), jail);
   assert.ok(reason === null || /^[^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]*[^\s\\]$/u.test(reason), reason ?? '');
   for (const name of [settings.banlist, settings.bandir, settings.fail2banDatabase, settings.fail2banClient])
     assert.ok(name === undefined || !/[\0\ufffd]/.test(name), name);
