@@ -11,7 +11,8 @@ const UNKNOWN_HOLDER = '?';
 const HEADINGS = ['ADDRESS', 'HELD BY', 'SINCE (UTC)', 'LEFT', 'REASON'];
 const ASSUMED =
   'banctl assumes that apache has loaded the list: the reload command succeeded, and banctl cannot see this apache';
-const WIDTH_WITHOUT_TERMINAL = Number.POSITIVE_INFINITY;
+/** Of a pipe, or of a terminal that does not tell its size, such as a serial console: that has 0 columns and 0 lines. */
+const WIDTH_WITHOUT_SIZE = Number.POSITIVE_INFINITY;
 
 export function banDocument({ address, holds, where, widenedAfter }: ReportedBan): object {
   const told = holds.map((hold) => ({
@@ -34,16 +35,17 @@ export async function showTable(bans: readonly ReportedBan[]): Promise<void> {
   }
   const now = Date.now() / 1000;
   const { isTTY, columns, rows: height } = process.stdout;
+  const isSized = isTTY && columns > 0;
   const rows = bans.flatMap((ban) => rowsOf(ban, now));
   const [heading = '', ...lines] = await tableLines(
     [HEADINGS, ...rows],
-    isTTY ? columns : WIDTH_WITHOUT_TERMINAL,
+    isSized ? columns : WIDTH_WITHOUT_SIZE,
   );
   const why = bans.flatMap((ban) =>
     whyWidened(ban).map((text) => `${ban.address} is banned because ${text}`),
   );
   const shown = [isTTY ? styleText('bold', heading) : heading, ...lines, ...why];
-  const isLong = isTTY && shown.length >= height;
+  const isLong = isTTY && height > 0 && shown.length >= height;
   if (isLong && (await import('../system/pager.ts')).showInPager(`${shown.join('\n')}\n`)) return;
   printLines(shown);
 }

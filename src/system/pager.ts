@@ -4,7 +4,8 @@ const LESS = 'FRX';
 const NOT_FOUND = 127;
 
 /**
- * Shows a long text in the pager of the user (`PAGER`), or in less. False if there is none, or none is wanted.
+ * Shows a long text in the pager of the user (`PAGER`), or in less. False if there is none, or none is wanted. A dumb
+ * terminal gets none, as with systemctl: less would warn there, and wait for a key.
  *
  * Who may only run banctl by sudo must not get a shell of root's out of it: then less runs without its commands that
  * start programs, and nobody's PAGER.
@@ -13,7 +14,8 @@ export function showInPager(text: string): boolean {
   const { spawnSync } = process.getBuiltinModule('node:child_process');
   const isBySudo = process.env.SUDO_UID !== undefined;
   const pager = (isBySudo ? undefined : process.env.PAGER) ?? 'less';
-  if (pager === '' || pager === 'cat') return false;
+  const isDumb = (process.env.TERM ?? 'dumb') === 'dumb';
+  if (isDumb || pager === '' || pager === 'cat') return false;
   // A key that ends the pager's search must not end banctl under it.
   const ignore = () => {};
   process.on('SIGINT', ignore);

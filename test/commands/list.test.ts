@@ -92,9 +92,9 @@ test('wide characters keep the columns straight', async () => {
   );
 });
 
-/** On a terminal of 10 lines. */
-async function onTerminal(environment: string, args = ''): Promise<string> {
-  const line = `stty rows 10 columns 60; ${environment} ${executable} list --banlist=${list} ${args}`;
+/** On a terminal of 10 lines, or of another size. */
+async function onTerminal(environment: string, args = '', size = 'rows 10 columns 60'): Promise<string> {
+  const line = `stty ${size}; TERM=xterm; export TERM; ${environment} ${executable} list --banlist=${list} ${args}`;
   const { stdout } = await execute('script', ['-qec', line, '/dev/null']);
   return stdout.replaceAll('\r', '');
 }
@@ -111,7 +111,16 @@ test('a long list is shown by the pager on a terminal, a short one is not', asyn
   assert.doesNotMatch(await onTerminal("PAGER='sed s/^/paged:/'", '--network=203.0.113.0/30'), /paged:/);
   assert.match(await onTerminal('PAGER='), /^203\.0\.113\.29/m);
   assert.match(await onTerminal('PAGER=/nonexistent/pager'), /^203\.0\.113\.29/m);
+  const paging = "PAGER='sed s/^/paged:/'";
+  assert.doesNotMatch(await onTerminal(`TERM=dumb ${paging}`), /paged:/);
+  assert.doesNotMatch(await onTerminal(`env --unset=TERM ${paging}`), /paged:/);
   assert.doesNotMatch(await onTerminal("SUDO_UID=1000 PAGER='sed s/^/paged:/'", '| cat'), /paged:/);
+});
+
+test('a terminal that does not tell its size shows everything, without a pager', async () => {
+  const shown = await onTerminal("PAGER='sed s/^/paged:/'", '', 'rows 0 columns 0');
+  assert.doesNotMatch(shown, /paged:/);
+  assert.match(shown, /^203\.0\.113\.29 .*(漢字){40}$/m);
 });
 
 test('100,000 bans are listed in moments', { timeout: 60_000 }, async () => {
