@@ -241,7 +241,7 @@ suite('migrate', { concurrency: 2 }, () => {
       await answer(apache, some, 403);
     });
 
-    /** An --apachectl that runs `commands` at its first call with these arguments, before Apache is called. */
+    /** A script for the control program, which runs `commands` at its first call with these arguments, before Apache is called. */
     function interrupted(name: string, when: string, ...commands: string[][]): string {
       const calls = commands.map((command) =>
         [executable, ...command, ...optionsOf(apache).slice(0, 2), '--no-reload']
@@ -251,7 +251,7 @@ suite('migrate', { concurrency: 2 }, () => {
       const mark = join(apache.dir, `${name}.mark`);
       rmSync(mark, { force: true });
       const text = `case "$*" in *${when}*) [ -e ${mark} ] || { : >${mark}; ${calls.join(' && ')} || exit 9; } >${apache.dir}/${name}.log 2>&1;; esac\nexec ${apache.ctl} "$@"`;
-      return `--apachectl=${writeScript(apache.dir, name, text)}`;
+      return writeScript(apache.dir, name, text);
     }
 
     test('to the list: what changes before the list is enforced stays changed', async () => {
@@ -264,7 +264,8 @@ suite('migrate', { concurrency: 2 }, () => {
         ['unban', ipv6, '--no-fail2ban'],
         ['ban', '203.0.113.30'],
       );
-      await to('banlist', control);
+      // banctl itself would send a signal to Apache, and call nothing.
+      await to('banlist', `--reload-command=${control} -k graceful`);
       await answer(apache, [ipv4, '203.0.113.9', '203.0.113.30'], 403);
       const holders = (await bansOf(apache)).map(({ address, holds, where }) =>
         [address, ...holds.map(({ holder }) => holder), where].join(' '),
@@ -288,7 +289,7 @@ suite('migrate', { concurrency: 2 }, () => {
         ['unban', ipv6, '--no-fail2ban'],
         ['ban', ipv4, '--jail=ssh'],
       );
-      await to('bandir', control);
+      await to('bandir', `--apachectl=${control}`);
       assert.equal(namesIn(apache).includes(ipv6), false);
       await answer(apache, [ipv6], 200);
       await answer(apache, [ipv4, '203.0.113.9'], 403);
@@ -480,7 +481,10 @@ suite('migrate', { concurrency: 2 }, () => {
       await done(apache, 'ban', ...both);
       const { exitCode, stderr } = await run(apache, 'migrate', '--to=banlist');
       assert.equal(exitCode, 69);
-      assert.match(stderr, /apache does not read \S+\/banlist\.conf; the bans stay in \S+\/bans too\n$/);
+      assert.match(
+        stderr,
+        /apache does not read \S+\/banlist\.conf; include it in the site's configuration; the bans stay in \S+\/bans too\n$/,
+      );
       assert.deepEqual(namesIn(apache), [...both].sort());
       await answer(apache, both, 403);
     });

@@ -26,7 +26,7 @@ Require not ip 2001:db8::/64
 
 const unknown = (address: string) => ({
   address,
-  holds: [{ holder: null, address, since: null, until: null, reason: null }],
+  holds: [{ holder: null, byHand: false, address, since: null, until: null, reason: null }],
   where: 'banlist',
 });
 const since = '2026-01-02T03:04:05Z';
@@ -35,14 +35,23 @@ const bans = [
   {
     address: ipv4,
     holds: [
-      { holder: 'web', address: ipv4, since, until: null, reason: '5 failures' },
-      { holder: 'manual', address: ipv4, since, until: '2099-01-02T03:04:05Z', reason: longReason },
+      { holder: 'web', byHand: false, address: ipv4, since, until: null, reason: '5 failures' },
+      {
+        holder: 'manual',
+        byHand: true,
+        address: ipv4,
+        since,
+        until: '2099-01-02T03:04:05Z',
+        reason: longReason,
+      },
     ],
     where: 'banlist',
   },
   {
     address: '2001:db8::/64',
-    holds: [{ holder: 'web', address: ipv6, since, until: '2026-01-02T03:14:05Z', reason: null }],
+    holds: [
+      { holder: 'web', byHand: false, address: ipv6, since, until: '2026-01-02T03:14:05Z', reason: null },
+    ],
     where: 'banlist',
   },
   unknown('203.0.113.0/24'),
@@ -78,7 +87,7 @@ suite('list and explain', { concurrency: 2 }, () => {
       ...variables,
       'script',
       '-qec',
-      `stty cols ${columns}; ${words}`,
+      `stty rows 24 cols ${columns}; ${words}`,
       '/dev/null',
     ]);
     assert.equal(exitCode, 0, stdout);
