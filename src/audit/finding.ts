@@ -18,7 +18,8 @@ export type FindingCode =
   | 'proxy-banned'
   | 'no-audit'
   | 'leftover'
-  | 'unsafe-permissions';
+  | 'unsafe-permissions'
+  | 'not-served';
 
 export interface Finding {
   readonly code: FindingCode;
@@ -57,7 +58,13 @@ const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   'no-audit': 'warning',
   leftover: 'info',
   'unsafe-permissions': 'warning',
+  'not-served': 'info',
 };
+
+/** True for what is good to know and no fault: an audit with nothing else is clean. */
+export function isHint({ code }: Pick<Finding, 'code'>): boolean {
+  return code === 'not-served';
+}
 
 export const FINDING_CODES = Object.keys(SEVERITY) as FindingCode[];
 

@@ -1,5 +1,6 @@
 import { type AuditResult, audit } from '../audit/audit.ts';
-import { severityOf } from '../audit/finding.ts';
+import { isHint, severityOf } from '../audit/finding.ts';
+import { servedFindings } from '../audit/served.ts';
 import type { Outcome } from '../bans/change.ts';
 import { formatTime, now } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
@@ -15,13 +16,18 @@ import { recordChange } from './record-change.ts';
 
 /** `banctl audit`: silent and 0 when all is well, otherwise a line a finding, and 1 if one is left. */
 export async function auditCommand(settings: Settings): Promise<ExitCode> {
-  const result = await audit(settings);
-  recordRepairs(result, settings);
-  const isOk = result.findings.every((finding) => finding.fixed);
+  const audited = await audit(settings);
+  recordRepairs(audited, settings);
+  const hints = settings.asksFail2ban ? await hintsOf(settings) : [];
+  const result = { ...audited, findings: [...audited.findings, ...hints] };
+  const isOk = result.findings.every((finding) => finding.fixed || isHint(finding));
   if (settings.json) showJson({ ok: isOk, findings: result.findings.map(findingDocument) });
   else for (const line of linesOf(result, settings)) print(line);
   if (settings.prometheus !== undefined && !settings.dryRun) {
-    const metrics = Buffer.from(formatMetrics(result, readRecord(settings.record).totals, now()));
+    const { askMetrics } = await import('../serve/ask.ts');
+    const served = (await askMetrics(settings.socket)) ?? [];
+    const own = formatMetrics(result, readRecord(settings.record).totals, now());
+    const metrics = Buffer.from([own, ...served.map((line) => `${line}\n`)].join(''));
     replaceFile(followOwnLinks(settings.prometheus), [metrics], { lock: undefined });
   }
   return isOk ? EXIT.done : EXIT.findings;
@@ -41,7 +47,8 @@ function recordRepairs({ findings }: AuditResult, settings: Settings): void {
 /** Cron mails each line, so that only on a terminal a clean audit has one. */
 function linesOf(result: AuditResult, settings: Settings): string[] {
   const lines = result.findings.flatMap(findingLine);
-  if (!process.stdout.isTTY || result.findings.some(({ fixed }) => !fixed)) return lines;
+  if (!process.stdout.isTTY || result.findings.some((finding) => !finding.fixed && !isHint(finding)))
+    return lines;
   const { bans, jails } = result;
   const { lastReload } = readReport(settings);
   const parts = [
@@ -54,6 +61,13 @@ function linesOf(result: AuditResult, settings: Settings): string[] {
       : `Apache read the list ${formatTime(Math.floor(lastReload / 1000))}`,
   ];
   return [...lines, printable(`all is well: ${parts.join('; ')}`)];
+}
+
+async function hintsOf({ fail2banClient }: Settings): Promise<Found[]> {
+  const { askMetrics } = await import('../serve/ask.ts');
+  const isServed = async (socket: string) => (await askMetrics(socket)) !== undefined;
+  const findings = await servedFindings(fail2banClient, isServed);
+  return findings.map((finding) => ({ ...finding, fixed: false }));
 }
 
 type Found = AuditResult['findings'][number];

@@ -177,6 +177,15 @@ export function configuredActions({ name: jail, actions }: ConfiguredJail): Jail
     });
 }
 
+/** Where a jail's Python action asks for a server; undefined if the jail has another action, or does not say. */
+export async function jailSocket(client: string, jail: string): Promise<string | undefined> {
+  const names = await ask(client, ['get', jail, 'actions'], parseActions);
+  const action = names.ok ? names.value.find(isOwnAction) : undefined;
+  if (action === undefined) return undefined;
+  const socket = await ask(client, ['get', jail, 'action', action, 'socket'], (answer) => answer.trim());
+  return socket.ok && socket.value.startsWith('/') ? socket.value : undefined;
+}
+
 function isOwnAction(name: string): boolean {
   return name.startsWith(ACTION);
 }

@@ -1,0 +1,123 @@
+// fail2ban with the Python action and a server: what it bans is banned, whatever becomes of the server meanwhile.
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, suite, test } from 'node:test';
+import { executable } from '../lab/banctl.ts';
+import { startFail2ban } from '../lab/fail2ban.ts';
+import { startServer } from '../lab/served.ts';
+import { read } from '../lab/site.ts';
+import { tail, until } from '../lab/wait.ts';
+
+const directories: string[] = [];
+after(() => {
+  for (const directory of directories) rmSync(directory, { recursive: true, force: true });
+});
+
+async function startServed(places: { bandir: boolean }) {
+  const dir = mkdtempSync(join(tmpdir(), 'banctl-served-'));
+  directories.push(dir);
+  const [list, bandir] = [join(dir, 'list.conf'), join(dir, 'bans')];
+  const options = [`--banlist=${list}`, ...(places.bandir ? [`--bandir=${bandir}`] : [])];
+  const server = await startServer({ dir, options: [...options, '--no-reload'] });
+  const section = (name: string) => `[${name}]
+enabled = true
+filter = djangoapp-admin-login
+logpath = DIR/access.log
+bantime = 1d
+action = apache-banlist.py[jail=%(__name__)s, banctl="${executable}", banlist="${list}"${places.bandir ? `, bandir="${bandir}"` : ''}, dbfile="DIR/fail2ban.sqlite3", socket="${server.socket}"]
+`;
+  const fail2ban = await startFail2ban({
+    actionFiles: ['apache-banlist.py'],
+    jails: section('one') + section('two'),
+    env: { BANCTL_NO_RELOAD: '1' },
+  });
+  const banned = () =>
+    places.bandir
+      ? (existsSync(bandir) ? readdirSync(bandir) : [])
+          .filter((name) => !/\.lock$|\.banctl-/.test(name))
+          .sort()
+      : [...read(list).matchAll(/^Require not ip (.*)$/gm)].map(([, address]) => address).sort();
+  return {
+    server,
+    fail2ban,
+    banned,
+    detail: () => `${tail(fail2ban.log(), 15)}\n${server.daemon().output()}`,
+    async metrics() {
+      await using client = await server.connect();
+      return (await client.ask('status', {})).said;
+    },
+    connections: () =>
+      readdirSync(`/proc/${fail2ban.pid()}/fd`).filter((fd) => {
+        try {
+          return readlinkSync(`/proc/${fail2ban.pid()}/fd/${fd}`).startsWith('socket:');
+        } catch {
+          return false;
+        }
+      }).length,
+    async [Symbol.asyncDispose]() {
+      await fail2ban[Symbol.asyncDispose]();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+for (const bandir of [true, false]) {
+  suite(`in ${bandir ? 'the directory' : 'the list'}`, () => {
+    test('bans, unbans, restores and flushes by the server alone', async () => {
+      await using served = await startServed({ bandir });
+      const { fail2ban, banned, detail } = served;
+      const addresses = Array.from({ length: 20 }, (_, n) => `203.0.113.${n + 10}`).sort();
+      await fail2ban.client('set', 'one', 'banip', ...addresses);
+      await fail2ban.client('set', 'two', 'banip', '2001:db8::7');
+      await until('the bans', () => banned().length === 21, { detail });
+      await fail2ban.client('set', 'one', 'unbanip', '203.0.113.10');
+      await until('the unban', () => !banned().includes('203.0.113.10'), { detail });
+      await fail2ban.stop();
+      assert.deepEqual(banned(), []);
+      await fail2ban.start();
+      await until('the restored bans', () => banned().length === 20, { detail });
+      assert.doesNotMatch(fail2ban.log(), /ERROR|does not answer/);
+      assert.match(await served.metrics(), /requests_total\{command="flush",exit="0"\} 2/);
+      assert.match(await served.metrics(), /banctl_serve_fallbacks_total 0/);
+      assert.doesNotMatch(served.server.daemon().output(), /./);
+    });
+
+    test('no ban is lost when the server is killed among 1,000, and fail2ban logs no error', async () => {
+      await using served = await startServed({ bandir });
+      const { fail2ban, server, banned, detail } = served;
+      const addresses = Array.from({ length: 1000 }, (_, n) => `198.18.${n >> 8}.${n & 255}`).sort();
+      await fail2ban.client('set', 'one', 'banip', ...addresses.slice(0, 500));
+      await fail2ban.client('set', 'two', 'banip', ...addresses.slice(500));
+      for (const count of [100, 400, 700]) {
+        await until(`${count} bans`, () => banned().length >= count, { detail, limit: 120_000 });
+        await server.daemon().end('SIGKILL');
+        await server.start();
+      }
+      await until('all bans', () => banned().length === 1000, { detail, limit: 120_000 });
+      assert.deepEqual(banned(), addresses);
+      assert.doesNotMatch(fail2ban.log(), / ERROR /);
+      await fail2ban.stop();
+      assert.deepEqual(banned(), []);
+      assert.doesNotMatch(fail2ban.log(), / ERROR /);
+    });
+  });
+}
+
+test('a jail has one connection, which is closed at its stop', async () => {
+  await using served = await startServed({ bandir: true });
+  const { fail2ban, banned, detail } = served;
+  const ban = async (n: number) => {
+    await fail2ban.client('set', 'one', 'banip', `203.0.113.${n}`);
+    await until('the ban', () => banned().includes(`203.0.113.${n}`), { detail });
+  };
+  await ban(10);
+  const before = served.connections();
+  await ban(11);
+  await fail2ban.client('reload', 'one');
+  await ban(12);
+  assert.equal(served.connections(), before);
+  await fail2ban.client('stop', 'one');
+  await until('the connection to close', () => served.connections() < before, { detail });
+});
