@@ -71,6 +71,14 @@ function toSettings(options: Given, config: string): Settings {
   return { ...read, config, prefixes: { ipv4: read.ipv4Prefix, ipv6: read.ipv6Prefix } };
 }
 
+/** The same settings, with these options of a line over them. @throws BanctlError usage */
+export function withGiven(settings: Settings, given: Given): Settings {
+  const entries = Object.keys(withoutEmpty(given))
+    .filter(isOptionName)
+    .map((name) => [settingName(name), readOption(name, given[name], undefined)]);
+  return { ...settings, ...Object.fromEntries(entries) };
+}
+
 function settingName(name: OptionName): string {
   return optionOf(name).setting ?? name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 }

@@ -1,7 +1,9 @@
+import { setFlagsFromString } from 'node:v8';
 import { parseAddress } from '../bans/address.ts';
 import type { Outcome } from '../bans/change.ts';
 import { holderOf } from '../bans/hold.ts';
-import { resolveSettings, type Settings } from '../cli/settings.ts';
+import type { Given } from '../cli/arguments.ts';
+import { resolveSettings, type Settings, withGiven } from '../cli/settings.ts';
 import { VERSION } from '../cli/version.ts';
 import { wideningOf } from '../protection/protection.ts';
 import type { ReloadReport } from '../reload/types.ts';
@@ -17,14 +19,22 @@ import { describeChange } from './show-change.ts';
 import { planSync } from './sync.ts';
 import { planRelease } from './unban.ts';
 
+/** Memory before speed: the resident waits for disks, and optimized code would be megabytes. */
+const V8_FLAGS = ['--optimize-for-size', '--no-opt'];
+/** A jail's options are the same in each of its requests. Links and the configuration may change at any time. */
+const SETTINGS_KEPT_MS = 1000;
+/** What differs from request to request. */
+const OF_ONE_BAN = ['since', 'for', 'reason'] as const;
+
 /** `banctl serve`: answers the Python action on a socket, until a signal ends it. */
 export function serveCommand(settings: Settings): Promise<ExitCode> {
+  for (const flag of V8_FLAGS) setFlagsFromString(flag);
   surviveEndings();
   return serve(settings, { prepare, describe }, VERSION);
 }
 
 async function prepare(request: Request, hello: Hello): Promise<Work | Said> {
-  const settings = resolveSettings(request.given, hello.env);
+  const settings = settingsOf(request.given, hello);
   const { jail } = settings;
   if (jail === undefined || settings.all)
     throw new BanctlError(EXIT.usage, `${request.command} is served for a jail alone`, 'give --jail NAME');
@@ -54,6 +64,24 @@ async function prepare(request: Request, hello: Hello): Promise<Work | Said> {
       return work(plan.changes, { ...urgently, skipped: plan.skipped });
     }
   }
+}
+
+const kept = new Map<string, { readonly settings: Settings; readonly until: number }>();
+
+function settingsOf(given: Given, { env }: Hello): Settings {
+  const own: Record<string, Given[keyof Given]> = {};
+  const shared: Record<string, Given[keyof Given]> = { ...given };
+  for (const name of OF_ONE_BAN) {
+    if (given[name] !== undefined) own[name] = given[name];
+    delete shared[name];
+  }
+  const key = JSON.stringify([shared, env]);
+  const known = kept.get(key);
+  if (known !== undefined && performance.now() < known.until) return withGiven(known.settings, own);
+  for (const [other, { until }] of kept) if (until < performance.now()) kept.delete(other);
+  const settings = resolveSettings(shared, env);
+  kept.set(key, { settings, until: performance.now() + SETTINGS_KEPT_MS });
+  return withGiven(settings, own);
 }
 
 function addressOf({ command, address }: Request) {

@@ -2,7 +2,7 @@ import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { type Hold, MANUAL, now } from '../bans/hold.ts';
-import { addressesIn, bansInFile, isBanName } from '../store/directory.ts';
+import { addressesIn, bansInFile, isBanName, readBanFile } from '../store/directory.ts';
 import type { StoreOptions } from '../store/store.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import { readText, statFile } from '../system/read.ts';
@@ -131,8 +131,17 @@ export class Ends {
     const { bandir } = this.options;
     if (bandir === undefined) return;
     for (const [index, address] of addresses.entries()) {
-      setEnd(this.#filed, address, bansInFile(bandir, address));
+      setEnd(this.#filed, address, this.#mayEnd(bandir, address) ? bansInFile(bandir, address) : []);
       if (index % FILES_IN_ONE_GO === FILES_IN_ONE_GO - 1) await new Promise(setImmediate);
+    }
+  }
+
+  /** Most files are of jails, and need no closer look. */
+  #mayEnd(bandir: string, address: string): boolean {
+    try {
+      return readBanFile(bandir, address).text.includes(MANUAL);
+    } catch {
+      return false;
     }
   }
 
