@@ -9,6 +9,7 @@ import { fail2banCycle } from './benchmarks/fail2ban.ts';
 import type { Result, Target } from './benchmarks/measure.ts';
 import { burst, first, series } from './benchmarks/reloads.ts';
 import { reportPage } from './benchmarks/report.ts';
+import { served } from './benchmarks/serve.ts';
 import { singleBan, standardInput } from './benchmarks/startup.ts';
 
 const BENCHMARKS: Record<string, () => Promise<Result>> = {
@@ -22,6 +23,7 @@ const BENCHMARKS: Record<string, () => Promise<Result>> = {
   files,
   fail2ban: fail2banCycle,
   report: reportPage,
+  serve: served,
 };
 
 const { values, positionals } = parseArgs({

@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
-import { executable } from '../lab/banctl.ts';
+import { banctl, executable } from '../lab/banctl.ts';
 import { startFail2ban } from '../lab/fail2ban.ts';
 import { startServer } from '../lab/served.ts';
 import { read } from '../lab/site.ts';
@@ -40,6 +40,7 @@ action = apache-banlist.py[jail=%(__name__)s, banctl="${executable}", banlist="$
           .sort()
       : [...read(list).matchAll(/^Require not ip (.*)$/gm)].map(([, address]) => address).sort();
   return {
+    list,
     server,
     fail2ban,
     banned,
@@ -120,4 +121,33 @@ test('a jail has one connection, which is closed at its stop', async () => {
   assert.equal(served.connections(), before);
   await fail2ban.client('stop', 'one');
   await until('the connection to close', () => served.connections() < before, { detail });
+});
+
+test('audit hints at a jail that nothing serves, and adds the metrics of a server', async () => {
+  await using served = await startServed({ bandir: false });
+  const { fail2ban, server, list } = served;
+  const metrics = join(server.socket, '..', 'banctl.prom');
+  const audit = async () => {
+    const options = [
+      `--banlist=${list}`,
+      `--fail2ban-client=${fail2ban.clientCommand}`,
+      `--prometheus=${metrics}`,
+    ];
+    const { stdout } = await banctl(['audit', '--json', `--socket=${server.socket}`, ...options]);
+    const { ok, findings } = JSON.parse(stdout) as {
+      ok: boolean;
+      findings: { code: string; severity: string }[];
+    };
+    const others = findings.filter(({ code }) => code !== 'not-served');
+    assert.equal(ok, others.length === 0, stdout);
+    return findings.filter(({ code }) => code === 'not-served');
+  };
+  assert.deepEqual(await audit(), []);
+  assert.match(read(metrics), /^banctl_serve_requests_total\{command="sync",exit="0"\} 2$/m);
+  assert.match(read(metrics), /^banctl_serve_request_seconds_bucket\{le="\+Inf"\} \d+$/m);
+  await server.daemon().end('SIGKILL');
+  const hints = await audit();
+  assert.equal(hints.length, 2);
+  assert.deepEqual(new Set(hints.map(({ severity }) => severity)), new Set(['info']));
+  assert.doesNotMatch(read(metrics), /banctl_serve/);
 });

@@ -1,0 +1,163 @@
+// fail2ban with the Python action and `banctl serve`, beside an action that does nothing and the guide's shell action.
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { executable } from '../../test/lab/banctl.ts';
+import { type Fail2ban, startFail2ban } from '../../test/lab/fail2ban.ts';
+import { type Server, startServer } from '../../test/lab/served.ts';
+import { until } from '../../test/lab/wait.ts';
+import { figure, median, type Result, target } from './measure.ts';
+
+const RESTORED = 5000;
+const BANNED = 1000;
+const RUNS = 3;
+const PATIENCE_MS = 600_000;
+const shell = join(import.meta.dirname, 'shell-action.sh');
+
+const ACTIONS: [string, string][] = [
+  ['noop.conf', '[Definition]\nactionban = :\nactionunban = :\n'],
+  [
+    'shell.conf',
+    `[Definition]\nactionban = ${shell} ban "<list>" "<ip>"\nactionunban = ${shell} unban "<list>" "<ip>"\n[Init]\nlist =\n`,
+  ],
+];
+
+async function startJail(dir: string, action: string): Promise<Fail2ban> {
+  mkdirSync(dir);
+  return startFail2ban({
+    dir,
+    env: { BANCTL_NO_RELOAD: '1' },
+    jails: `[web]\nenabled = true\nfilter = djangoapp-admin-login\nlogpath = DIR/access.log\nbantime = 1d\naction = ${action}\n`,
+    actionFiles: ['apache-banlist.py', ...ACTIONS],
+  });
+}
+
+/** What fail2ban's database says that the jail holds. */
+function fill({ db }: Fail2ban): void {
+  const database = new DatabaseSync(db);
+  const insert = database.prepare(
+    "INSERT INTO bips (ip, jail, timeofban, bantime, bancount, data) VALUES (?, 'web', ?, 86400, 1, ?)",
+  );
+  const now = Math.floor(Date.now() / 1000);
+  database.exec('BEGIN');
+  for (let n = 0; n < RESTORED; n += 1)
+    insert.run(`198.18.${n >> 8}.${n & 255}`, now - RESTORED + n, '{"matches": [], "failures": 5}');
+  database.exec('COMMIT');
+  database.close();
+}
+
+/** Seconds of a start, and of a stop, with all bans restored. */
+async function cycle(fail2ban: Fail2ban): Promise<{ start: number; stop: number }> {
+  const from = fail2ban.log().length;
+  const began = performance.now();
+  await fail2ban.start();
+  const restored = () =>
+    fail2ban
+      .log()
+      .slice(from)
+      .match(/Restore Ban/g)?.length ?? 0;
+  await until('the restored bans', () => restored() >= RESTORED, { limit: PATIENCE_MS });
+  // Logged before its action: the last one has run when fail2ban answers again.
+  await fail2ban.client('status', 'web');
+  const start = (performance.now() - began) / 1000;
+  const stopping = performance.now();
+  await fail2ban.stop();
+  return { start, stop: (performance.now() - stopping) / 1000 };
+}
+
+/** Milliseconds from each ban to the next by fail2ban's own log, of `banip` with many addresses. */
+async function bans(fail2ban: Fail2ban, count: number): Promise<number[]> {
+  const addresses = Array.from({ length: count }, (_, n) => `198.19.${n >> 8}.${n & 255}`);
+  const from = fail2ban.log().length;
+  await fail2ban.client('set', 'web', 'banip', ...addresses);
+  const times = () =>
+    [
+      ...fail2ban
+        .log()
+        .slice(from)
+        .matchAll(/^(\S+ \S+),(\d+) .*\] Ban /gm),
+    ].map(([, time = '', ms]) => Date.parse(time.replace(' ', 'T')) + Number(ms));
+  await until('the bans', () => times().length >= count, { limit: PATIENCE_MS });
+  const [first = 0, last = 0] = [times()[0], times().at(-1)];
+  await fail2ban.client('unban', '--all');
+  return [(last - first) / (count - 1), (last - first) / 1000];
+}
+
+function residentMegabytes({ daemon }: Server): number {
+  const status = readFileSync(`/proc/${daemon().pid}/status`, 'latin1');
+  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
+}
+
+export async function served(): Promise<Result> {
+  const dir = mkdtempSync(join(tmpdir(), 'banctl-bench-serve-'));
+  try {
+    const [list, bandir] = [join(dir, 'list.conf'), join(dir, 'bans')];
+    writeFileSync(join(dir, 'shell.conf'), '');
+    await using server = await startServer({
+      dir,
+      options: [`--banlist=${list}`, `--bandir=${bandir}`, '--no-reload'],
+    });
+    const action = (more: string) =>
+      `apache-banlist.py[banctl="${executable}", banlist="${list}", dbfile="DIR/fail2ban.sqlite3", socket="${server.socket}"${more}]`;
+    await using noop = await startJail(join(dir, 'noop'), 'noop');
+    await using byShell = await startJail(join(dir, 'shell'), `shell[list="${join(dir, 'shell.conf')}"]`);
+    await using filed = await startJail(join(dir, 'filed'), action(`, bandir="${bandir}"`));
+    await using listed = await startJail(join(dir, 'listed'), action(''));
+    const each: Record<'shell' | 'filed' | 'listed', number[]> = { shell: [], filed: [], listed: [] };
+    const many: Record<'shell' | 'filed', number[]> = { shell: [], filed: [] };
+    for (let run = 0; run < RUNS; run += 1) {
+      for (const [name, jail] of [
+        ['shell', byShell],
+        ['filed', filed],
+        ['listed', listed],
+      ] as const)
+        each[name].push((await bans(jail, 10))[0] ?? 0);
+      for (const [name, jail] of [
+        ['shell', byShell],
+        ['filed', filed],
+      ] as const)
+        many[name].push((await bans(jail, BANNED))[1] ?? 0);
+    }
+    for (const jail of [noop, filed]) {
+      await jail.stop();
+      fill(jail);
+    }
+    const [nothing, ours]: [{ start: number; stop: number }[], { start: number; stop: number }[]] = [[], []];
+    for (let run = 0; run < RUNS; run += 1) {
+      nothing.push(await cycle(noop));
+      ours.push(await cycle(filed));
+    }
+    const of = (cycles: typeof nothing, key: 'start' | 'stop') => cycles.map((one) => one[key]);
+    const ratio = (key: 'start' | 'stop') => median(of(ours, key)) / median(of(nothing, key));
+    const megabytes = residentMegabytes(server);
+    return {
+      name: 'serve',
+      title: 'fail2ban bans through banctl serve',
+      figures: [
+        figure(`start with ${RESTORED} bans, actionban = :`, 's', of(nothing, 'start')),
+        figure(`start with ${RESTORED} bans, served`, 's', of(ours, 'start')),
+        figure('stop, actionunban = :', 's', of(nothing, 'stop')),
+        figure('stop, served', 's', of(ours, 'stop')),
+        figure('a ban, shell', 'ms', each.shell),
+        figure('a ban, served, in the directory', 'ms', each.filed),
+        figure('a ban, served, in a list of 10', 'ms', each.listed),
+        figure(`${BANNED} bans by banip, shell`, 's', many.shell),
+        figure(`${BANNED} bans by banip, served`, 's', many.filed),
+      ],
+      targets: [
+        target('start: served / nothing', ratio('start'), 0.35),
+        target('stop: served / nothing', ratio('stop'), 0.1),
+        target('a ban in the directory, ms', median(each.filed), 2),
+        target('a ban in a list of 10, ms', median(each.listed), 2),
+        target('a ban in the directory: served / shell', median(each.filed) / median(each.shell), 1.3),
+        target('a ban in a list of 10: served / shell', median(each.listed) / median(each.shell), 1.3),
+        target(`${BANNED} bans: served / shell`, median(many.filed) / median(many.shell), 0.5),
+        target('resident after that, MB', megabytes, 60),
+      ],
+      remarks: [],
+    };
+  } finally {
+    rmSync(dir, { recursive: true, maxRetries: 3 });
+  }
+}
