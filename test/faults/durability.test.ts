@@ -28,11 +28,11 @@ function temporaryPlaces() {
 function writeDatabase(path: string, addresses: readonly string[]): void {
   const database = new DatabaseSync(path);
   database.exec(
-    'CREATE TABLE jails(name TEXT); CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER)',
+    'CREATE TABLE jails(name TEXT); CREATE TABLE bips(ip TEXT, jail TEXT, timeofban INTEGER, bantime INTEGER, data JSON)',
   );
   database.exec("INSERT INTO jails VALUES ('web')");
   for (const address of addresses)
-    database.prepare("INSERT INTO bips VALUES (?, 'web', 1700000000, -1)").run(address);
+    database.prepare("INSERT INTO bips VALUES (?, 'web', 1700000000, -1, NULL)").run(address);
   database.close();
 }
 

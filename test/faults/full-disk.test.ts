@@ -193,9 +193,10 @@ suite('a full disk: exit 73, and every file as before or as asked', () => {
     assert.equal(read().size, 2);
     await disk.free();
     assert.equal((await audit()).exitCode, 1);
+    // From the first metric to the last line of the last one.
     assert.match(
       read().get('banctl.prom') ?? '',
-      /^banctl_ok 0\n(?:.*\n)*banctl_audit_timestamp_seconds \d+\n$/m,
+      /^# HELP banctl_bans .*\n(?:.*\n)*banctl_ok 0\n(?:.*\n)*banctl_reload_seconds_count(?:\{.*\})? \d+\n$/,
     );
   });
 
