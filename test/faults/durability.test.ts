@@ -127,9 +127,13 @@ suite('a change is on the disk before it is told', () => {
     await places.call('ban', A);
     const database = join(places.directory, 'fail2ban.sqlite3');
     writeDatabase(database, [B]);
-    // Of fail2ban, a sync at the start of a jail asks what the configuration says: nothing is ignored.
+    // Of fail2ban, a sync at the start of a jail asks what the configuration says: nothing is ignored, bans are for ever.
     const client = join(places.directory, 'client');
-    writeFileSync(client, `#!/bin/sh\necho "['add', 'web', 'auto']"\n`, { mode: 0o755 });
+    writeFileSync(
+      client,
+      `#!/bin/sh\necho "['add', 'web', 'auto']"\necho "['set', 'web', 'bantime', '-1']"\n`,
+      { mode: 0o755 },
+    );
     const calls = await places.call(
       'sync',
       '--from-database',
