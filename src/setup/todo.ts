@@ -58,12 +58,12 @@ export async function todoAfterInstall(
   settings: SetupOptions,
 ): Promise<Todo[]> {
   const isAsked = settings.root === undefined && !settings.dryRun;
-  return [
-    ...missingParts(server, files, settings),
-    ...program(server),
-    ...(isAsked ? await apacheTodo(server, settings) : [toInclude(server), behindProxy(server)]),
-    ...(await fail2banTodo(server, files, settings, isAsked)),
-  ];
+  const parts = [...missingParts(server, files, settings), ...program(server)];
+  const apache = isAsked ? await apacheTodo(server, settings) : [toInclude(server), behindProxy(server)];
+  const fail2ban = await fail2banTodo(server, files, settings, isAsked);
+  // The audit finds some of it too; setup knows better what is to be done first.
+  const told = new Set([...parts, ...fail2ban].map(({ code }) => code));
+  return [...parts, ...apache.filter(({ code }) => !told.has(code)), ...fail2ban];
 }
 
 function missingParts(server: Server, files: readonly FileReport[], settings: SetupOptions): Todo[] {
