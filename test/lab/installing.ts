@@ -1,6 +1,6 @@
 // What banctl setup does to the files of a tree, in this process.
 import { join } from 'node:path';
-import { chooseDirectory } from '../../src/setup/directory-config.ts';
+import { chooseDirectory, removeChoice } from '../../src/setup/directory-config.ts';
 import { type FileReport, installFiles, removeFiles } from '../../src/setup/files.ts';
 import { kitOf } from '../../src/setup/kit.ts';
 import { serverAt } from '../../src/setup/server.ts';
@@ -17,7 +17,13 @@ export function doSetup(root: string, { verb, kit }: NonNullable<Order['setup']>
     enableJail: false,
     config: join(root, 'etc/banctl.json'),
   };
-  if (verb === 'remove') return removeFiles(kitOf(kit), server, () => undefined, options);
+  if (verb === 'remove') {
+    const { bandir } = server.layout;
+    return [
+      ...removeFiles(kitOf(kit), server, () => undefined, { ...options, bandir }),
+      ...removeChoice(server, { ...options, bandir, listOnly: false }),
+    ];
+  }
   const { bandir, written } = chooseDirectory(server, { ...options, listOnly: false });
   return installFiles(kitOf(kit), server, { ...options, bandir }, written?.text);
 }
