@@ -330,9 +330,10 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     const { told, files, read } = tree();
     const { changed } = await told();
     assert.ok(changed);
-    const snippets = readdirSync(join(repository, 'apache2')).map(
-      (name) => `/etc/apache2/conf-available/${name}`,
-    );
+    // The report's page is for those who ask for it with --print.
+    const snippets = readdirSync(join(repository, 'apache2'))
+      .filter((name) => name !== 'banctl-report.conf')
+      .map((name) => `/etc/apache2/conf-available/${name}`);
     assert.deepEqual(
       files(),
       [ACTION, SERVED_ACTION, ...FILTERS, ...JAILS, LIST, CRON, CONFIG, MEMORY, ...snippets].sort(),
@@ -896,9 +897,14 @@ suite('setup --print', () => {
       'apache-admin',
       'remoteip-cloudfront',
       'remoteip-loadbalancer',
+      'djangoapp-login-log',
+      'djangoapp-requests-log',
+      'djangoapp-banned-page',
+      'djangoapp-denied',
       'cron',
     ]) {
       const { stdout } = await run('--print', name);
+      assert.notEqual(stdout, '', name);
       assert.doesNotMatch(stdout, /\/apache2\b(?!\/\))|a2en|APACHE_LOG_DIR|Debian|access\.log\b/, name);
     }
     await told();
