@@ -21,8 +21,8 @@ export async function rangesCommand(settings: Settings, operands: readonly strin
       ? readRangesFile(STANDARD_INPUT, settings.service, 'standard input')
       : readRangesFile(source, settings.service);
   const output = followOwnLinks(settings.output);
-  const { added, removed, count, reload } = await keepRanges(output, ranges, settings);
-  const isChanged = added.length + removed.length > 0 && reload.isTakenBack !== true;
+  const { added, removed, count, isUndone, reload } = await keepRanges(output, ranges, settings);
+  const isChanged = added.length + removed.length > 0 && isUndone !== true;
   if (settings.json)
     showJson({
       changed: isChanged && !settings.dryRun,

@@ -25,6 +25,8 @@ export interface RangesReport {
   readonly removed: readonly string[];
   /** How many there are. */
   readonly count: number;
+  /** Apache refused its configuration, so the file was left as it was. */
+  readonly isUndone?: boolean;
   readonly reload: ReloadReport;
 }
 
@@ -71,7 +73,7 @@ export async function keepRanges(
     if (before.version === undefined) removeFile(path, { lock, seen });
     else replaceFile(path, [before.text], { lock, seen });
     const message = `${path} was left as it was: ${loaded.message}`;
-    return { ...report, reload: { ...loaded, message, isTakenBack: true } };
+    return { ...report, isUndone: true, reload: { ...loaded, message } };
   } catch (error) {
     if (!(error instanceof Overtaken)) throw error;
     throw new BanctlError(EXIT.lockBusy, `${path} was changed by another process`, 'try again');

@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 export async function until<T>(
   what: string,
   ask: () => T | Promise<T>,
-  { limit = 20_000, detail = () => '' }: { limit?: number; detail?: () => string } = {},
+  { limit = 60_000, detail = () => '' }: { limit?: number; detail?: () => string } = {},
 ): Promise<Exclude<T, undefined | false>> {
   const end = performance.now() + limit;
   for (;;) {
@@ -26,7 +26,7 @@ export function tail(text: string, lines = 20): string {
 export type Finished = { exitCode: number; stdout: string; stderr: string };
 
 /** Runs a program to its end, whatever its exit code; `input` is its standard input. After `limit` ms it fails. */
-export function execute(command: string, args: string[], input = '', limit = 60_000): Promise<Finished> {
+export function execute(command: string, args: string[], input = '', limit = 180_000): Promise<Finished> {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { timeout: limit });
     let stdout = '';
