@@ -44,11 +44,13 @@ export async function planByServer(options: SyncOptions, jail: string): Promise<
   if (!truths.ok) return unchanged(truths);
   const [truth] = truths.value;
   if (truth === undefined) throw new Error('no answer for the holder');
-  const difference = {
-    added: wantedOf(truth, options).map((ban) => ({ holder, ban })),
-    released: seen.filter((hold) => !truth.mayHold(hold.address)),
-  };
+  const wanted = wantedOf(truth, options);
   const refused = truth.jails.flatMap(({ held, ignored }) => selectWanted(held, ignored, options).refused);
+  const isUnwanted = unwantedBy(wanted, refused);
+  const difference = {
+    added: wanted.map((ban) => ({ holder, ban })),
+    released: seen.filter(({ address }) => !truth.mayHold(address) || isUnwanted(address)),
+  };
   return {
     difference,
     others: tidy,
@@ -58,6 +60,16 @@ export async function planByServer(options: SyncOptions, jail: string): Promise<
       return again.ok ? again.value : [];
     },
   };
+}
+
+/** True for what a jail holds and nobody should ban, such as what it ignores by now, unless another jail wants it. */
+function unwantedBy(
+  wanted: readonly WantedBan[],
+  refused: readonly RefusedBan[],
+): (address: string) => boolean {
+  const kept = new Set(wanted.map(({ address }) => address.text));
+  const unwanted = new Set(refused.map(({ address }) => readAddress(address)?.text ?? address));
+  return (address) => unwanted.has(address) && !kept.has(address);
 }
 
 /**

@@ -460,8 +460,11 @@ function bansIn(bandir: boolean) {
       await site.fail2ban.stop();
       assert.equal(site.list(), '');
       await site.answer([good], 200);
+      const audit = await site.run('audit', '--fix');
+      assert.equal(audit.exitCode, 1);
+      assert.match(audit.stdout, /^fail2ban-down: [^\n]*jail web bans nobody[^\n]*\n$/);
+      assert.equal(site.list(), '');
       const says = {
-        'audit --fix': '',
         'sync --jail=web': 'fail2ban is not running; nothing was changed\n',
         reload: 'apache has loaded the list as it is\n',
       };
