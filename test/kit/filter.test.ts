@@ -345,11 +345,8 @@ CustomLog ${where}/port.log "%a:%{remote}p %l %u %t \\"%r\\" %>s %b"
         )
       ).values(),
     ];
-    assert.deepEqual(
-      plain.map(({ address }) => address),
-      expected.filter(left),
-      log,
-    );
+    // Two children of Apache may log two requests in the other order.
+    assert.deepEqual(plain.map(({ address }) => address).sort(), expected.filter(left).sort(), log);
     for (const { time } of plain) assert.ok(Math.abs(time - now) < 120, `${log}: time ${time}`);
     assert.equal((await find(spelled)).size, 4, `${log}: every spelling`);
   }
