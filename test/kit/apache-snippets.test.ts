@@ -328,9 +328,13 @@ ${others(dir)}`,
 suite('each file as it stands', () => {
   for (const file of readdirSync(directory).filter((name) => name.endsWith('.conf'))) {
     const include = `Include ${join(directory, file)}\n`;
+    // The file itself is read, so that this is defined as Debian's envvars do it.
+    const logs = (dir: string) => `Define APACHE_LOG_DIR ${dir}\n`;
+    const logsAllSites = /^GlobalLog /m.test(kit(file));
+    const serverLevelAlone = logsAllSites || file.startsWith('remoteip');
     for (const [where, options] of [
-      ['at server level', { server: include, site: '' }],
-      ...(file.startsWith('remoteip') ? [] : [['in a virtual host', { site: include }] as const]),
+      ['at server level', { server: (dir: string) => logs(dir) + include, site: '' }],
+      ...(serverLevelAlone ? [] : [['in a virtual host', { server: logs, site: include }] as const]),
     ] as const)
       test(`${file} is accepted ${where}, and lets everybody in`, async () => {
         await using apache = await startApache({ ...options, modules: ['remoteip'] });
@@ -339,6 +343,13 @@ suite('each file as it stands', () => {
         assert.match(stderr, /Syntax OK/);
         assert.equal(await apache.get('/'), 200);
       });
+
+    if (logsAllSites)
+      test(`${file} is refused in a virtual host: it would miss what other sites are asked`, () =>
+        assert.rejects(
+          startApache({ server: logs, site: include }),
+          /GlobalLog cannot occur within <VirtualHost> section/,
+        ));
   }
 
   test('none of them opens what is closed', async () => {
@@ -361,20 +372,23 @@ suite('each file as it stands', () => {
 });
 
 // 127.0.0.1 is the proxy here, 127.0.0.2 somebody who goes around it.
-const proxies: [file: string, setUp: (text: string, dir: string) => string][] = [
+// 198.51.100.9 is a proxy too. CloudFront's is any customer's, and its word counts for nothing: it is named itself.
+const proxies: [file: string, setUp: (text: string, dir: string) => string, believesChains: boolean][] = [
   [
     'remoteip-cloudfront.conf',
     (text, dir) => {
       writeFileSync(join(dir, 'cloudfront-proxies'), '127.0.0.1\n::1\n198.51.100.0/24\n');
       return text.replaceAll('/etc/apache2/djangoapp/cloudfront-proxies', join(dir, 'cloudfront-proxies'));
     },
+    false,
   ],
   [
     'remoteip-loadbalancer.conf',
     (text) => text.replace(/^(RemoteIPInternalProxy) .*/m, '$1 127.0.0.1 ::1 198.51.100.0/24'),
+    true,
   ],
 ];
-for (const [file, setUp] of proxies)
+for (const [file, setUp, believesChains] of proxies)
   suite(`${file}, filled in`, () => {
     let apache: Apache;
     before(async () => {
@@ -401,12 +415,15 @@ for (const [file, setUp] of proxies)
       assert.equal(await apache.get('/', { v6: true, headers: { 'X-Forwarded-For': '203.0.113.6' } }), 200);
     });
 
-    test('what the client says of itself is not believed: the last address that no proxy has counts', async () => {
+    test('what the client says of itself is not believed', async () => {
       assert.equal(await via('203.0.113.5, 203.0.113.6'), 200, 'the banned address is made up');
       assert.equal(await via('203.0.113.6, 203.0.113.5'), 403, 'the banned client makes one up');
-      assert.equal(await via('203.0.113.6, 203.0.113.5, 198.51.100.9'), 403, 'the same behind two proxies');
-      assert.equal(await via('203.0.113.5, 203.0.113.6, 198.51.100.9'), 200, 'made up, behind two proxies');
       assert.equal(await via('rubbish, 203.0.113.5'), 403);
+    });
+
+    test(`behind two proxies: the last address ${believesChains ? 'that no proxy has counts' : 'counts, a proxy or not'}`, async () => {
+      assert.equal(await via('203.0.113.6, 203.0.113.5, 198.51.100.9'), believesChains ? 403 : 200);
+      assert.equal(await via('203.0.113.5, 203.0.113.6, 198.51.100.9'), 200, 'the banned address is made up');
     });
 
     test('whoever goes around the proxy is not believed at all', async () => {
@@ -433,6 +450,11 @@ for (const [file, setUp] of proxies)
       assert.deepEqual(await request('forged', '203.0.113.1, 203.0.113.9', '127.0.0.1'), [
         '203.0.113.9',
         '203.0.113.9',
+      ]);
+      const last = believesChains ? '203.0.113.9' : '198.51.100.9';
+      assert.deepEqual(await request('chain', '203.0.113.1, 203.0.113.9, 198.51.100.9', '127.0.0.1'), [
+        last,
+        last,
       ]);
       assert.deepEqual(await request('around', '203.0.113.9', '127.0.0.2'), ['127.0.0.2', '127.0.0.2']);
     });
@@ -461,24 +483,56 @@ test('before they are filled in, the proxy files believe nobody, not even with a
   }
 });
 
-test('both proxy files together: CloudFront in front of a load balancer', async () => {
-  await using apache = await startApache({
-    list,
-    modules: ['remoteip'],
-    server: (dir) => {
-      writeFileSync(join(dir, 'cloudfront'), '198.51.100.0/24\n');
-      const cloudFront = kit('remoteip-cloudfront.conf').replaceAll(
-        '/etc/apache2/djangoapp/cloudfront-proxies',
-        join(dir, 'cloudfront'),
-      );
-      return (
-        cloudFront + kit('remoteip-loadbalancer.conf').replace(/^(RemoteIPInternalProxy) .*/m, '$1 127.0.0.1')
-      );
-    },
-    site: wholeSite,
+suite('both proxy files together: CloudFront in front of a load balancer', () => {
+  const keepsOne = /^RequestHeader edit X-Forwarded-For .*$/m;
+  /** The load balancer is 127.0.0.1. */
+  const start = (change: (cloudfront: string) => string) =>
+    startApache({
+      list,
+      modules: ['remoteip'],
+      server: (dir) => {
+        writeFileSync(join(dir, 'cloudfront'), '198.51.100.0/24\n');
+        const installed = '/etc/apache2/djangoapp/cloudfront-proxies';
+        const cloudfront = change(kit('remoteip-cloudfront.conf')).replaceAll(
+          installed,
+          join(dir, 'cloudfront'),
+        );
+        const balancer = kit('remoteip-loadbalancer.conf');
+        return cloudfront + balancer.replace(/^(RemoteIPInternalProxy) .*/m, '$1 127.0.0.1');
+      },
+      site: wholeSite,
+    });
+  const client = async (apache: Apache, forwarded: string) => {
+    const marker = `/?${encodeURIComponent(forwarded)} `;
+    const status = await apache.get(marker.trim(), { headers: { 'X-Forwarded-For': forwarded } });
+    const line = await until(`the line of ${forwarded}`, () =>
+      read(apache.accessLog)
+        .split('\n')
+        .find((one) => one.includes(marker)),
+    ); // prettier-ignore
+    return [status, line.split(' ')[0]];
+  };
+
+  test('with the line for two hops, the viewer is the client, and what it sent is not believed', async () => {
+    const twoHops = /Two hops[\s\S]*?\n# {3}(RequestHeader .*)/.exec(kit('remoteip-loadbalancer.conf'))?.[1];
+    assert.ok(twoHops);
+    await using apache = await start((text) => text.replace(keepsOne, () => twoHops));
+    const cases: [forwarded: string, status: number, client: string][] = [
+      ['203.0.113.5, 198.51.100.9', 403, '203.0.113.5'],
+      ['203.0.113.5, 203.0.113.6, 198.51.100.9', 200, '203.0.113.6'],
+      ['203.0.113.6, 203.0.113.5, 198.51.100.9', 403, '203.0.113.5'],
+      // Another customer's distribution in front of yours, and a client of the load balancer itself.
+      ['203.0.113.5, 198.51.100.8, 198.51.100.9', 200, '198.51.100.8'],
+      ['203.0.113.5, 203.0.113.6', 200, '203.0.113.6'],
+    ];
+    for (const [forwarded, status, address] of cases)
+      assert.deepEqual(await client(apache, forwarded), [status, address], forwarded);
   });
-  const via = (forwarded: string) => apache.get('/', { headers: { 'X-Forwarded-For': forwarded } });
-  assert.equal(await via('203.0.113.5, 198.51.100.9'), 403);
-  assert.equal(await via('203.0.113.5, 203.0.113.6, 198.51.100.9'), 200);
-  assert.equal(await via('203.0.113.5, 203.0.113.6'), 200, 'a client of the load balancer itself');
+
+  test('without it CloudFront is the client, which is protected: no visitor is taken for another', async () => {
+    await using apache = await start((text) => text);
+    for (const forwarded of ['203.0.113.5, 198.51.100.9', '203.0.113.5, 203.0.113.6, 198.51.100.9'])
+      assert.deepEqual(await client(apache, forwarded), [200, '198.51.100.9'], forwarded);
+    assert.deepEqual(await client(apache, '203.0.113.6, 203.0.113.5'), [403, '203.0.113.5']);
+  });
 });
