@@ -434,7 +434,7 @@ suite('surroundings', { concurrency: 4 }, () => {
     '{"pidFile":["/etc/shadow"]}',
     '\0'.repeat(100),
     '['.repeat(100_000),
-  ];
+  ].flatMap((text, index) => (index === 0 ? [text, `# ${text}\n`] : [`# ${text}\n`]));
   test('a state that somebody else has written costs a reload, and nothing else', async () => {
     using places = temporaryPlaces();
     const reloads = join(places.directory, 'reloads');
