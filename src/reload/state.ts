@@ -111,11 +111,16 @@ function unknownState(): ReloadState {
 /** node:crypto would cost each first call 4 ms. */
 function newKey(): DigestKey {
   const bytes = Buffer.alloc(KEY_BYTES);
-  const descriptor = openSync('/dev/urandom', 'r');
   try {
-    readSync(descriptor, bytes);
-  } finally {
-    closeSync(descriptor);
+    const descriptor = openSync('/dev/urandom', 'r');
+    try {
+      readSync(descriptor, bytes);
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch {
+    // A chroot may lack the device, and no ban may fail for that.
+    process.getBuiltinModule('node:crypto').randomFillSync(bytes);
   }
   return bytes.toString('hex');
 }
