@@ -104,9 +104,13 @@ export function acquireLockAwaited(path: string, options: LockOptions): Promise<
   return awaiting(acquiring(path, options));
 }
 
-/** True if a process holds the lock on `path`, or has left it behind. */
+/** True if a process holds the lock on `path`, or has left it behind. Also if the system does not tell: taking it will. */
 export function isLocked(path: string): boolean {
-  return lstatSync(lockPath(path), { throwIfNoEntry: false }) !== undefined;
+  try {
+    return lstatSync(lockPath(path), { throwIfNoEntry: false }) !== undefined;
+  } catch {
+    return true;
+  }
 }
 
 /** Work that may have to wait: it yields how long, in milliseconds. */
