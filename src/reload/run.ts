@@ -138,9 +138,13 @@ function takeWaiterLock(options: ReloadOptions): Lock | undefined {
 /** Every Apache whose reload was put off, also those of other calls. */
 async function reloadOwed(options: ReloadOptions, due: ReloadState): Promise<ReloadReport> {
   const reports: ReloadReport[] = [];
+  const tried = new Set<string>();
   for (const commands of [options, ...due.owed]) {
     const one = { ...options, apachectl: commands.apachectl, reloadCommand: commands.reloadCommand };
-    if (!isPending(lookAtState(options.banlist), namesOf(one))) continue;
+    const names = namesOf(one).filter((name) => !tried.has(name));
+    for (const name of names) tried.add(name);
+    // What has changed since one of them was tried has a process of its own that waits for the next interval.
+    if (names.length === 0 || !isPending(lookAtState(options.banlist), names)) continue;
     const deadline = performance.now() + LONGEST_CALL_SECONDS * 1000;
     reports.push(await counted(new Reload(one, due, false, deadline)));
   }

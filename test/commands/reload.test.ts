@@ -278,6 +278,29 @@ suite('reloads', { concurrency: 3 }, () => {
     assert.equal(apache.reloads(), 2);
   });
 
+  test('a change while a deferred reload is under way waits for an interval of its own', async () => {
+    await using apache = await start();
+    const [began, go] = [join(apache.dir, 'began'), join(apache.dir, 'go')];
+    const path = program(
+      apache,
+      'reload',
+      `: > ${began}; until [ -e ${go} ]; do sleep 0.1; done; exec ${apache.ctl} -k graceful`,
+    );
+    const interval = `--reload-interval=${SOME_CALLS}`;
+    const command = `--reload-command=${path}`;
+    assert.equal((await call(apache, ['ban', one, interval])).reload, 'done');
+    assert.equal((await call(apache, ['ban', two, interval, command])).reload, 'deferred');
+    await until('the deferred reload', () => existsSync(began), AT_ITS_END);
+    assert.equal((await call(apache, ['ban', three, interval, command])).reload, 'deferred');
+    const going = performance.now();
+    writeFileSync(go, '');
+    await until('reload 3', () => apache.reloads() === 3, AT_ITS_END);
+    const waited = performance.now() - going;
+    assert.ok(waited > SOME_CALLS * 1000, `${waited} ms`);
+    await nothingLeft(apache);
+    await refused(apache, two, three);
+  });
+
   test('a reload whose waiter was killed is made up for by the next call, although that changes nothing', async () => {
     await using apache = await start();
     await call(apache, ['ban', one, '--reload-interval=30']);
