@@ -21,7 +21,9 @@ const quick =
 const addresses = (count: number) => Array.from({ length: count }, (_, n) => `198.18.${n >> 8}.${n & 255}`);
 const options = ({ banlist, ctl }: Apache) => [`--banlist=${banlist}`, `--apachectl=${ctl}`];
 const waiters = ({ banlist }: Apache) => processesNaming(`reload --when-due --banlist=${banlist}`);
-const quiet = (apache: Apache) => until('the waiter to end', () => waiters(apache).length === 0);
+/** What comes only at the end of an interval. */
+const AT_ITS_END = { limit: 60_000 };
+const quiet = (apache: Apache) => until('the waiter to end', () => waiters(apache).length === 0, AT_ITS_END);
 
 interface State {
   readonly spacing: number;
@@ -98,8 +100,11 @@ suite('a storm of bans while slow visitors hold old generations of Apache', () =
 
   test('it answers on with banctl, which waits longer and longer, and refuses them all in the end', async () => {
     await using apache = await startApache({ remoteip: true, mpm: debian, list: '' });
+    const began = performance.now();
     assert.equal(await rage(apache, (address) => banctl(['ban', address, ...options(apache)])), undefined);
-    assert.ok(apache.reloads() <= 5, `${apache.reloads()} reloads`);
+    const seconds = (performance.now() - began) / 1000;
+    // After 0, 2, 4, 8, 16 seconds and so on: from the third on, the interval doubles.
+    assert.ok(apache.reloads() <= 1 + Math.log2(seconds), `${apache.reloads()} reloads in ${seconds} s`);
     assert.ok(stateOf(apache).spacing >= 4, `spacing ${stateOf(apache).spacing}`);
     // The visitors have gone.
     await banctl(['reload', ...options(apache)]);
@@ -109,29 +114,31 @@ suite('a storm of bans while slow visitors hold old generations of Apache', () =
   test('the interval is as before once the old generations have gone', async () => {
     await using apache = await startApache({ remoteip: true, mpm: quick, list: '' });
     const [one = '', two = '', three = '', four = '', five = ''] = storm;
-    const ban = async (address: string) =>
-      (await banctlJson<{ reload: string }>(['ban', address, ...options(apache), '--reload-interval=1']))
-        .reload;
+    const interval = 6; // holds a call or two on a machine with much else to do
+    const ban = async (address: string) => {
+      const args = ['ban', address, ...options(apache), `--reload-interval=${interval}`];
+      return (await banctlJson<{ reload: string }>(args)).reload;
+    };
     const reloaded = async (count: number) => {
-      await until(`reload ${count}`, () => apache.reloads() === count);
+      await until(`reload ${count}`, () => apache.reloads() === count, AT_ITS_END);
       await quiet(apache);
     };
     {
       using visitors = slowVisitors(apache);
       assert.ok(await visitors.come(20_000));
       assert.equal(await ban(one), 'done');
-      assert.equal(stateOf(apache).spacing, 1);
+      assert.equal(stateOf(apache).spacing, interval);
       assert.equal(await ban(two), 'deferred');
       await reloaded(2);
-      assert.equal(stateOf(apache).spacing, 2);
+      assert.equal(stateOf(apache).spacing, 2 * interval);
       assert.equal(await ban(three), 'deferred');
       await reloaded(3);
-      assert.equal(stateOf(apache).spacing, 4);
+      assert.equal(stateOf(apache).spacing, 4 * interval);
     }
     assert.equal(await ban(four), 'deferred');
     await reloaded(4);
-    assert.equal(stateOf(apache).spacing, 1);
-    await sleep(1000);
+    assert.equal(stateOf(apache).spacing, interval);
+    await sleep(interval * 1000);
     assert.equal(await ban(five), 'done');
   });
 });
@@ -183,7 +190,8 @@ suite('a burst', () => {
     for (const from of all) assert.equal(await apache.get('/', { from }), 403, from);
     const reloads = readFileSync(times, 'utf8').trim().split('\n').map(Number);
     const gaps = reloads.slice(1).map((time, index) => time - (reloads[index] ?? 0));
-    assert.ok(Math.min(...gaps) > 1.9, `seconds between reloads: ${gaps.join(' ')}`);
+    // The interval of 2 s begins when a reload has ended, and the next takes its 1.5 s until it is noted.
+    assert.ok(Math.min(...gaps) > 3.4, `seconds between reloads: ${gaps.join(' ')}`);
   });
 });
 
