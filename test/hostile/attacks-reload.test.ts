@@ -216,8 +216,8 @@ suite('a ban that was told holds', inOrder, () => {
   for (const [what, text] of SECTIONS) {
     test(`a line in ${what} is no ban`, async (t) => {
       writeFileSync(apache.banlist, text);
-      const modules = what.includes('version') ? await apache.ask('-t') : await apache.ask('-t');
-      if (modules.exitCode !== 0) {
+      const tested = await apache.ask('-t');
+      if (tested.exitCode !== 0) {
         t.skip('this Apache does not take it');
         return;
       }

@@ -60,7 +60,7 @@ export function kitFiles(layout: Layout): { file: KitFile; text: string }[] {
  * A jail that is on would ban the proxy of a server that stands behind one. So it waits for the administrator, as the
  * distributions' own jails do.
  */
-export function offUntilEnabled(jail: string, name: string): string {
+function offUntilEnabled(jail: string, name: string): string {
   return replaced(jail, /^enabled = (?:true|false)$/m, 'enabled = false').replace(
     /^# Notes: {3}whether fail2ban runs this jail\.$/m,
     `# Notes:   whether fail2ban runs this jail. Leave this file as it is, and write ${name}.local beside it:
@@ -98,4 +98,16 @@ export const DEFAULT_CONFIG = 'usr/share/banctl/banctl.json';
 export function unitIfInUse(unit: string, name: string, layout: Layout): string {
   if (name !== 'banctl-audit.service') return unit;
   return replaced(unit, /^ExecStart=.*$/m, `ExecStart=/bin/sh -c '${auditIfInUse(layout)}'`);
+}
+
+/** What of the kit belongs below /etc/fail2ban, the same in every format: its path and text; undefined for other files. */
+export function fail2banFile(
+  { directory, file }: KitFile,
+  rendered: string,
+): [string, PackagedFile] | undefined {
+  if (directory === 'action.d' || directory === 'filter.d')
+    return [`etc/fail2ban/${directory}/${file}`, text(rendered)];
+  if (directory !== 'jail.d') return undefined;
+  const jail = file.replace(/\.local$/, '');
+  return [`etc/fail2ban/jail.d/${jail}.conf`, text(offUntilEnabled(rendered, jail))];
 }

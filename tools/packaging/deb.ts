@@ -10,8 +10,8 @@ import {
   type Contents,
   commonContents,
   compressed,
+  fail2banFile,
   kitFiles,
-  offUntilEnabled,
   replaced,
   repository,
   script,
@@ -43,12 +43,9 @@ export function debContents(executable: string, { version, epochSeconds }: Packa
   contents.set(`${DOC}/README.md.gz`, text(compressed(source('README.md'))));
   for (const { file, text: rendered } of kitFiles(DEBIAN)) {
     const name = `${file.directory}/${file.file}`;
-    if (file.directory === 'action.d' || file.directory === 'filter.d')
-      contents.set(`etc/fail2ban/${name}`, text(rendered));
-    else if (file.directory === 'jail.d') {
-      const jail = file.file.replace(/\.local$/, '');
-      contents.set(`etc/fail2ban/jail.d/${jail}.conf`, text(offUntilEnabled(rendered, jail)));
-    } else if (file.directory === 'apache2' && TO_CHOOSE.test(file.file))
+    const ofFail2ban = fail2banFile(file, rendered);
+    if (ofFail2ban !== undefined) contents.set(...ofFail2ban);
+    else if (file.directory === 'apache2' && TO_CHOOSE.test(file.file))
       contents.set(`etc/apache2/conf-available/${file.file}`, text(rendered));
     else if (file.directory === 'cron.d' && isInstalled(file))
       contents.set(`etc/${name}`, text(onceInUse(rendered)));

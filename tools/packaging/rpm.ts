@@ -9,8 +9,8 @@ import { isInstalled } from '../../src/setup/kit.ts';
 import {
   type Contents,
   commonContents,
+  fail2banFile,
   kitFiles,
-  offUntilEnabled,
   repository,
   script,
   source,
@@ -37,12 +37,9 @@ export function rpmContents(executable: string, { epochSeconds }: PackageOptions
     contents.set(`${DOC}/selinux/${name}`, text(source(`packaging/selinux/${name}`)));
   for (const { file, text: rendered } of kitFiles(RED_HAT)) {
     const name = `${file.directory}/${file.file}`;
-    if (file.directory === 'action.d' || file.directory === 'filter.d')
-      contents.set(`etc/fail2ban/${name}`, text(rendered));
-    else if (file.directory === 'jail.d') {
-      const jail = file.file.replace(/\.local$/, '');
-      contents.set(`etc/fail2ban/jail.d/${jail}.conf`, text(offUntilEnabled(rendered, jail)));
-    } else if (file.directory === 'apache2') contents.set(`${OWN}/${file.file}`, text(rendered));
+    const ofFail2ban = fail2banFile(file, rendered);
+    if (ofFail2ban !== undefined) contents.set(...ofFail2ban);
+    else if (file.directory === 'apache2') contents.set(`${OWN}/${file.file}`, text(rendered));
     // systemd runs everywhere where this package is installed, so the timer takes the place of the cron job.
     else if (file.directory === 'systemd' && isInstalled(file))
       contents.set(`${UNITS}/${file.file}`, text(unitIfInUse(rendered, file.file, RED_HAT)));
