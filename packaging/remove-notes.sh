@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# What banctl has noted on this server, and what `banctl setup` has written beside the package and nobody has changed since.
-# Its memory has the path of each file it wrote on a line of its own, and below that the SHA-256 of each text.
+# Removes banctl's state, and each unchanged file that `banctl setup` wrote beside the package. setup.json has the path of
+# each such file on its own line, and below it the SHA-256 of each text that setup wrote there.
 memory=/var/lib/banctl/setup.json
 if [ -f "$memory" ]; then
   sed -n 's|^  "\(/.*\)": \[$|\1|p' "$memory" | while read -r path; do

@@ -12,7 +12,7 @@ fail() {
   exit 1
 }
 
-# need COMMAND PACKAGE [COMMAND PACKAGE]..: installs the packages whose command, or file in place of one, is missing.
+# need COMMAND PACKAGE [COMMAND PACKAGE]..: installs each package whose command (or file, given by its path) is missing.
 need() {
   local packages=() sudo=() package
   while [ $# -gt 0 ]; do
@@ -21,14 +21,14 @@ need() {
   done
   [ ${#packages[@]} -gt 0 ] || return 0
   step "Installing ${packages[*]}"
-  command -v apt-get >/dev/null || fail "there is no apt-get here: install ${packages[*]} yourself, then call again"
+  command -v apt-get >/dev/null || fail "cannot find apt-get: install ${packages[*]} yourself, then try again"
   if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null || fail "call as root once: apt-get install ${packages[*]}"
+    command -v sudo >/dev/null || fail "run once as root: apt-get install ${packages[*]}"
     sudo=(sudo)
   fi
-  # Debian starts what it installs, and at each boot. Neither is wanted here: systemctl does not start anything when
-  # told that it is offline, an init script does not in runlevel 1, and afterwards the services are disabled (not
-  # masked: `systemctl enable --now apache2` works as ever). What was installed before is not touched.
+  # Debian starts installed services at once and at each boot, which the tests do not want. SYSTEMD_OFFLINE stops systemctl,
+  # runlevel 1 stops init scripts, and update-rc.d then disables the services without masking them, so that
+  # `systemctl enable --now apache2` still works. Packages that were installed before stay as they are.
   local apt=("${sudo[@]}" env SYSTEMD_OFFLINE=1 RUNLEVEL=1 PREVLEVEL=N DEBIAN_FRONTEND=noninteractive
     NEEDRESTART_SUSPEND=1 apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120)
   quietly "${apt[@]}" update || true
@@ -39,7 +39,7 @@ need() {
   done
 }
 
-# quietly COMMAND..: shows what the command says only if it fails.
+# quietly COMMAND..: prints the command's output only if it fails.
 quietly() {
   local output
   output=$("$@" 2>&1 </dev/null) && return
@@ -48,8 +48,8 @@ quietly() {
   return "$status"
 }
 
-# npm_ci DIRECTORY OPTION..: installs there what its package-lock.json says. By the system's Node: npm takes away the
-# other one (which `npm run` finds first). Not by npm's --prefix, with which it reads another system-wide npmrc.
+# npm_ci DIRECTORY OPTION..: installs the packages of DIRECTORY's package-lock.json. It uses the system's Node, because npm
+# removes the Node in node_modules, which `npm run` would find first. npm's --prefix would read another system-wide npmrc.
 npm_ci() {
   local commands=$PWD/node_modules/.bin directory=$1
   shift
@@ -61,14 +61,14 @@ packages() {
   local commands=$PWD/node_modules/.bin
   if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
     [ "$(uname -sm)" = 'Linux x86_64' ] || fail 'banctl is built on x86-64 Linux'
-    command -v npm >/dev/null || fail 'Node 20 or newer and npm are needed: install them, then call again'
+    command -v npm >/dev/null || fail 'cannot find npm: install Node 20 or newer and npm, then try again'
     step 'Installing the npm packages'
     npm_ci .
   fi
   case $PATH in "$commands:"*) ;; *) export PATH=$commands:$PATH ;; esac
 }
 
-# Writes dist/SHA256SUMS, which `sha256sum --check` reads; its comments tell the sizes in bytes.
+# Writes dist/SHA256SUMS for `sha256sum --check`; its comments give the sizes in bytes.
 checksums() {
   (
     cd dist
@@ -79,7 +79,7 @@ checksums() {
   )
 }
 
-# Writes what a release has beside executables and packages: the bill of materials, the notes and the sums.
+# Writes the other files of a release: the bill of materials, the notes and the sums.
 release_files() {
   step 'Writing the bill of materials, the notes and the sums'
   node tools/sbom.ts dist/banctl dist/libraries.json >dist/sbom.cdx.json

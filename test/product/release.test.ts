@@ -121,7 +121,7 @@ suite('scripts/release', () => {
     const release = (...args: string[]) => execute(join(place, 'scripts', 'release'), args);
     assert.match((await release('1.0')).stderr, /^release: usage: /);
     execFileSync('git', ['-C', place, 'tag', 'v7.0.0']);
-    assert.match((await release('7.0.0')).stderr, /there is a tag v7\.0\.0/);
+    assert.match((await release('7.0.0')).stderr, /tag v7\.0\.0 exists/);
     writeFileSync(join(place, 'CHANGELOG.md'), 'changed\n');
     const { exitCode, stderr } = await release('7.0.1');
     assert.equal(exitCode, 1);

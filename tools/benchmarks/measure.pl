@@ -1,7 +1,7 @@
 # Runs the command lines of a plan one after another and measures each: perl measure.pl PLAN
 # A line of the plan: `time` or `run` (not measured), standard input, then the words, divided by tabs.
 # Prints for each `time` line: exit status, wall nanoseconds, user and system microseconds, peak kilobytes.
-# Perl, since Node does not tell what a single child has used; plain system calls, since perl-base has no Time::HiRes.
+# Perl, because Node does not report a single child's resources; plain system calls, because perl-base has no Time::HiRes.
 use strict;
 use warnings;
 

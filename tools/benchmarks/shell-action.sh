@@ -1,5 +1,5 @@
 #!/bin/sh
-# What banctl replaces, without its mistakes in syntax: a ban or an unban by grep, echo and sed, and a reload for each.
+# The shell action that banctl replaces, with its syntax errors fixed: grep, echo and sed, and a reload for each change.
 # shell-action.sh ban|unban LIST ADDRESS [RELOAD COMMAND..]
 set -eu
 verb=$1 list=$2 line="Require not ip $3"
