@@ -1,5 +1,6 @@
 import { type Invocation, readArguments } from './cli/arguments.ts';
 import { resolveSettings } from './cli/settings.ts';
+import { finished } from './system/before-exit.ts';
 import { EXIT, type ExitCode, isBanctlError, lineOf } from './system/errors.ts';
 import { warn } from './terminal/print.ts';
 
@@ -30,5 +31,8 @@ main(process.argv.slice(2))
     warn(isExpected ? lineOf(error) : `${String(error)}; this is a mistake in banctl, please report it`);
     return isExpected ? error.exitCode : EXIT.internal;
   })
-  // Everything is written by now (see terminal/print.ts); Node's own way out would take a twentieth of a ban's time.
-  .then((exitCode) => process.exit(exitCode));
+  .then(async (exitCode) => {
+    await finished();
+    // Everything is written by now (see terminal/print.ts); Node's own way out would take a twentieth of a ban's time.
+    process.exit(exitCode);
+  });

@@ -1,5 +1,6 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { CONFIG_FILE } from '../cli/values.ts';
+import { finishBeforeExit } from '../system/before-exit.ts';
 import { isHeld } from '../system/lock.ts';
 import { identify, isRunning, type ProcessId, processId } from '../system/process.ts';
 import type { ReloadOptions } from './types.ts';
@@ -30,22 +31,50 @@ export function ensureWaiter(current: ProcessId | null, options: ReloadOptions):
   const { spawn } = process.getBuiltinModule('node:child_process');
   const { isSea } = process.getBuiltinModule('node:sea');
   const self = isSea() ? [] : [...process.execArgv, process.argv[1] ?? ''];
-  const [program = '', ...args] = outOfUnit([process.execPath, ...self, ...waiterArguments(options)]);
+  const line = [process.execPath, ...self, ...waiterArguments(options)];
+  const isInUnit = existsSync('/run/systemd/system');
+  const [program = '', ...args] = isInUnit ? outOfUnit(line) : line;
   const child = spawn(program, args, { detached: true, stdio: 'ignore' });
   child.on('error', () => {});
   child.unref();
-  return child.pid === undefined ? null : (identify(child.pid) ?? null);
+  if (child.pid === undefined) return null;
+  if (isInUnit) finishBeforeExit(untilItRuns(child.pid, process.execPath));
+  return identify(child.pid) ?? null;
 }
 
 /**
  * systemd ends all processes of a unit when the unit ends: a oneshot service, a session, fail2ban. A scope of its own
- * keeps the waiting process. It is started there by a shell in the background, so that no call waits for it; where
- * systemd refuses, the process waits in the unit of its caller.
+ * keeps the waiting process. Where systemd refuses one, the process waits in the unit of its caller.
  */
 function outOfUnit(line: readonly string[]): string[] {
-  if (!existsSync('/run/systemd/system')) return [...line];
   const script = 'systemd-run --scope --collect --quiet -- "$@" 2>/dev/null || exec "$@"';
   return ['/bin/sh', '-c', script, 'sh', ...line];
+}
+
+/** systemd answers within some 10 ms, on a busy machine later. */
+const SCOPE_LIMIT_MS = 3000;
+const POLL_MS = 3;
+
+/**
+ * Until the shell and systemd-run have become the program, in its scope: the end of the call may be the end of its unit.
+ * Only the call that starts the process waits, with no lock held.
+ */
+async function untilItRuns(pid: number, program: string): Promise<void> {
+  const deadline = performance.now() + SCOPE_LIMIT_MS;
+  for (;;) {
+    const running = programOf(pid);
+    if (running === '' || running === program || performance.now() >= deadline) return;
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+/** The first word of its command line: none once it has ended, proc_pid_cmdline(5). */
+function programOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0', 1)[0] ?? '';
+  } catch {
+    return '';
+  }
 }
 
 function waiterArguments(options: ReloadOptions): string[] {
