@@ -10,9 +10,9 @@ export interface OtherInvocation extends Invocation {
   readonly command: Exclude<Invocation['command'], 'ban' | 'unban'>;
 }
 
-/** Runs a command of those that are not called for each address; each is loaded only if it is called. */
+/** Runs a command that fail2ban does not call for each address; loads only that command. */
 export async function runOther({ command, operands, given }: OtherInvocation): Promise<ExitCode> {
-  // Its answer depends on no setting, and a mistake in the configuration must not reach a shell that starts.
+  // It depends on no setting, and an error in the configuration must not reach a starting shell.
   if (command === 'completion') return (await import('./commands/completion.ts')).completion(operands);
   const [operand] = operands;
   if (operand !== undefined && COMMANDS[command].operands === '')

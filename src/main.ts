@@ -4,7 +4,7 @@ import { finished } from './system/before-exit.ts';
 import { EXIT, type ExitCode, isBanctlError, lineOf } from './system/errors.ts';
 import { warn } from './terminal/print.ts';
 
-// Whatever the caller's umask, other users must not be able to write what banctl makes, a lock least of all.
+// Whatever the caller's umask, other users must not be able to write banctl's files, least of all a lock.
 process.umask(process.umask(0o077) | 0o022);
 
 async function main(argv: readonly string[]): Promise<number> {
@@ -13,8 +13,8 @@ async function main(argv: readonly string[]): Promise<number> {
 }
 
 /**
- * Runs a command. fail2ban calls ban and unban for each address, so only these two are here; the others are a part of
- * the executable that these do without (see tools/bundle.ts).
+ * Runs a command. fail2ban calls ban and unban for each address, so only these two are here. The other commands are a
+ * separate part of the executable, which these two never load (see tools/bundle.ts).
  */
 async function run({ command, operands, given }: Invocation): Promise<ExitCode> {
   if (command !== 'ban' && command !== 'unban')

@@ -17,30 +17,30 @@ export interface ApacheUser {
   readonly gid: number;
 }
 
-/** What Apache says of the configuration on disk. */
+/** Apache's answer about the configuration on disk. */
 export interface ReadableConfiguration {
   readonly result: 'passed';
   /** The control program that answered. */
   readonly control: string;
   readonly pidFile: string;
   readonly user: ApacheUser | undefined;
-  /** Each file that it reads, behind the files that include it, outermost first; undefined if Apache lists none. */
+  /** Each file that it reads, after the files that include it, outermost first; undefined if Apache lists none. */
   readonly inclusions: readonly (readonly string[])[] | undefined;
-  /** Its paths are those of a container or another host. */
+  /** Its paths are inside a container or on another host. */
   readonly isElsewhere: boolean;
 }
 
 export type Configuration =
   | ReadableConfiguration
   | { readonly result: 'refused'; readonly refusal: Refusal }
-  /** The test did not end by itself, which says nothing of the configuration. */
+  /** The test did not end by itself, so nothing is known about the configuration. */
   | { readonly result: 'unfinished'; readonly message: string }
   | { readonly result: 'no-apache'; readonly message: string };
 
 const TEST_LIMIT_SECONDS = 25;
 const QUESTION = ['-t', '-D', 'DUMP_RUN_CFG', '-D', 'DUMP_INCLUDES'];
 
-/** Asks Apache once: does the configuration pass its test, where is the PidFile, who serves, which files are read? */
+/** Asks Apache once: does the configuration pass its test, where is the PidFile, which user serves, which files are read? */
 export async function readConfiguration(
   apachectl: string | undefined,
   limitSeconds: number = TEST_LIMIT_SECONDS,
@@ -74,7 +74,7 @@ export async function readConfiguration(
   };
 }
 
-/** What went wrong, in one line; undefined if the test passed. */
+/** The error in one line; undefined if the test passed. */
 export function problemOf(configuration: Configuration): string | undefined {
   if (configuration.result === 'passed') return undefined;
   return configuration.result === 'refused' ? configuration.refusal.message : configuration.message;
@@ -85,7 +85,7 @@ function blamedFile(said: string): string | undefined {
   return [...said.matchAll(/ line \d+ of (.+?):(?= |$)/gm)].at(-1)?.[1];
 }
 
-/** `User: name="www-data" id=33`; an Apache that root did not start has none. */
+/** `User: name="www-data" id=33`; an Apache that root did not start reports none. */
 function readUser(dump: string): ApacheUser | undefined {
   const [, name, uid] = /^User: name="(.*)" id=(\d+)/m.exec(dump) ?? [];
   const [, gid] = /^Group: name=".*" id=(\d+)/m.exec(dump) ?? [];
@@ -93,7 +93,7 @@ function readUser(dump: string): ApacheUser | undefined {
   return { name, uid: Number(uid), gid: Number(gid) };
 }
 
-/** The dump is indented: a file stands below the one that includes it. */
+/** The dump is indented: each file is below the one that includes it. */
 function readInclusions(dump: string): string[][] {
   const open: { depth: number; file: string }[] = [];
   return [...dump.matchAll(/^( *)\((?:\*|\d+)\) (.+)$/gm)].map(([, indent = '', file = '']) => {
@@ -116,23 +116,23 @@ export function filesOf(configuration: Configuration): string[] | undefined {
   return configuration.inclusions?.map((files) => files.at(-1) ?? '');
 }
 
-/** Whether the configuration reads a file, by whatever name; undefined if Apache could not say. */
+/** Whether the configuration reads a file, under any name; undefined if Apache could not say. */
 export function readsFile(configuration: Configuration, path: string): boolean | undefined {
   const files = filesOf(configuration);
   if (files === undefined || configuration.result !== 'passed') return undefined;
   if (!configuration.isElsewhere) return files.some((file) => isSamePlace(file, path));
-  // A container mounts the list at a path of its own.
+  // A container mounts the list at another path.
   return files.some((file) => basename(file) === basename(path)) ? true : undefined;
 }
 
-/** What is wrong where Apache does not read the list; undefined if it does, or could not say. */
+/** The problem if Apache does not read the list; undefined if it does, or could not say. */
 export function whyNotRead(configuration: Configuration, banlist: string): string | undefined {
   return readsFile(configuration, banlist) === false
     ? `does not read ${banlist}; include it in the site's configuration`
     : undefined;
 }
 
-/** Whether Apache blames this file. `apachectl` tells a container's paths from this host's. */
+/** Whether Apache blames this file. `apachectl` distinguishes a container's paths from this host's. */
 export function blames({ blamed }: Refusal, path: string, apachectl: string | undefined): boolean {
   if (blamed === undefined) return false;
   if (isSamePlace(blamed, path)) return true;

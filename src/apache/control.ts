@@ -2,23 +2,23 @@ import { realpathSync } from 'node:fs';
 import { basename, isAbsolute, join } from 'node:path';
 import { type ProgramResult, run } from '../system/program.ts';
 
-/** Debian has apache2ctl, RHEL httpd. RHEL's apachectl passes no arguments on, so it comes last. */
+/** Debian has apache2ctl, RHEL httpd. RHEL's apachectl does not pass on arguments, so it comes last. */
 const CONTROLS = ['apache2ctl', 'httpd', 'apachectl'];
 const OWN_NAME = /^(?:apache2(?:ctl)?|apachectl|httpd)(?:-[\w.]+)?$/;
 const SYSTEM_DIRECTORIES = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', '/usr/local/sbin', '/usr/local/bin'];
 /** Programs that run a command in another root, process namespace or host, where paths and pids differ. */
 const CROSSING =
   /^(?:docker|podman|nerdctl|kubectl|crictl|ctr|lxc|lxc-attach|incus|machinectl|nsenter|unshare|chroot|systemd-nspawn|ssh)$/;
-/** Longest part of a foreign message that banctl prints and keeps. Characters. */
+/** Longest part of a foreign message that banctl prints and stores. Characters. */
 const MOST_SAID = 500;
 
-/** Which program answered, and how it ended. */
+/** The program that answered, and how it ended. */
 export interface ControlCall {
   readonly control: string;
   readonly outcome: ProgramResult;
 }
 
-/** Runs Apache's control program: the given one, else the first of the usual ones that exists. */
+/** Runs Apache's control program: the given one, or the first usual one that exists. */
 export async function callControl(
   apachectl: string | undefined,
   args: readonly string[],
@@ -35,14 +35,14 @@ export async function callControl(
   return { control, outcome };
 }
 
-/** True for `docker exec web httpd` and its like: a PidFile that it names is not a file of this host. */
+/** True for `docker exec web httpd` and the like, whose PidFile is not a file of this host. */
 export function crossesNamespaces(control: string): boolean {
   return control.split(/\s+/).some((word) => CROSSING.test(basename(word)));
 }
 
 /**
- * True for Apache's own program on this host. Its `-k graceful` signals whatever process the PidFile names, also one that
- * is not Apache (ap_signal_server, server/mpm_unix.c). A script elsewhere may know better where its Apache runs.
+ * True for Apache's own program on this host. Its `-k graceful` signals whatever process the PidFile names, even one that
+ * is not Apache (ap_signal_server, server/mpm_unix.c). Another script may know better where its Apache runs.
  */
 export function isOwnProgram(control: string): boolean {
   const [program = ''] = control.split(/\s+/);
@@ -78,7 +78,7 @@ function withArguments(control: string, program: string): string {
   }
 }
 
-/** One line of what went wrong. Apache's first message names file and line. */
+/** The error in one line. Apache's first message names file and line. */
 export function describe(command: string, outcome: ProgramResult, limitSeconds: number): string {
   if (!outcome.isFound) return outcome.stderr;
   if (outcome.isTimedOut) return `${command} has not ended within ${Math.round(limitSeconds)} s`;

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 
 /*
- * The configuration as Apache reads it: the directives of all files in their order, each with the sections it stands in.
- * Sections that Apache leaves out (<IfModule>, <IfDefine>, <IfFile>) are left out here.
+ * The configuration as Apache reads it: the directives of all files in order, each with its enclosing sections. Omits the
+ * sections that Apache omits (<IfModule>, <IfDefine>, <IfFile>).
  */
 
 export interface Section {
@@ -16,12 +16,12 @@ export interface Section {
 export interface Directive {
   readonly file: string;
   readonly line: number;
-  /** In lower case. A section is a directive of its own, before what stands in it. */
+  /** In lower case. A section is also a directive, before its content. */
   readonly name: string;
   readonly argument: string;
-  /** Outermost first, without those that only ask for a condition. */
+  /** Outermost first, without sections that only test a condition. */
   readonly sections: readonly Section[];
-  /** The file that is read in its place. */
+  /** The file that replaces it. */
   readonly included?: string;
 }
 
@@ -30,14 +30,14 @@ interface Line {
   readonly text: string;
 }
 
-/** A file that Apache reads, behind the files that include it. */
+/** A file that Apache reads, after the files that include it. */
 type Inclusion = readonly string[];
 
 const CONDITIONS = new Set(['ifmodule', 'ifdefine', 'iffile', 'ifversion', 'ifdirective', 'ifsection']);
 
 /**
- * @param inclusions as Apache lists them, in their order
- * @param read gives the text of a file
+ * @param inclusions in Apache's own order
+ * @param read returns the text of a file
  */
 export function directivesOf(
   inclusions: readonly Inclusion[],
@@ -124,7 +124,7 @@ class Reader {
   }
 }
 
-/** Without comments and empty lines; a line that ends in a backslash goes on in the next. */
+/** Without comments and empty lines; joins a line that ends in a backslash with the next. */
 function linesOf(text: string): Line[] {
   const lines: Line[] = [];
   let start = 0;
@@ -145,7 +145,7 @@ function unquote(argument: string): string {
   return quoted ?? argument.trim();
 }
 
-/** The files that an Include names: a relative path begins at the server's root, a directory stands for all in it. */
+/** The files that an Include names: a relative path starts at the server's root, a directory means all its files. */
 function patternOf(argument: string): RegExp {
   const text = argument
     .replace(/\/+$/, '')

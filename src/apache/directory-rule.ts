@@ -4,19 +4,18 @@ import { putThere, statFile } from '../system/read.ts';
 import type { ApacheUser, Configuration } from './configuration.ts';
 import { readTextOrEmpty } from './processes.ts';
 
-/** Whether Apache looks addresses up in the ban directory. */
+/** Whether Apache looks up addresses in the ban directory. */
 export interface DirectoryRule {
   readonly state: 'loaded' | 'not-loaded' | 'absent' | 'unknown';
-  /** The paths in the rules: a link on the way may be closed to Apache. */
+  /** The paths in the rules, before links are followed: Apache may not be able to search a link's directory. */
   readonly paths: readonly string[];
 }
 
 const SEARCH_LIMIT_SECONDS = 25;
 
 /**
- * Looks for the directory's rule in the files that the configuration reads, and whether Apache has read them, and
- * those that include them, since they were changed or put there. A rule whose path is put together with `Define` is
- * not found.
+ * Searches the files that the configuration reads for the directory's rule. Checks that Apache has read them, and the files
+ * that include them, since they changed or appeared. Does not find a rule whose path is built with `Define`.
  */
 export function directoryRule(configuration: Configuration, bandir: string): DirectoryRule {
   if (configuration.result !== 'passed' || configuration.inclusions === undefined)
@@ -27,7 +26,7 @@ export function directoryRule(configuration: Configuration, bandir: string): Dir
     );
     return paths.length === 0 ? [] : [{ files, paths }];
   });
-  // The files of a container cannot be read from here.
+  // A container's files cannot be read from here.
   if (ruled.length === 0 && configuration.isElsewhere) return { state: 'unknown', paths: [] };
   const loaded = statFile(configuration.pidFile)?.modified ?? Number.POSITIVE_INFINITY;
   const isLoaded = ruled.some(({ files }) => files.every((file) => putThere(file) < loaded));
@@ -37,7 +36,7 @@ export function directoryRule(configuration: Configuration, bandir: string): Dir
   };
 }
 
-/** What is wrong where Apache does not enforce the directory; undefined if it does, or if that is not known. */
+/** The problem if Apache does not enforce the directory; undefined if it does, or if that is unknown. */
 export function whyNotLookedUp(configuration: Configuration, bandir: string): string | undefined {
   const { state } = directoryRule(configuration, bandir);
   if (state === 'not-loaded') return `has not read the rule for ${bandir} yet; banctl reload --force`;
@@ -47,7 +46,7 @@ export function whyNotLookedUp(configuration: Configuration, bandir: string): st
     : undefined;
 }
 
-/** The directories in which `Require expr "! -e 'DIR/%{REMOTE_ADDR}'"` looks the visitor up (mod_authz_core, ap_expr). */
+/** The directories in rules `Require expr "! -e 'DIR/%{REMOTE_ADDR}'"` (mod_authz_core, ap_expr). */
 export function ruledDirectories(configuration: string): string[] {
   const lines = configuration.replace(/\\\r?\n/g, '').split('\n');
   return lines.flatMap((line) => {
@@ -57,8 +56,8 @@ export function ruledDirectories(configuration: string): string[] {
 }
 
 /**
- * Asks the system whether Apache's user may search a directory, as that user: mode bits tell neither groups nor access
- * lists nor the directories above. Undefined if it cannot be asked.
+ * Asks the kernel, as Apache's user, whether that user may search a directory: mode bits show neither groups, access lists
+ * nor the directories above. Undefined if that is impossible.
  */
 export async function canSearch(directory: string, user: ApacheUser): Promise<boolean | undefined> {
   const { exitCode } = await run(

@@ -17,23 +17,23 @@ import {
   someListen,
 } from './processes.ts';
 
-/** How Apache is asked to reload, where that is given. */
+/** The given way to reload Apache, if any. */
 export interface ReloadWays {
   readonly apachectl: string | undefined;
   readonly reloadCommand: string | undefined;
 }
 
-/** How long a reload may take, together with Apache's reading. */
+/** How long a reload may take, including Apache's reading. */
 const RELOAD_LIMIT_SECONDS = 25;
 const START_LIMIT_SECONDS = 10;
-/** How long banctl waits for a reading that another process asked for. */
+/** How long banctl waits for a reading that another process started. */
 const OTHER_READING_LIMIT_MS = 3000;
-/** How long banctl waits for old children that go on listening: one that hangs may never stop, and answers nobody. */
+/** How long banctl waits for old children that still listen: a hanging child may never stop, but answers no request. */
 const CLOSING_LIMIT_MS = 2000;
 const POLL_MS = 5;
 
 /**
- * Asks a running Apache to reload gracefully, and waits until it has read its configuration. Undefined, or why not.
+ * Asks a running Apache to reload gracefully, and waits until it has read its configuration. Undefined, or the error.
  */
 export async function reloadGracefully(
   apache: RunningApache,
@@ -64,8 +64,8 @@ export async function reloadGracefully(
 }
 
 /**
- * Waits until Apache is ready for the signal of a graceful reload (AP_SIG_GRACEFUL): it writes its PidFile some
- * milliseconds before (event_run, server/mpm/event/event.c), and the signal would end it. Undefined, or why not.
+ * Waits until Apache is ready for the signal of a graceful reload (AP_SIG_GRACEFUL). Apache writes its PidFile some
+ * milliseconds earlier (event_run, server/mpm/event/event.c), when the signal would end it. Undefined, or the error.
  */
 async function whenStarted({ pid }: RunningApache, limitSeconds: number): Promise<string | undefined> {
   const seconds = Math.min(limitSeconds, START_LIMIT_SECONDS);
@@ -80,8 +80,8 @@ async function whenStarted({ pid }: RunningApache, limitSeconds: number): Promis
 }
 
 /**
- * Waits for the end of a reading that another process asked for: it may have begun before the list changed, and its new
- * PidFile would be taken for that of the reload that follows.
+ * Waits for the end of a reading that another process started. It may have begun before the list changed, and its new
+ * PidFile would look like that of the following reload.
  */
 async function whenRested({ pid }: RunningApache): Promise<undefined> {
   const deadline = performance.now() + OTHER_READING_LIMIT_MS;
@@ -103,7 +103,7 @@ async function requestReload(
     : runReloadCommand(`systemctl reload --job-mode=fail ${unit}`, limitSeconds);
 }
 
-/** The signal cannot start a stopped Apache, needs no further reading and cancels no job of systemd. */
+/** The signal cannot start a stopped Apache, needs no further reading, and cancels no job of systemd. */
 function sendGraceful({ pid, process: id }: RunningApache): 'not permitted' | string | undefined {
   if (!isRunning(id) || !isApache(pid)) return 'apache ended before it could reload';
   try {
@@ -114,7 +114,7 @@ function sendGraceful({ pid, process: id }: RunningApache): 'not permitted' | st
   }
 }
 
-/** Has the control program reload an Apache that cannot be seen or signalled from here. Undefined, or why it failed. */
+/** Lets the control program reload an Apache that cannot be seen or signalled from here. Undefined, or the error. */
 export async function requestGraceful(
   apachectl: string | undefined,
   limitSeconds: number = RELOAD_LIMIT_SECONDS,
@@ -138,7 +138,7 @@ function unitOf({ pid }: RunningApache): string | undefined {
   return systemdUnit(readOrEmpty(`/proc/${pid}/cgroup`));
 }
 
-/** The system's unit that a process of Apache runs in, from its /proc/PID/cgroup (cgroups(7)). */
+/** The system unit of an Apache process, from its /proc/PID/cgroup (cgroups(7)). */
 export function systemdUnit(cgroup: string): string | undefined {
   const [, unit] =
     /^\d+:(?:name=systemd)?:(?!\/user\.slice\/).*\/([^/]*(?:apache|httpd)[^/]*\.service)$/m.exec(cgroup) ??

@@ -8,7 +8,7 @@ import {
   optionOf,
 } from './options.ts';
 
-/** A command line, read but not judged: every value is still the text that was given. */
+/** A command line that was read but not checked: every value is still the text that was given. */
 export interface Invocation {
   readonly command: CommandName;
   readonly operands: readonly string[];
@@ -18,7 +18,7 @@ export interface Invocation {
 /** Options by name: a flag's state, else each value given, in order. */
 export type Given = Readonly<Partial<Record<OptionName, boolean | readonly string[]>>>;
 
-/** How yargs and yargs-parser read a line: nothing becomes a number, and `--no-reload` is a name of its own. */
+/** How yargs and yargs-parser read a line: no value becomes a number, and `--no-reload` is a name of its own. */
 export const PARSER_CONFIGURATION = {
   'boolean-negation': false,
   'camel-case-expansion': false,
@@ -35,8 +35,8 @@ const FLAGS = OPTION_NAMES.filter((name) => optionOf(name).kind === 'flag');
 const VALUED = OPTION_NAMES.filter((name) => optionOf(name).kind !== 'flag');
 
 /**
- * Reads a line without loading yargs, which takes longer than a ban does. Undefined for everything that is not
- * plainly right: help, errors and the other commands are yargs' (see cli.ts), which reads the same table.
+ * Reads a line without yargs, whose loading takes longer than a ban. Undefined for every line that is not plainly right:
+ * yargs handles help, errors and the other commands (see parse.ts), with the same table.
  */
 export function readArguments(argv: readonly string[]): Invocation | undefined {
   const { argv: parsed, error } = parse.detailed([...argv], {

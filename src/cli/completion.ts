@@ -11,27 +11,27 @@ import {
 } from './options.ts';
 
 /*
- * Scripts that make a shell complete banctl's line, out of the one table of commands and options. They stand alone: no
- * other package is needed, and banctl is called only where what is banned is asked for. yargs has scripts too, for two
- * of the shells, and with them each Tab would start banctl.
+ * Completion scripts for shells, generated from the one table of commands and options. They need no other package, and call
+ * banctl only to complete banned addresses. yargs' own scripts support two of the shells, and would start banctl at each
+ * Tab.
  */
 
 type Shell = (typeof SHELLS)[number];
 
-/** A word to complete, and what the table says of it. */
+/** A word to complete, and its entry in the table. */
 interface Completed {
   readonly offers?: Offered | undefined;
   readonly placeholder?: string | undefined;
 }
 
-/** What a shell is to find for a value. */
+/** What a shell completes for a value. */
 type Kind = 'files' | 'directories' | 'programs' | 'banned addresses' | 'jails' | 'nothing';
 
 const VISIBLE = OPTION_NAMES.filter((name) => optionOf(name).isHidden !== true);
 const VALUED = VISIBLE.filter((name) => optionOf(name).kind !== 'flag');
 const HELP = { help: 'show help', version: 'show the version' };
 
-/** What may stand in an address or in a jail's name: nothing else reaches the shell, which could take it for its own. */
+/** The characters of an address or a jail's name. No other reaches the shell, which could interpret it. */
 const FIND_BANNED = `banctl list 2>/dev/null | sed -n 's|^\\([0-9a-f]*[.:][0-9a-f.:/]*\\) .*|\\1|p'`;
 const FIND_JAILS = `fail2ban-client status 2>/dev/null | sed -n 's/.*Jail list:[[:space:]]*//p' | tr -cs 'A-Za-z0-9_.\\n-' '\\n'`;
 
@@ -191,7 +191,7 @@ function zshOffer(one: Completed): string {
   return found[kindOf(one)];
 }
 
-/** In the brackets of an _arguments specification. */
+/** Text inside the brackets of an _arguments specification. */
 function zshText(text: string): string {
   return text.replaceAll(/[[\]:\\]/g, '\\$&');
 }
@@ -271,7 +271,7 @@ function kindOf({ offers, placeholder }: Completed): Kind {
   return kinds[placeholder ?? ''] ?? 'nothing';
 }
 
-/** The commands that take something a shell can offer. */
+/** The commands with words that a shell can complete. */
 function operands(text: (name: CommandName) => string): string {
   return COMMAND_NAMES.filter((name) => commandOf(name).offers !== undefined)
     .map(text)

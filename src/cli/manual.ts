@@ -2,16 +2,16 @@ import type { EXIT } from '../system/errors.ts';
 import type { CommandName } from './options.ts';
 
 /*
- * What the help, the manual page and docs/commands.md print beside the table of options. The tests run the examples.
+ * What the help, the manual page and docs/commands.md print in addition to the table of options. Tests run the examples.
  */
 
 export interface Example {
-  /** A line for the shell, as root on a server with the Debian package. */
+  /** A shell line, for root on a server with the Debian package. */
   readonly line: string;
   readonly describe: string;
 }
 
-/** In the order in which a test runs them: each one needs those before it. */
+/** In the order in which a test runs them: each needs the ones before it. */
 export const EXAMPLES: Readonly<Record<CommandName, Example>> = {
   ban: {
     line: 'banctl ban 203.0.113.55 --for 1h --reason "tries passwords"',
@@ -77,7 +77,7 @@ export const ENVIRONMENT: readonly { name: string; describe: string }[] = [
   },
 ];
 
-/** Files of a server with banctl, where no option names others. */
+/** The default files of a server with banctl. */
 export const FILES: readonly { name: string; describe: string }[] = [
   { name: '/etc/banctl.json', describe: 'Options by name, as one JSON object.' },
   {

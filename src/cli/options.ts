@@ -1,4 +1,4 @@
-/** One definition of every command and option: command line, environment, configuration file and help. */
+/** The one definition of every command and option, for command line, environment, configuration file and help. */
 import { resolve } from 'node:path';
 import { layoutOf } from '../apache/layout.ts';
 import { parseAddress } from '../bans/address.ts';
@@ -19,8 +19,8 @@ import {
 } from './values.ts';
 
 /**
- * What a shell offers for a word: one of these, or what it finds out. Without it, the placeholder tells: files for FILE,
- * directories for DIR, programs for CMD.
+ * What a shell completes for a word: one of these, or banned addresses or jails. Without it, the placeholder decides: files
+ * for FILE, directories for DIR, programs for CMD.
  */
 export type Offered = readonly string[] | 'banned addresses' | 'jails';
 
@@ -33,13 +33,13 @@ interface Command {
 /** Shells for which `completion` has a script. */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
-/** Where bans of single addresses stand. */
+/** The places for bans of single addresses. */
 export const PLACES = ['bandir', 'banlist'] as const;
 
-/** What `list` can sort by. */
+/** The orders of `list`. */
 export const ORDERS = ['address', 'holder', 'since', 'until'] as const;
 
-/** Where what happened is counted. */
+/** Where banctl counts events. */
 export const RECORD_FILE = '/var/lib/banctl/record';
 
 export const COMMANDS = {
@@ -96,9 +96,9 @@ export type CommandName = keyof typeof COMMANDS;
 interface Common {
   readonly describe: string;
   readonly commands: readonly CommandName[];
-  /** Its name in Settings, where that is not the option's own in camel case. */
+  /** Its name in Settings, if that is not the option's own name in camel case. */
   readonly setting?: string;
-  /** banctl passes it to itself; help and completion leave it out. */
+  /** Only banctl itself passes it; help and completion omit it. */
   readonly isHidden?: boolean;
 }
 
@@ -115,9 +115,9 @@ interface Valued extends Common {
   readonly kind: 'value' | 'values';
   readonly placeholder: string;
   readonly parse: (text: string, context: ValueContext) => unknown;
-  /** The text that `parse` gets when the option is not given; without it, the setting is undefined. */
+  /** The text that `parse` gets if the option is not given; without it, the setting is undefined. */
   readonly default?: string | ((context: ValueContext) => string);
-  /** The default as the help shows it, where it is not the text of `default`. */
+  /** The default in the help, if it is not the text of `default`. */
   readonly shownDefault?: string;
   readonly offers?: Offered;
 }
@@ -129,10 +129,10 @@ export const COMMAND_NAMES = Object.keys(COMMANDS) as CommandName[];
 const ALL = COMMAND_NAMES.filter((name) => name !== 'completion');
 const CHANGING: readonly CommandName[] = ['ban', 'unban', 'flush', 'sync'];
 const RELOADING: readonly CommandName[] = [...CHANGING, 'audit', 'reload', 'migrate', 'ranges'];
-/** A resident reloads too, but has no changes of its own. */
+/** A resident reloads too, but makes no changes of its own. */
 const RELOADING_OR_RESIDENT: readonly CommandName[] = [...RELOADING, 'serve'];
 
-/** A text that is taken as it is. */
+/** A text without a further meaning. */
 const asGiven = (text: string) => text;
 
 export const OPTIONS = {
@@ -420,7 +420,7 @@ export type OptionName = keyof typeof OPTIONS;
 
 export const OPTION_NAMES = Object.keys(OPTIONS) as OptionName[];
 
-/** The options that a command has, for people. */
+/** A command's options, without hidden ones. */
 export function optionsOf(command: CommandName): OptionName[] {
   return OPTION_NAMES.filter((name) => {
     const { commands, isHidden } = optionOf(name);
@@ -436,7 +436,7 @@ export function optionOf(name: OptionName): Option {
   return OPTIONS[name];
 }
 
-/** The default as people read it; undefined if there is none. */
+/** The default for readers; undefined if there is none. */
 export function defaultOf(name: OptionName): string | undefined {
   const option = optionOf(name);
   if (option.kind === 'flag') return undefined;

@@ -21,9 +21,9 @@ import { VERSION, versionLines } from './version.ts';
 const SEE_HELP = 'see banctl --help';
 
 /**
- * Reads a command line with yargs: help, version, and what is wrong with a line, included.
+ * Reads a command line with yargs, including help, version and errors.
  *
- * @returns what to run, or the exit code if help or the version was all that was asked for
+ * @returns what to run, or the exit code if the line asked for help or the version only
  * @throws BanctlError usage
  */
 export function parseCommandLine(argv: readonly string[]): Invocation | ExitCode {
@@ -49,7 +49,7 @@ function parseWithYargs(cli: Argv, argv: readonly string[], onHelp: (output: str
     return cli.parseSync([...argv], {}, (_error, _parsed, output) => onHelp(output));
   } catch (error) {
     if (error instanceof BanctlError) throw error;
-    // It stumbles over names that every object of JavaScript has, such as --constructor.
+    // yargs fails on names that every JavaScript object has, such as --constructor.
     throw new BanctlError(EXIT.usage, `the line cannot be read: ${quote(argv.join(' '))}`, SEE_HELP);
   }
 }
@@ -60,7 +60,7 @@ export function buildCli(command?: CommandName): Argv {
   const usage =
     command === undefined ? '$0 COMMAND [OPTIONS]' : `$0 ${command} [OPTIONS] ${operands}\n\n${describe}`;
   const cli = yargs([])
-    // It would read a file that the environment names (LC_ALL=/some/file) for its messages.
+    // Without this, yargs would read messages from a file that the environment names (LC_ALL=/some/file).
     .detectLocale(false)
     .scriptName('banctl')
     .usage(usage.trim())
@@ -114,7 +114,7 @@ function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
   return invocation;
 }
 
-/** yargs knows a misspelt option by its name only, without the dashes that were typed. */
+/** yargs reports a misspelt option by its name only, without the dashes that were typed. */
 function noSuchOption(name: string, command: CommandName): BanctlError {
   const known = optionsOf(command).map((option) => `--${option}`);
   return new BanctlError(
@@ -124,11 +124,11 @@ function noSuchOption(name: string, command: CommandName): BanctlError {
   );
 }
 
-/** The known word that a misspelt one is likely to mean, and where to look otherwise. */
+/** The known word that a misspelt one probably means, and where to look otherwise. */
 function suggestion(word: string, known: readonly string[]): string {
   const nearest = closest(word, known);
   const { length } = nearest.replace(/^--/, '');
-  // Two letters swapped are a distance of two.
+  // Two swapped letters are a distance of two.
   const isNear = word !== '' && distance(word, nearest) <= (length < 4 ? 1 : Math.max(2, length / 3));
   return isNear ? `did you mean ${nearest}? ${SEE_HELP}` : SEE_HELP;
 }

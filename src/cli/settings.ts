@@ -30,23 +30,23 @@ type SettingValue<Entry> = Entry extends {
 
 type OfTable = { readonly [Name in OptionName as SettingName<Name>]: SettingValue<Entry<Name>> };
 
-/** What the options say, in the units the program uses: one setting for each entry of the table. */
+/** The options in the units that the program uses: one setting for each entry of the table. */
 export interface Settings extends OfTable {
   /** Both prefix options. */
   readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
 }
 
-/** A configuration file. Bytes. */
+/** Limit of a configuration file. Bytes. */
 const LONGEST_CONFIG = 2 ** 20;
-/** What Node makes of bytes that are not UTF-8, and what no system call can carry: another file would be used. */
+/** Node's replacement for bytes that are not UTF-8. No system call can carry it back: another file would be used. */
 const LOST = /[\0\ufffd\ud800-\udfff]/u;
 
 const YES = /^(?:1|true|yes|on)$/i;
 const NO = /^(?:|0|false|no|off)$/i;
 
 /**
- * The options of the command line, else of the environment, else of the configuration file. An empty value means
- * not given, everywhere.
+ * The options from the command line, else from the environment, else from the configuration file. An empty value means
+ * "not given" in all three.
  *
  * @throws BanctlError usage for a value of the line or the environment, notUnderstood for the file
  */
@@ -58,7 +58,7 @@ export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings 
     return toSettings({ ...byFile, ...byCall }, path);
   } catch (error) {
     if (!(error instanceof BanctlError && error.exitCode === EXIT.usage)) throw error;
-    // What the call says is right by itself, or else it is what is wrong.
+    // If the command line is right by itself, the error is in the environment or the file.
     toSettings(byCall, path);
     throw new BanctlError(EXIT.notUnderstood, `configuration ${path}: ${error.message}`, error.hint);
   }
@@ -71,7 +71,7 @@ function toSettings(options: Given, config: string): Settings {
   return { ...read, config, prefixes: { ipv4: read.ipv4Prefix, ipv6: read.ipv6Prefix } };
 }
 
-/** The same settings, with these options of a line over them. @throws BanctlError usage */
+/** The same settings, overridden by these options of a line. @throws BanctlError usage */
 export function withGiven(settings: Settings, given: Given): Settings {
   const entries = Object.keys(withoutEmpty(given))
     .filter(isOptionName)
@@ -94,13 +94,13 @@ function readOption(name: OptionName, given: Given[OptionName], root: string | u
   return text === undefined ? undefined : option.parse(text, context);
 }
 
-/** Other options depend on it. */
+/** First, because other options depend on it. */
 function rootOf({ root }: Given): string | undefined {
   const text = Array.isArray(root) ? root.at(-1) : undefined;
   return text === undefined || text === '' ? undefined : OPTIONS.root.parse(text);
 }
 
-/** A reason may lose a character; a path, a program or a jail that loses one is another one. */
+/** A reason may lose a character; a path, a program or a jail that loses one is a different one. */
 function refuseLost(name: OptionName, text: string): string {
   if (name !== 'reason' && LOST.test(text))
     throw new BanctlError(
@@ -145,7 +145,7 @@ function configPath(given: Given, env: NodeJS.ProcessEnv): { path: string; isNam
 function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {
   const { path, isNamed } = configPath(given, env);
   try {
-    // Most hosts have none, and an exception costs more than the question.
+    // Most hosts have no file, and an exception costs more than this check.
     if (!isNamed && statSync(path, { throwIfNoEntry: false }) === undefined) return {};
     return withoutEmpty(parseConfig(readInput(path, LONGEST_CONFIG), path));
   } catch (error) {

@@ -7,26 +7,26 @@ import { followLinksBelow, followOwnLinks } from '../system/links.ts';
 import { printable, quote } from '../system/printable.ts';
 
 /*
- * How the table of options reads the texts of the command line, the environment and the configuration file. Each
- * function throws BanctlError usage for a text that it does not take.
+ * How the table of options reads texts from the command line, the environment and the configuration file. Each function
+ * throws BanctlError usage for a wrong text.
  */
 
-/** What a value's meaning may depend on, besides its text. */
+/** What else the meaning of a value may depend on. */
 export interface ValueContext {
   /** The option, for messages. */
   readonly name: string;
-  /** The tree in which paths are meant; undefined is the host's own. */
+  /** The root of the tree for paths; undefined is the host's own. */
   readonly root: string | undefined;
 }
 
 export const CONFIG_FILE = '/etc/banctl.json';
 
-/** Where a path of banctl's own leads; links are followed in the host's own tree only. */
+/** The target of one of banctl's own paths; follows links in the host's own tree only. */
 export function followIn({ root }: ValueContext): (path: string) => string {
   return root === undefined ? followOwnLinks : (path) => resolve(path);
 }
 
-/** The default path of the configuration: in another system's tree, that system's. */
+/** The default path of the configuration, inside another system's tree if one is given. */
 export function configFileIn({ root }: ValueContext): string {
   return root === undefined ? CONFIG_FILE : followLinksBelow(root, CONFIG_FILE);
 }
@@ -54,7 +54,7 @@ export function parseNumber(
   return Number(text);
 }
 
-/** The path stands within quotes in an expression of Apache's, which has no way to escape them. */
+/** The path is quoted in an expression of Apache, which has no escape for these characters. */
 export function parseBandir(path: string, context: ValueContext): string {
   const place = resolve(path);
   if (!/^[^\s"'%\\$`]+$/.test(place) || printable(place) !== place) {
@@ -67,7 +67,7 @@ export function parseBandir(path: string, context: ValueContext): string {
   return followIn(context)(place);
 }
 
-/** `/` is the host's own tree, as no root at all. */
+/** `/` is the host's own tree, the same as no root. */
 export function parseRoot(path: string): string | undefined {
   const root = resolve(path);
   return root === '/' ? undefined : root;
@@ -90,10 +90,10 @@ export function parseJail(name: string): string {
   return name;
 }
 
-/** A time, or how long ago it was. */
+/** A time, or a time span before now. */
 export type Since = number | { readonly text: string; readonly secondsAgo: number };
 
-/** A number alone is a time, in seconds since the epoch, so a time span needs a unit. */
+/** A plain number is a time in seconds since the epoch, so a time span needs a unit. */
 export function parseSince(text: string): Since {
   if (!/^\d+(?:\.\d+)?\s*[a-z]/i.test(text)) return parseTime(text);
   const secondsAgo = parseDuration(text);

@@ -14,7 +14,7 @@ import { replaceFile } from '../system/write.ts';
 import { print, showJson } from '../terminal/print.ts';
 import { recordChange } from './record-change.ts';
 
-/** `banctl audit`: silent and 0 when all is well, otherwise a line a finding, and 1 if one is left. */
+/** `banctl audit`: prints nothing and returns 0 if all is well; otherwise a line for each finding, and 1 if one is left. */
 export async function auditCommand(settings: Settings): Promise<ExitCode> {
   const audited = await audit(settings);
   recordRepairs(audited, settings);
@@ -33,7 +33,7 @@ export async function auditCommand(settings: Settings): Promise<ExitCode> {
   return isOk ? EXIT.done : EXIT.findings;
 }
 
-/** Holds that were over, or that a jail did not have any more, have ended; those that were missing are banned. */
+/** Holds that had expired, or that a jail no longer had, have ended; missing ones are banned. */
 function recordRepairs({ findings }: AuditResult, settings: Settings): void {
   const repaired = findings.flatMap(({ code, address, fixed }): Outcome[] => {
     if (!fixed || address === undefined) return [];
@@ -44,7 +44,7 @@ function recordRepairs({ findings }: AuditResult, settings: Settings): void {
   recordChange('audit', repaired, settings);
 }
 
-/** Cron mails each line, so that only on a terminal a clean audit has one. */
+/** Only on a terminal does a clean audit print a line, because cron mails each line. */
 function linesOf(result: AuditResult, settings: Settings): string[] {
   const lines = result.findings.flatMap(findingLine);
   if (!process.stdout.isTTY || result.findings.some((finding) => !finding.fixed && !isHint(finding)))
@@ -77,7 +77,7 @@ function findingDocument(finding: Found): object {
   return { code, severity: severityOf(finding), address, line, message, fixed };
 }
 
-/** That a hold has ended and was dropped is no news. */
+/** Dropping an expired hold is routine, not news. */
 function findingLine({ code, address, line, message, fixed }: Found): string[] {
   if (fixed && code === 'expired') return [];
   const where = line === undefined ? '' : ` line ${line}:`;

@@ -28,7 +28,7 @@ async function warnOfEnd(settings: Settings): Promise<void> {
   if (isAuditLate(settings, Date.now())) warn(NO_AUDIT);
 }
 
-/** @throws BanctlError notPermitted for an address that may not be banned */
+/** @throws BanctlError notPermitted for a protected or too broad address */
 export function planBan(settings: Settings, addresses: readonly Address[]): Change[] {
   const { jail, duration, reason, prefixes } = settings;
   const since = timeOf(settings.since);
@@ -45,7 +45,7 @@ export function planBan(settings: Settings, addresses: readonly Address[]): Chan
   }));
 }
 
-/** When a ban began is a time; only a report looks a time span back. */
+/** The beginning of a ban is a time; only a report accepts a time span. */
 function timeOf(since: Settings['since']): number | undefined {
   return typeof since === 'object' ? parseTime(since.text) : since;
 }

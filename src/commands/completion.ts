@@ -5,7 +5,7 @@ import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
 import { printLines } from '../terminal/print.ts';
 
-/** `banctl completion [SHELL]`: the shell that the user has, if none is named. */
+/** `banctl completion [SHELL]`: without a name, for the user's own shell. */
 export function completion(operands: readonly string[]): ExitCode {
   const [named, ...others] = operands;
   if (others.length > 0)

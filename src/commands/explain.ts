@@ -8,7 +8,7 @@ import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { print, showJson } from '../terminal/print.ts';
 import { banDocument, describeHold, reloadLine, whyWidened } from './show-bans.ts';
 
-/** `banctl explain ADDRESS`: whether and why it is refused. */
+/** `banctl explain ADDRESS`: whether Apache refuses it, and why. */
 export async function explain(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
   const [operand, ...others] = operands;
   if (operand === undefined || others.length > 0)
@@ -42,7 +42,7 @@ export async function explain(settings: Settings, operands: readonly string[]): 
   return isBanned ? EXIT.done : EXIT.findings;
 }
 
-/** What is wrong if a running Apache has no rule for the directory of a ban; only then is Apache asked. */
+/** The problem if a running Apache has no rule for the ban's directory; asks Apache only for a ban in the directory. */
 async function withoutRule(settings: Settings, { bans }: Report): Promise<string | undefined> {
   const { bandir } = settings;
   if (bandir === undefined || bans.every(({ where }) => where !== 'bandir')) return undefined;

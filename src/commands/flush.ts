@@ -11,7 +11,7 @@ import { recordChange } from './record-change.ts';
 import { showChange } from './show-change.ts';
 import { releaseByHand } from './unban.ts';
 
-/** `banctl flush --jail NAME`: releases everything that the jail holds. `--all`: every ban there is. */
+/** `banctl flush --jail NAME`: releases everything that the jail holds. `--all`: releases every ban. */
 export async function flush(settings: Settings): Promise<ExitCode> {
   const { jail, all } = settings;
   if ((jail === undefined) !== all)

@@ -6,7 +6,7 @@ import { print, showJson } from '../terminal/print.ts';
 import { selectBans } from './select-bans.ts';
 import { banDocument, reloadLine, showTable } from './show-bans.ts';
 
-/** `banctl list`: every ban with its holds, or those that are asked for. */
+/** `banctl list`: every ban with its holds, or a selection. */
 export async function list(settings: Settings): Promise<ExitCode> {
   const report = readReport(settings);
   const selected = { ...report, bans: selectBans(report.bans, settings) };

@@ -5,7 +5,7 @@ import { print, showJson } from '../terminal/print.ts';
 import { terminalProgress } from '../terminal/progress.ts';
 import { showReload } from './show-change.ts';
 
-/** `banctl migrate --to bandir|banlist`: moves the bans of single addresses, never without one of the places. */
+/** `banctl migrate --to bandir|banlist`: moves the bans of single addresses, so that at least one place always has each. */
 export async function migrateCommand(settings: Settings): Promise<ExitCode> {
   const { to, banlist, bandir, reloads, dryRun, json } = settings;
   if (to === undefined) throw new BanctlError(EXIT.usage, 'migrate needs --to bandir or --to banlist');

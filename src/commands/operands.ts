@@ -4,13 +4,13 @@ import { cannotReadInput, readInput } from '../system/read.ts';
 import type { StartProgress } from '../terminal/progress.ts';
 
 const STANDARD_INPUT = 0;
-/** A million addresses. Bytes. */
+/** Room for a million addresses. Bytes. */
 const LONGEST_INPUT = 2 ** 26;
 
 /**
  * The addresses that a command names, in order, each once; `-` stands for those on standard input, a block list.
  *
- * @throws BanctlError usage for the first that is none: then nothing may be changed
+ * @throws BanctlError usage for the first word that is not an address; the caller must change nothing then
  */
 export function readAddresses(operands: readonly string[]): Address[] {
   const words = operands.flatMap((operand) => (operand === '-' ? readLines() : [operand]));
@@ -28,12 +28,12 @@ export function readAddresses(operands: readonly string[]): Address[] {
   return [...addresses.values()];
 }
 
-/** For calls about as many addresses as a file holds. */
+/** A limit for calls that name as many addresses as a file. */
 export async function progressOf(operands: readonly string[]): Promise<StartProgress | undefined> {
   return operands.includes('-') ? (await import('../terminal/progress.ts')).terminalProgress() : undefined;
 }
 
-/** Public block lists have comments, also behind an address, and some put commas between or behind addresses. */
+/** Public block lists have comments, also after an address, and some put commas between or after addresses. */
 function readLines(): string[] {
   return readStandardInput()
     .split('\n')

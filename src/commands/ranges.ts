@@ -8,7 +8,7 @@ import { showReload } from './show-change.ts';
 
 const STANDARD_INPUT = 0;
 
-/** `banctl ranges FILE`: keeps the file of trusted proxies as a list that was fetched says, and Apache with it. */
+/** `banctl ranges FILE`: updates the file of trusted proxies from a downloaded list, and reloads Apache. */
 export async function rangesCommand(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
   const [source, ...others] = operands;
   if (source === undefined || others.length > 0)

@@ -3,7 +3,7 @@ import type { Settings } from '../cli/settings.ts';
 import { fewAddresses, type RefusalReason, record } from '../system/record.ts';
 
 /*
- * What a command has done, for the record: counts, and the addresses of calls with few of them.
+ * Writes a command's result to the record: counts, and the addresses if the call has few of them.
  */
 
 type Recorded = Pick<Settings, 'record' | 'jail' | 'dryRun'>;

@@ -6,7 +6,7 @@ import { EXIT, type ExitCode } from '../system/errors.ts';
 import { showJson } from '../terminal/print.ts';
 import { showReload } from './show-change.ts';
 
-/** `banctl reload`: makes Apache load the list if it has not, or in any case. Does not wait for the interval. */
+/** `banctl reload`: makes Apache load the list if it has not, or always with --force. Does not wait for the interval. */
 export async function reloadCommand(settings: Settings): Promise<ExitCode> {
   if (settings.whenDue) return reloadLater(settings);
   const report = await reloadNow(settings);
@@ -14,7 +14,7 @@ export async function reloadCommand(settings: Settings): Promise<ExitCode> {
   return showReload(report, settings.json);
 }
 
-/** Nobody reads what it says, and a shell would take a failure for one of systemd-run: see reload/waiter.ts. */
+/** Prints nothing, because no process reads it, and a shell would take a failure for systemd-run's: see reload/waiter.ts. */
 async function reloadLater(settings: Settings): Promise<ExitCode> {
   await reloadWhenDue(settings);
   return EXIT.done;

@@ -8,7 +8,7 @@ import { printLines, showJson } from '../terminal/print.ts';
 
 const WEEK_SECONDS = 7 * 86_400;
 
-/** `banctl report`: how it goes, as a page, as JSON, or in a few lines. */
+/** `banctl report`: a summary as a page, as JSON, or in a few lines. */
 export async function reportCommand(settings: Settings): Promise<ExitCode> {
   const at = now();
   const report = await makeReport(settings, { since: beginOf(settings.since, at), now: at });

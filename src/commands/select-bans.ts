@@ -3,7 +3,7 @@ import { type Hold, holderOf } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import type { ReportedBan } from '../store/read.ts';
 
-/** The bans that `list` is asked for, in the order that it is asked for. */
+/** The bans that `list` prints, in the order of `--sort`. */
 export function selectBans(
   bans: readonly ReportedBan[],
   { jail, network, sort }: Pick<Settings, 'jail' | 'network' | 'sort'>,
@@ -26,7 +26,7 @@ function heldBy(bans: readonly ReportedBan[], holder: string): ReportedBan[] {
     .filter(({ holds }) => holds.length > 0);
 }
 
-/** What has several holds counts by the first in that order; equal ones stay as the list has them. */
+/** A ban with several holds sorts by its first hold in that order; equal bans keep the list's order. */
 function sorted(bans: readonly ReportedBan[], sort: NonNullable<Settings['sort']>): ReportedBan[] {
   if (sort === 'address') return byAddress(bans);
   const keyed = bans.map((ban) => ({ ban, key: keyOf(ban.holds, sort) }));
@@ -42,7 +42,7 @@ function byAddress(bans: readonly ReportedBan[]): ReportedBan[] {
   return keyed.map(({ ban }) => ban);
 }
 
-/** Unknown holders and times come last, and so does for ever. */
+/** Unknown holders and times come last, and so does "for ever". */
 function keyOf(holds: readonly Hold[], sort: 'holder' | 'since' | 'until'): string | number {
   if (sort === 'holder') return holds.map(({ holder }) => holder).sort()[0] ?? '\uffff';
   const times = holds.map((hold) => (sort === 'since' ? hold.since : (hold.until ?? Number.MAX_VALUE)));

@@ -19,11 +19,11 @@ import { describeChange } from './show-change.ts';
 import { planSync } from './sync.ts';
 import { planRelease } from './unban.ts';
 
-/** Memory before speed: the resident waits for disks, and optimized code would be megabytes. */
+/** Prefers memory to speed: the resident mostly waits for disks, and optimized code would take megabytes. */
 const V8_FLAGS = ['--optimize-for-size', '--no-opt'];
-/** A jail's options are the same in each of its requests. Links and the configuration may change at any time. */
+/** A jail sends the same options in each request. Links and the configuration may change at any time. */
 const SETTINGS_KEPT_MS = 1000;
-/** What differs from request to request. */
+/** Options that differ from request to request. */
 const OF_ONE_BAN = ['since', 'for', 'reason'] as const;
 
 /** `banctl serve`: answers the Python action on a socket, until a signal ends it. */
@@ -89,7 +89,7 @@ function addressOf({ command, address }: Request) {
   return parseAddress(address);
 }
 
-/** What a call prints, standard error included, and its exit code. */
+/** A call's output, including standard error, and its exit code. */
 function describe(outcomes: readonly Outcome[], reload: ReloadReport): Said {
   const { said, exitCode } = describeChange(outcomes, reload);
   return { exit: exitCode, said };

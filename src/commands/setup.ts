@@ -32,7 +32,7 @@ function lineOf({ path, status, reason }: FileReport, { dryRun, remove }: Settin
 
 const CHANGES: readonly FileReport['status'][] = ['written', 'replaced', 'laid-beside', 'removed'];
 
-/** `banctl setup`: the kit installed, shown or removed, and what is left to do by hand. Asks nothing. */
+/** `banctl setup`: installs, shows or removes the kit, and prints the remaining steps. Asks no questions. */
 export async function setup(settings: Settings): Promise<ExitCode> {
   const { print: name, remove } = settings;
   if (name !== undefined && remove)

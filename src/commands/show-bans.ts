@@ -11,7 +11,7 @@ const UNKNOWN_HOLDER = '?';
 const HEADINGS = ['ADDRESS', 'HELD BY', 'SINCE (UTC)', 'LEFT', 'REASON'];
 const ASSUMED =
   'banctl assumes that apache has loaded the list: the reload command succeeded, and banctl cannot see this apache';
-/** Of a pipe, or of a terminal that does not tell its size, such as a serial console: that has 0 columns and 0 lines. */
+/** For a pipe, or a terminal that does not report its size, such as a serial console with 0 columns and 0 lines. */
 const WIDTH_WITHOUT_SIZE = Number.POSITIVE_INFINITY;
 
 export function banDocument({ address, holds, where, widenedAfter }: ReportedBan): object {
@@ -50,7 +50,7 @@ export async function showTable(bans: readonly ReportedBan[]): Promise<void> {
   printLines(shown);
 }
 
-/** What is to be said of a reload that is due, or has failed. */
+/** The message about a reload that is due or has failed. */
 export function reloadLine({ isPending, isAssumed, reloadError }: Report): string[] {
   if (isAssumed) return [ASSUMED];
   if (!isPending) return [];
@@ -58,7 +58,7 @@ export function reloadLine({ isPending, isAssumed, reloadError }: Report): strin
   return [`apache is not known to have loaded the list as it is${why}`];
 }
 
-/** Why a network is banned in place of addresses. */
+/** Why a network is banned instead of addresses. */
 export function whyWidened({ holds, widenedAfter }: ReportedBan): string[] {
   if (widenedAfter === undefined) return [];
   const count = new Set(holds.map(({ address }) => address)).size;
@@ -87,7 +87,7 @@ function rowsOf({ address, holds }: ReportedBan, now: number): string[][] {
   );
 }
 
-/** The time that is left, in its two greatest units: `1h 5m`. */
+/** The remaining time, in its two largest units: `1h 5m`. */
 function left({ until }: Hold, now: number): string {
   if (until === null) return 'for ever';
   const seconds = Math.ceil(until - now);

@@ -25,7 +25,7 @@ export async function sync(settings: Settings): Promise<ExitCode> {
   return showChange({ ...report, outcomes: [...report.outcomes, ...planned.skipped] }, settings);
 }
 
-/** What a sync changes, and the addresses that it leaves out. A text is why it changes nothing. */
+/** The changes of a sync, and the addresses that it skips. A text says why there are no changes. */
 export async function planSync(
   settings: Settings,
   jail: string,

@@ -32,14 +32,14 @@ export function planRelease(jail: string, addresses: readonly Address[]): Change
 }
 
 /**
- * Releases every hold. It tells fail2ban first, which would otherwise ignore further offences of the address as already banned.
- * fail2ban calls back to release its own holds, so this holds no lock. What is banned again by then stays.
+ * Releases every hold. Lifts the ban in fail2ban first: fail2ban would otherwise ignore new offences as "already banned".
+ * fail2ban calls back to release its own holds, so this function holds no lock. A ban that is made in between stays.
  */
 export async function releaseByHand(
   settings: Settings & Pick<ChangeOptions, 'isUrgent' | 'progress'>,
   addresses: readonly Address[],
 ): Promise<ExitCode> {
-  // Most unbans are a jail's, which do not look.
+  // Most unbans come from a jail and do not read the list.
   const { findHolds } = await import('../store/read.ts');
   const seen = findHolds(settings, addresses);
   const inList =
@@ -66,7 +66,7 @@ export async function releaseByHand(
   return showChange(shown, settings);
 }
 
-/** What fail2ban has released by calling back is part of what this call did; in the list, it was reloaded too. */
+/** fail2ban's callbacks are part of this call's result; in the list, they caused a reload too. */
 function withCallbacks(
   report: ChangeReport,
   wasBanned: (address: string) => boolean,

@@ -2,7 +2,7 @@ import { type Configuration, filesOf, readConfiguration } from '../apache/config
 import { controlBehind } from '../apache/control.ts';
 import { type ApacheCommands, type Target, targetsOf } from './types.ts';
 
-/** An Apache, and what it says of its configuration; undefined for one that only a reload command knows. */
+/** An Apache and its answer about its configuration; undefined for one that only a reload command knows. */
 export interface Asked {
   readonly target: Target;
   readonly configuration: Configuration | undefined;
@@ -15,7 +15,7 @@ export async function askAll(commands: ApacheCommands): Promise<Asked[]> {
   return asked;
 }
 
-/** A command that is a control program's own graceful reload stands for that program. */
+/** A reload command that is a control program's own graceful reload means that program. */
 export async function ask(target: Target, limitSeconds?: number): Promise<Asked> {
   const standing = behind(target);
   const isOfCommand = standing.apachectl === undefined && standing.reloadCommand !== undefined;

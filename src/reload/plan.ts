@@ -3,21 +3,21 @@ import { namesOf, type ReloadOptions, type ReloadReport } from './types.ts';
 import { ensureWaiter } from './waiter.ts';
 
 /*
- * When to reload. A reload is due while the list tells Apache something that it is not known to have loaded,
- * no matter which program changed it. The first change after a quiet time reloads at once; what follows within the interval is
- * left to a process that waits for its end. What is known is in the state, under the lock of the list.
+ * When to reload. A reload is due while Apache is not known to have loaded the list's current directives, whichever program
+ * changed them. The first change after a quiet time reloads at once. A process that waits for the end of the interval
+ * covers the changes within it. The state records what is known, under the lock of the list.
  */
 
-/** However long old processes of Apache linger. */
+/** The limit, however long old processes of Apache linger. */
 export const LONGEST_INTERVAL_SECONDS = 60;
 
 const MOST_OWED = 8;
 
-/** What a call is to do about the reload: it, or nothing but to report. */
+/** What a call must do about the reload: run it, or only report. */
 export type Plan = 'reload' | ReloadReport;
 
 /**
- * Decides, under the lock of the list, what a call is to do. A state that comes back changed is to be written.
+ * Decides, under the lock of the list, what a call must do. The caller writes a state that comes back changed.
  * An urgent call does not wait for the interval.
  */
 export function planReload(
@@ -62,17 +62,17 @@ function owing(state: ReloadState, { apachectl, reloadCommand }: ReloadOptions):
   return isOwed ? state : { ...state, owed: [commands, ...state.owed].slice(0, MOST_OWED) };
 }
 
-/** The shortest interval that this call, or one whose reload was put off, has asked for. Seconds. */
+/** The shortest interval that this call, or a call with a deferred reload, has asked for. Seconds. */
 export function shortestInterval({ interval }: ReloadState, { reloadInterval }: ReloadOptions): number {
   return Math.min(interval ?? reloadInterval, reloadInterval);
 }
 
-/** When the next reload may be. Milliseconds since the epoch. */
+/** The earliest time of the next reload. Milliseconds since the epoch. */
 export function dueTime(state: ReloadState, options: ReloadOptions): number {
   const interval = shortestInterval(state, options);
   const seconds = state.isLingering
     ? Math.max(interval, Math.min(state.spacing, LONGEST_INTERVAL_SECONDS))
     : interval;
-  // A try in the future is from a clock that has been set back since.
+  // An attempt in the future means that the clock has been set back since.
   return state.lastTry === null || state.lastTry > Date.now() ? 0 : state.lastTry + seconds * 1000;
 }

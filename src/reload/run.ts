@@ -33,25 +33,25 @@ import { namesOf, type ReloadOptions, type ReloadReport, type Target, targetsOf 
 import { waiterLockPath } from './waiter.ts';
 
 /*
- * A reload in five steps: test each configuration and find each Apache, refuse what cannot work, signal, record. The lock
- * `LIST.reload` is held all the time, so that bans go on; the list's own lock at the begin and at the end.
+ * A reload in five steps: test each configuration, find each Apache, refuse what cannot work, signal, record. The lock
+ * `LIST.reload` covers all steps, so bans can continue. The list's own lock covers only the beginning and the end.
  */
 
-/** How long a call waits for a reload that is under way. */
+/** How long a call waits for another process's reload. */
 const LONGEST_WAIT_SECONDS = 45;
 /**
- * How long a reload may take together with that wait: fail2ban kills an action after 60 s, takes the ban for
- * failed, and never lifts it.
+ * The limit for a reload together with that wait: fail2ban kills an action after 60 s, treats the ban as failed, and never
+ * lifts it.
  */
 const LONGEST_CALL_SECONDS = 55;
-/** A reload may take as long as its programs may; see apache/reload-signal.ts. */
+/** The limit without that wait: the sum of its programs' limits; see apache/reload-signal.ts. */
 const STALE_SECONDS = 120;
-/** How often the process that waits looks whether it is to wait less. */
+/** How often the waiting process checks whether its wait became shorter. */
 const LOOK_MS = 250;
 
 /**
- * Reloads Apache, unless another process has made it load the list already. A call that is not urgent leaves the reload to
- * a later one if another is under way or has just been.
+ * Reloads Apache, unless another process has already made it load the list. If a reload is under way or has just ended, a
+ * call that is not urgent leaves its reload to a later one.
  */
 export async function reload(
   options: ReloadOptions,
@@ -88,9 +88,9 @@ export async function reload(
 }
 
 /**
- * Waits until the reload that was put off is due, holding no lock of the list, and does it. Ends at once if another
- * process waits already. A process that stays calls it when `onDeferred` was called; what is put off while this call
- * reloads is this call's too.
+ * Waits until the deferred reload is due, without a lock of the list, and runs it. Returns at once if another process
+ * waits already. A resident calls it after `onDeferred`. It also covers reloads that are deferred while this call
+ * reloads.
  */
 export async function reloadWhenDue(options: ReloadOptions): Promise<ReloadReport> {
   const report = await reloadOnceDue(options);
@@ -109,7 +109,7 @@ async function reloadOnceDue(options: ReloadOptions): Promise<ReloadReport | und
       try {
         const due = await updateState(options, (state) => {
           const isDue = !isPending(state) || Date.now() >= dueTime(state, options);
-          // Once the waiter is not named any more, the next change starts another.
+          // As soon as the state names no waiting process, the next change starts one.
           if (!isDue) return [state, undefined];
           const next = isPending(state) ? state : settled(state);
           return [{ ...begin(next, options), owed: [], waiter: null }, next];
@@ -135,7 +135,7 @@ function takeWaiterLock(options: ReloadOptions): Lock | undefined {
   }
 }
 
-/** Every Apache whose reload was put off, also those of other calls. */
+/** Every Apache with a deferred reload, including those of other calls. */
 async function reloadOwed(options: ReloadOptions, due: ReloadState): Promise<ReloadReport> {
   const reports: ReloadReport[] = [];
   const tried = new Set<string>();
@@ -143,7 +143,7 @@ async function reloadOwed(options: ReloadOptions, due: ReloadState): Promise<Rel
     const one = { ...options, apachectl: commands.apachectl, reloadCommand: commands.reloadCommand };
     const names = namesOf(one).filter((name) => !tried.has(name));
     for (const name of names) tried.add(name);
-    // What has changed since one of them was tried has a process of its own that waits for the next interval.
+    // A change since one of those attempts has its own process, which waits for the next interval.
     if (names.length === 0 || !isPending(lookAtState(options.banlist), names)) continue;
     const deadline = performance.now() + LONGEST_CALL_SECONDS * 1000;
     reports.push(await counted(new Reload(one, due, false, deadline)));
@@ -151,7 +151,7 @@ async function reloadOwed(options: ReloadOptions, due: ReloadState): Promise<Rel
   return worstOf(reports);
 }
 
-/** A reload that was tried counts, with its length. */
+/** A reload counts with its duration, even if it failed. */
 async function counted(reloading: Reload): Promise<ReloadReport> {
   const beginMs = performance.now();
   const report = await reloading.run();
@@ -162,7 +162,7 @@ async function counted(reloading: Reload): Promise<ReloadReport> {
   return report;
 }
 
-/** A call that comes later may ask for a shorter interval, and the clock may be set. */
+/** A later call may ask for a shorter interval, and the clock may be set. */
 async function untilDue(options: ReloadOptions): Promise<void> {
   for (;;) {
     const state = lookAtState(options.banlist);
@@ -172,7 +172,7 @@ async function untilDue(options: ReloadOptions): Promise<void> {
   }
 }
 
-/** Requests for a shorter interval count anew from here, and this call owes its own reload no more. */
+/** Requests for a shorter interval start anew, and this call's own reload is no longer due. */
 function begin(state: ReloadState, options: ReloadOptions): ReloadState {
   return { ...state, targets: namesOf(options), interval: null };
 }
@@ -183,16 +183,16 @@ async function takeReloadLock(options: ReloadOptions, timeout: number): Promise<
   return options.isResident === true ? acquireLockAwaited(path, limits) : acquireLock(path, limits);
 }
 
-/** An Apache whose configuration passed its test, or that only a command knows. */
+/** An Apache whose configuration passed its test, or which only a command knows. */
 interface Found extends Asked {
   readonly is: 'running' | 'stopped' | 'unseen';
   readonly apache?: RunningApache;
 }
 
-/** What became of one of them. */
+/** The result for one of them. */
 interface Ending {
   readonly report: ReloadReport;
-  /** What is to be remembered of it. */
+  /** What to record about it. */
   readonly known?: KnownApache;
   /** The list does not matter to it. */
   readonly error?: string;
@@ -221,7 +221,7 @@ class Reload {
       if (refused !== undefined) return refused;
       found.push(find(asked));
     }
-    // A list that changed since the call began is the one that Apache reads now.
+    // If the list changed since the call began, Apache reads the new version now.
     const now = lookAtState(this.options.banlist);
     const endings: Ending[] = [];
     for (const one of found) endings.push(await this.signal(one, now));
@@ -249,7 +249,7 @@ class Reload {
         : whyNotRead(configuration, this.options.banlist);
     if (notRead !== undefined && !this.isForced) {
       const message = `apache ${notRead}`;
-      // Without a ban in the list, Apache admits nobody whom banctl calls banned.
+      // Without a ban in the list, Apache admits no visitor that banctl reports as banned.
       const result = now.digest === EMPTY ? 'skipped' : 'failed';
       return {
         report: { result, message },
@@ -290,7 +290,7 @@ class Reload {
     const { reloadCommand, apachectl } = target;
     if (apache !== undefined) return reloadGracefully(apache, target, this.left());
     if (reloadCommand === undefined) return requestGraceful(apachectl, this.left());
-    // One command is for all of them.
+    // One command reloads all of them.
     this.commandRun ??= runReloadCommand(reloadCommand, this.left());
     return this.commandRun;
   }
@@ -304,9 +304,9 @@ class Reload {
   private async record(seen: ReloadState, endings: readonly Ending[]): Promise<ReloadReport> {
     const report = worstOf(endings.map((ending) => ending.report));
     await updateState(this.options, (state) => {
-      // If the list changed during the reload, Apache may have read it before or after the change.
+      // If the list changed during the reload, Apache may have read the old or the new version.
       const isSeen = state.list === seen.list && state.digest === seen.digest;
-      // A hold may have been changed: banctl itself has followed the file, from what was written under the lock.
+      // A hold may have changed: banctl has followed the file since it wrote it under the lock.
       const isFollowed = [seen, state].every(({ mark }) => mark.count === this.before.mark.count);
       const isSame = isSeen || (isFollowed && state.digest === seen.digest);
       const keep = (known: KnownApache): KnownApache => {
@@ -355,7 +355,7 @@ function pidFileOf(configuration: Configuration | undefined): string | null {
   return configuration?.result === 'passed' ? configuration.pidFile : null;
 }
 
-/** Of several Apaches: one that failed, else one that was reloaded; what else there is to say of another is added. */
+/** Of several Apaches: one that failed, else one that was reloaded; messages about the others are appended. */
 function worstOf(reports: readonly ReloadReport[]): ReloadReport {
   const [first, ...others] = [...reports].sort((one, other) => rank(one) - rank(other));
   if (first === undefined) return { result: 'not-needed' };
@@ -375,8 +375,8 @@ export function isListBlamed(report: ReloadReport, options: ReloadOptions): bool
 }
 
 /**
- * Under the list's lock, which the caller holds: true if every Apache accepts the list as it was put back. Then the state
- * knows who has loaded it.
+ * Under the list's lock, which the caller holds: true if every Apache accepts the restored list. The state then records
+ * which Apaches have loaded it.
  */
 export async function isAccepted(options: ReloadOptions, lock: Lock): Promise<boolean> {
   const asked = await askAll(options);
@@ -387,14 +387,14 @@ export async function isAccepted(options: ReloadOptions, lock: Lock): Promise<bo
   return true;
 }
 
-/** An Apache that is known by another name has loaded what it was seen to load by that one. */
+/** Another name for the same Apache has loaded what that Apache was seen to load. */
 function recognized(state: ReloadState, { target, configuration }: Asked): ReloadState {
   const pidFile = pidFileOf(configuration);
   const twin = state.apaches.find((apache) => pidFile !== null && apache.pidFile === pidFile);
   return twin === undefined ? state : withApache(state, { ...twin, name: target.name });
 }
 
-/** Reads the state, with the list as it is, and writes what `update` makes of it. */
+/** Reads the state together with the list, and writes the result of `update`. */
 async function updateState<T>(
   options: ReloadOptions,
   update: (state: ReloadState) => [ReloadState, T],

@@ -10,51 +10,51 @@ import { warn } from '../terminal/print.ts';
 import { type ApacheCommands, namesOf } from './types.ts';
 
 /*
- * What banctl knows of the list and of each Apache that reads it, kept beside the list in `LIST.state` and changed under
- * the list's lock only. A lost state costs one reload.
+ * What banctl knows about the list and each Apache that reads it. The state is in `LIST.state` and changes under the list's
+ * lock only. A lost state costs one reload.
  *
- * What Apache has loaded is known by content, never by times that a program can set:
+ * banctl knows what Apache has loaded by content, never by times that a program can set:
  *
  * 1. Apache was seen to load this content, and its PidFile is the same: it has read nothing since.
- * 2. Apache was seen to load this very file, and the file is untouched: whatever it has read since, it was this. The
- *    version of a file has its inode and its time of change, which only the kernel sets.
- * 3. The list came to say what it says, and Apache read its configuration after that, no matter who asked for it: its process
- *    is younger, by the kernel's count of ticks; or its PidFile is another one, and Apache was at rest, so not in the
- *    middle of a reading, at a moment when the list said so already.
+ * 2. Apache was seen to load this very file, and the file is untouched: every later reading was of this file too. The
+ *    version of a file includes its inode and its time of change, which only the kernel sets.
+ * 3. The list got its current content, and Apache read its configuration after that, whoever asked for it. Either its
+ *    process is younger, by the kernel's count of ticks. Or its PidFile is another one, and at a moment when the list
+ *    already had this content, Apache was at rest, so it was not in the middle of a reading.
  *
- * Anything else is not known, and the next call that may change something reloads once.
+ * In any other case, banctl does not know, and the next call that may change something reloads once.
  */
 
 export interface ReloadState {
   /** The key of all digests here. Only root can read the file: see banlist/digest.ts. */
   readonly key: DigestKey;
-  /** The version of the list that `digest` was taken of. */
+  /** The version of the list that `digest` is of. */
   readonly list: FileVersion | null;
   readonly digest: Digest;
   readonly mark: Mark;
-  /** The names of the Apaches that the last call was about. */
+  /** The names of the Apaches that the last call concerned. */
   readonly targets: readonly string[];
   readonly apaches: readonly KnownApache[];
-  /** Ends of the last reload that banctl saw, and of the last try. Milliseconds since the epoch. */
+  /** Ends of the last reload that banctl saw, and of the last attempt. Milliseconds since the epoch. */
   readonly lastReload: number | null;
   readonly lastTry: number | null;
-  /** Seconds from the last try to the next, and whether old children of Apache have made them more. */
+  /** Seconds from the last attempt to the next, and whether old children of Apache have lengthened them. */
   readonly spacing: number;
   readonly isLingering: boolean;
-  /** The shortest interval that a call has asked for whose reload was put off. Seconds. */
+  /** The shortest interval that a call with a deferred reload has asked for. Seconds. */
   readonly interval: number | null;
-  /** How the Apaches are called whose reload was put off: other calls may know others. */
+  /** The names of the Apaches with a deferred reload: other calls may use other names. */
   readonly owed: readonly ApacheCommands[];
   readonly error: string | null;
-  /** The PidFile with which the error came: a later one is of a reading that worked. */
+  /** The PidFile at the time of the error: a later one comes from a successful reading. */
   readonly errorAt: string | null;
-  /** The process that waits to reload when the interval is over. */
+  /** The process that waits to reload at the end of the interval. */
   readonly waiter: ProcessId | null;
 }
 
-/** The moment at which the list began to say what it says, or was first seen to. */
+/** The moment when the list got its current content, or was first seen with it. */
 interface Mark {
-  /** Counts these moments: a list that was changed back and forth is not the same. */
+  /** Counts these moments: a list that was changed and changed back is not the same. */
   readonly count: number;
   readonly ticks: number;
   readonly boot: string | null;
@@ -62,13 +62,13 @@ interface Mark {
 
 export interface KnownApache {
   readonly name: string;
-  /** Null for an Apache that cannot be seen. */
+  /** Null for an Apache that banctl cannot see. */
   readonly pidFile: string | null;
   readonly loaded: Loaded | null;
-  /** Its PidFile at the mark, null if there was none; and whether it was at rest then. */
+  /** Its PidFile at the mark, null if there was none; and whether Apache was at rest then. */
   readonly made: string | null;
   readonly wasAtRest: boolean;
-  /** At its last reload: its process, and the youngest child, in ticks. Older children are of an older generation. */
+  /** At its last reload: its process, and its youngest child, in ticks. Older children belong to an older generation. */
   readonly process: ProcessId | null;
   readonly generation: number | null;
 }
@@ -76,16 +76,16 @@ export interface KnownApache {
 interface Loaded {
   readonly digest: Digest;
   readonly list: FileVersion | null;
-  /** Null for an Apache that cannot be seen: that it has loaded the list is assumed. */
+  /** Null for an Apache that banctl cannot see: banctl assumes that it has loaded the list. */
   readonly pidFile: FileVersion | null;
 }
 
-/** More are not remembered: each name that a call was ever given makes one. */
+/** The limit of remembered names: each new value of an option adds one. */
 const MOST_APACHES = 8;
-/** The last time of a Date. Milliseconds since the epoch. */
+/** The last time that a Date can have. Milliseconds since the epoch. */
 const LAST_TIME = 8.64e15;
 const KEY_BYTES = 8;
-/** Root's alone: who knows the key can choose addresses that cancel each other out. */
+/** Readable for root only: whoever knows the key can choose addresses that cancel each other out. */
 const STATE_MODE = 0o600;
 
 function unknownState(): ReloadState {
@@ -108,7 +108,7 @@ function unknownState(): ReloadState {
   };
 }
 
-/** node:crypto would cost each first call 4 ms. */
+/** node:crypto would cost 4 ms in each first call. */
 function newKey(): DigestKey {
   const bytes = Buffer.alloc(KEY_BYTES);
   try {
@@ -119,25 +119,25 @@ function newKey(): DigestKey {
       closeSync(descriptor);
     }
   } catch {
-    // A chroot may lack the device, and no ban may fail for that.
+    // A chroot may lack the device, and a ban must not fail because of that.
     process.getBuiltinModule('node:crypto').randomFillSync(bytes);
   }
   return bytes.toString('hex');
 }
 
-/** `Include DIR/*` has Apache read the state too: to Apache it is a comment. */
+/** A comment, because `Include DIR/*` makes Apache read the state too. */
 const COMMENT = '# ';
 
 export function statePath(banlist: string): string {
   return `${banlist}.state`;
 }
 
-/** The state, brought up to date with the list as it was read. */
+/** The state, updated with the list that was read. */
 export function readState(banlist: string, list: FileContent): ReloadState {
   return upToDate(parseState(banlist), list.version, () => list.text);
 }
 
-/** The same for a list that was not read; it is, if it has another version than the state knows. */
+/** The same without reading the list first: reads it only if its version differs from the state's. */
 export function lookAtState(banlist: string): ReloadState {
   const state = parseState(banlist);
   if (state.list === (statFile(banlist)?.version ?? null)) return state;
@@ -147,11 +147,11 @@ export function lookAtState(banlist: string): ReloadState {
 
 function upToDate(state: ReloadState, version: FileVersion | undefined, text: () => Buffer): ReloadState {
   if (state.list === (version ?? null)) return state;
-  // It may have said something else before it said the same again.
+  // The content may have been different in between.
   return { ...marked(state), list: version ?? null, digest: digestOf(text(), state.key) };
 }
 
-/** The state after banctl has changed the list, which said what `before` knows until then. */
+/** The state after banctl has changed the list; `before` knows the list's earlier content. */
 export function afterChange(before: ReloadState, digest: Digest, version: FileVersion): ReloadState {
   if (digest !== before.digest) return { ...marked(before), list: version, digest };
   const follow = (loaded: Loaded | null) =>
@@ -160,7 +160,7 @@ export function afterChange(before: ReloadState, digest: Digest, version: FileVe
   return { ...before, list: version, apaches };
 }
 
-/** To be called when the list already says what it is to be marked for. */
+/** Call it when the list already has the content that it is marked for. */
 function marked(state: ReloadState): ReloadState {
   const mark = { count: state.mark.count + 1, ticks: ticksNow(), boot: bootId() ?? null };
   return {
@@ -171,15 +171,15 @@ function marked(state: ReloadState): ReloadState {
 }
 
 export function markOf(pidFile: string | null): Pick<KnownApache, 'made' | 'wasAtRest'> {
-  // The PidFile first: a reading that ends in between is not at rest before its PidFile is there.
+  // The PidFile first: if a reading ends in between, Apache is not at rest before its PidFile exists.
   const made = pidFile === null ? null : (seePidFile(pidFile)?.made ?? null);
   const apache = pidFile === null ? undefined : runningApache(pidFile);
   return { made, wasAtRest: apache !== undefined && apache.seen.made === made && isAtRest(apache.pid) };
 }
 
 /**
- * Only with the lock of the list. Neither worth a wait for the disk nor a failure, but a warning: by then the list has
- * changed, and a call that failed would leave a ban that fail2ban does not lift.
+ * Call it with the lock of the list only. A failure is a warning, and nothing waits for the disk: the list has already
+ * changed, and if the call failed now, fail2ban would never lift the ban.
  *
  * @throws LockLost
  */
@@ -196,10 +196,10 @@ export function writeState(banlist: string, state: ReloadState, lock: Lock): voi
   }
 }
 
-/** A call writes the state several times, and a process that stays for ever does. */
+/** Keeps the key in memory: a call writes the state several times, and a resident for as long as it runs. */
 let isWarned = false;
 
-/** True if the list tells one of these Apaches something that it is not known to have loaded. */
+/** True if one of these Apaches is not known to have loaded the list's current directives. */
 export function isPending(state: ReloadState, names: readonly string[] = knownNames(state)): boolean {
   if (state.list === null && state.apaches.every(({ loaded }) => loaded === null)) return false;
   if (names.length === 0) return true;
@@ -210,7 +210,7 @@ function knownNames({ targets, owed }: ReloadState): string[] {
   return [...targets, ...owed.flatMap(namesOf)];
 }
 
-/** True if nothing is known of any Apache, and the list tells it nothing. */
+/** True if nothing is known about any Apache, and the list has no directives. */
 export function isFresh({ apaches, digest }: ReloadState): boolean {
   return digest === EMPTY && apaches.every(({ loaded }) => loaded === null);
 }
@@ -219,7 +219,7 @@ export function knownApache({ apaches }: ReloadState, name: string): KnownApache
   return apaches.find((apache) => apache.name === name);
 }
 
-/** See the rules at the top. */
+/** The rules at the top of this file. */
 export function isLoadedBy(state: ReloadState, apache: KnownApache | undefined): boolean {
   if (apache === undefined) return false;
   const { loaded, pidFile } = apache;
@@ -241,12 +241,12 @@ function hasReadSince(
   if (apache === undefined) return false;
   if (wasAtRest && made !== null && seen.made !== made) return true;
   const boot = bootId();
-  // Whatever runs has started after the system.
+  // Every running process started after the system.
   if (mark.boot !== null && boot !== undefined && boot !== mark.boot) return true;
   return (startOf(apache.pid) ?? 0) > mark.ticks;
 }
 
-/** What is known without a doubt is remembered, so that later changes can be compared with it; an error is over. */
+/** Records what is certain, so that later changes can be compared with it, and ends an error. */
 export function settled(state: ReloadState): ReloadState {
   const isSettled = state.error === null && state.apaches.every((apache) => isRemembered(state, apache));
   if (isSettled) return state;
@@ -263,12 +263,12 @@ function isRemembered(state: ReloadState, apache: KnownApache): boolean {
   return loaded?.digest === state.digest && loaded.list === state.list && loaded.pidFile === version;
 }
 
-/** What is to be remembered of an Apache that has loaded the list as it is. */
+/** The record of an Apache that has loaded the current list. */
 export function loadedNow({ digest, list }: ReloadState, pidFile: string | null): Loaded {
   return { digest, list, pidFile: pidFile === null ? null : (seePidFile(pidFile)?.version ?? null) };
 }
 
-/** The state with what was seen of an Apache; another name for the same one has seen the same. */
+/** The state with new observations of an Apache; they apply to each name of that Apache. */
 export function withApache(state: ReloadState, seen: KnownApache): ReloadState {
   const others = state.apaches.filter(({ name }) => name !== seen.name);
   const updated = others.map((apache) =>
@@ -281,7 +281,7 @@ export function withError(state: ReloadState, error: string | null): ReloadState
   return { ...state, error, errorAt: error === null ? null : pidFilesOf(state) };
 }
 
-/** The error of the last try; null once an Apache has read its configuration since. */
+/** The error of the last attempt; null once Apache has read its configuration since. */
 export function currentError(state: ReloadState): string | null {
   return state.error !== null && state.errorAt === pidFilesOf(state) ? state.error : null;
 }
@@ -291,7 +291,7 @@ function pidFilesOf(state: ReloadState): string {
   return known.map((pidFile) => (pidFile === null ? '' : (seePidFile(pidFile)?.made ?? ''))).join(' ');
 }
 
-/** True if some Apache of the last call cannot be seen, so that what it has loaded is assumed. */
+/** True if banctl cannot see some Apache of the last call, and assumes what it has loaded. */
 export function isAssumed(state: ReloadState): boolean {
   return state.targets.some((name) => {
     const apache = knownApache(state, name);
@@ -299,7 +299,7 @@ export function isAssumed(state: ReloadState): boolean {
   });
 }
 
-/** Older versions wrote no comment. */
+/** Older versions wrote the state without a comment sign. */
 function withoutComment(text: string): string {
   return text.startsWith(COMMENT) ? text.slice(COMMENT.length) : text;
 }
@@ -314,7 +314,7 @@ function parseState(banlist: string): ReloadState {
   }
 }
 
-/** Any program that can write the file could have put anything there. No call may fail because of it. */
+/** Any program that can write the file may have put anything into it. No call may fail because of it. */
 function isState(state: Readonly<Record<keyof ReloadState, unknown>>): state is ReloadState {
   return (
     isDigestKey(state.key) &&
@@ -374,7 +374,7 @@ function isTextOrNull(value: unknown): value is string | null {
   return value === null || typeof value === 'string';
 }
 
-/** One that can be a time in milliseconds. */
+/** A number that can be a time in milliseconds. */
 function isNumber(value: unknown): value is number {
   return typeof value === 'number' && Math.abs(value) <= LAST_TIME;
 }

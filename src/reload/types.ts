@@ -1,41 +1,41 @@
 import type { Refusal } from '../apache/configuration.ts';
 
-/** What became of the reload: the words of the JSON results. */
+/** The result of the reload: the words of the JSON results. */
 export type ReloadResult = 'done' | 'deferred' | 'not-needed' | 'skipped' | 'failed';
 
 export interface ReloadReport {
   readonly result: ReloadResult;
-  /** For the administrator: why it was skipped or failed, or when it will be. */
+  /** For the administrator: why it was skipped or failed, or when it will run. */
   readonly message?: string;
   /** Apache's own test refused the configuration. */
   readonly refusal?: Refusal;
-  /** Apache refused the list because of this call's change, which was taken back. */
+  /** Apache refused the list because of this call's change, and banctl took the change back. */
   readonly isTakenBack?: boolean;
 }
 
-/** How the Apaches that read the list are called. */
+/** How to reach the Apaches that read the list. */
 export interface ApacheCommands {
-  /** A control program for each Apache; none: banctl finds the one of this host. */
+  /** A control program for each Apache; empty: banctl finds the one of this host. */
   readonly apachectl: readonly string[];
   readonly reloadCommand: string | undefined;
 }
 
 export interface ReloadOptions extends ApacheCommands {
   readonly banlist: string;
-  /** False: banctl runs no reload, as asked. */
+  /** False: the options forbid a reload. */
   readonly reloads: boolean;
   /** Seconds. */
   readonly reloadInterval: number;
   /** Seconds. */
   readonly lockTimeout: number;
-  /** Where each reload is counted. */
+  /** Where banctl counts each reload. */
   readonly record?: string | undefined;
   /** The configuration file. */
   readonly config: string;
-  /** True: the process answers others while it waits for a lock. */
+  /** True: the process answers other requests while it waits for a lock. */
   readonly isResident?: boolean;
   /**
-   * Called under the list's lock when a reload is put off, by a process that stays and runs {@link reloadWhenDue} itself.
+   * Called under the list's lock when a reload is deferred, for a process that stays and calls {@link reloadWhenDue} itself.
    * Without it, banctl starts a process that waits.
    */
   readonly onDeferred?: (() => void) | undefined;
@@ -51,7 +51,7 @@ export interface Target {
 
 const COMMAND_ALONE = 'reload-command ';
 
-/** The Apaches that a call is about. A reload command alone is for an Apache that only the command knows. */
+/** The Apaches that a call concerns. A reload command alone is for an Apache that only the command knows. */
 export function targetsOf({ apachectl, reloadCommand }: ApacheCommands): Target[] {
   if (apachectl.length > 0)
     return apachectl.map((control) => ({ name: control, apachectl: control, reloadCommand }));

@@ -5,7 +5,7 @@ import { isHeld } from '../system/lock.ts';
 import { identify, isRunning, type ProcessId, processId } from '../system/process.ts';
 import type { ReloadOptions } from './types.ts';
 
-/** Held by the process that waits, so that there are never two, whatever can be written. */
+/** The waiting process holds this lock, so that there are never two, even if the state cannot be written. */
 export function waiterLockPath({ banlist }: Pick<ReloadOptions, 'banlist'>): string {
   return `${banlist}.waiter`;
 }
@@ -16,10 +16,10 @@ export function isWaitedFor(waiter: ProcessId | null, options: Pick<ReloadOption
 }
 
 /**
- * Makes sure that one process waits to reload when the interval is over: the one that does already, or a new
- * one. It runs in a session of its own, so it survives its caller, and a kill of the caller's process group.
+ * Makes sure that one process waits to reload at the end of the interval: the existing one, or a new one. It runs in a
+ * session of its own, so it survives its caller, and a kill of the caller's process group.
  *
- * @returns null if it cannot be started; then the next call that may change something makes up for it
+ * @returns null if it cannot be started; the next call that may change something then reloads
  */
 export function ensureWaiter(current: ProcessId | null, options: ReloadOptions): ProcessId | null {
   if (isWaitedFor(current, options)) return current;
@@ -27,7 +27,7 @@ export function ensureWaiter(current: ProcessId | null, options: ReloadOptions):
     options.onDeferred();
     return processId();
   }
-  // Looked up here because most calls start nothing, and loading it takes a millisecond.
+  // Imported here because loading it takes a millisecond, and most calls start no process.
   const { spawn } = process.getBuiltinModule('node:child_process');
   const { isSea } = process.getBuiltinModule('node:sea');
   const self = isSea() ? [] : [...process.execArgv, process.argv[1] ?? ''];

@@ -26,9 +26,9 @@ import { readPlaces } from './read.ts';
 import type { ChangesFor, Store, Written } from './types.ts';
 
 /*
- * Bans in two places: single addresses have a file each in the ban directory and need no reload, ranges stand in the
- * list. An address that the list names already stays there, even if another holder bans it too, until `migrate` has seen that
- * Apache looks into the directory: moved without that, it could get in. What is released is released in both places.
+ * Bans in two places: each single address has a file in the ban directory and needs no reload, ranges are in the list.
+ * An address in the list stays there, even if another holder bans it too, until `migrate` has seen that Apache uses the
+ * directory: without that, moving the ban would let the address in. A release applies to both places.
  */
 
 export function bothStore(options: DirectoryOptions): Store {
@@ -42,7 +42,7 @@ function readBoth(options: DirectoryOptions): Ban[] {
   return readPlaces(options, ({ text }) => [...bansOf(denyLines(text)), ...bansInDirectory(options.bandir)]);
 }
 
-/** The directory first, where a ban counts at once. */
+/** The directory first, because a ban takes effect there at once. */
 async function changeBoth(options: DirectoryOptions, changesFor: ChangesFor): Promise<Written> {
   const { banlist, bandir, dryRun } = options;
   checkDirectory(bandir);
@@ -65,7 +65,7 @@ async function changeBoth(options: DirectoryOptions, changesFor: ChangesFor): Pr
   }
 }
 
-/** Which change is for which place. */
+/** Sorts changes by the place that they are for. */
 function divide(
   changes: readonly Change[],
   inList: BanFinder,
@@ -89,8 +89,8 @@ function isRange(address: string): boolean {
 }
 
 /**
- * The list is locked and written only if it is concerned, or if Apache has not loaded it as it is: whoever holds the
- * lock then sees to that too, so that nothing waits for it in vain.
+ * Locks and writes the list only if a change is for it, or if Apache has not loaded its current content. The current holder
+ * of the lock then also takes care of that, so waiting for the lock would be useless.
  */
 async function changeListed(
   options: DirectoryOptions,
@@ -99,20 +99,20 @@ async function changeListed(
 ): Promise<Written> {
   const { banlist, dryRun, widening } = options;
   const changes = () => [...listed, ...counted()];
-  // Who holds the lock may be about to move a ban here that it has read before it was released in the directory.
+  // Another process that holds the lock may be about to move a ban here that was since released in the directory.
   const isMoving = listed.some(({ verb }) => verb === 'release') && isLocked(banlist);
   const list = readText(banlist);
   const { edits, outcomes } = changeList(list.text, changes(), now(), { widening });
   if (isMoving || edits.length > 0) return listStore(options).change(changes);
   if (dryRun) return { isChanged: false, outcomes, plan: DRY_RUN };
   const state = readState(banlist, list);
-  // An empty list that banctl has never changed is worth no reload.
+  // An empty list that banctl has never changed needs no reload.
   if (isFresh(state) || !isPending(state, namesOf(options)))
     return { isChanged: false, outcomes, plan: { result: 'not-needed' } };
   try {
     return await listStore(options).change(changes);
   } catch (error) {
-    // Everything asked for is done: a call that failed would leave a ban that fail2ban does not lift.
+    // Everything asked for is done. If the call failed now, fail2ban would never lift the ban.
     if (!(error instanceof BanctlError)) throw error;
     const why = error.exitCode === EXIT.lockBusy ? 'another banctl is changing it' : lineOf(error);
     const message = `apache has not loaded the list; ${why}`;
@@ -120,7 +120,7 @@ async function changeListed(
   }
 }
 
-/** What the directory holds of each network that the changes are about, as the list has to know it for widening. */
+/** What the directory holds of each changed network; the list needs it for widening. */
 function counts({ banlist, bandir, widening }: DirectoryOptions, changes: readonly Change[]): Change[] {
   if (widening === undefined && !readText(banlist).text.includes(WIDENED_PREFIX)) return [];
   return [...networksOf(changes).values()].map((network) => ({
@@ -132,14 +132,14 @@ function counts({ banlist, bandir, widening }: DirectoryOptions, changes: readon
   }));
 }
 
-/** What a migration has taken out of the list, after the directory was looked at and before the list was. */
+/** What a migration moved out of the list after the directory was read and before the list was. */
 function releaseAgain(options: DirectoryOptions, listed: readonly Change[]): Outcomes[] {
   return listed
     .filter((change) => change.verb === 'release' && isInDirectory(options.bandir, change.address))
     .map((change) => changeBanFile({ ...options, durable: true }, banOf(change), [change]).outcomes);
 }
 
-/** What was widened to a range, and is enforced as one, needs no file of its own. */
+/** An address that Apache refuses by a widened range needs no file. */
 function leaveFiles(options: DirectoryOptions, changes: readonly Change[]): Pick<Written, 'whenEnforced'> {
   const { bandir, dryRun } = options;
   const widened = changes.flatMap((change) =>
@@ -155,7 +155,7 @@ function leaveFiles(options: DirectoryOptions, changes: readonly Change[]): Pick
   };
 }
 
-/** What the two places say of each change. */
+/** The outcomes of both places for each change. */
 function joined(changes: readonly Change[], places: readonly Outcomes[]): Outcomes {
   return new Map(
     changes.flatMap((change) => {

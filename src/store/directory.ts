@@ -16,14 +16,14 @@ import type { ChangeOptions, Store } from './types.ts';
 const SYNC_LIMIT = 60;
 
 /*
- * The ban directory: one file for each banned address, named by the text that Apache prints for the visitor, so that
- * Apache finds it by one look (`Require expr "! -e 'DIR/%{REMOTE_ADDR}'"`) and needs no reload. A file is a banlist of
- * one ban, written and edited by the same code. An empty one, made by touch, is a ban with an unknown holder.
+ * The ban directory: one file for each banned address, named as Apache prints the visitor's address. Apache finds it with
+ * one lookup (`Require expr "! -e 'DIR/%{REMOTE_ADDR}'"`) and needs no reload. A file is a banlist of one ban, written and
+ * edited by the same code. An empty file, made by touch, is a ban with an unknown holder.
  */
 
-/** More files than this are written first and put on the disk together: a disk takes milliseconds for each. */
+/** Above this number, all files are written first and synced together: one sync takes a disk milliseconds. */
 const MOST_SYNCED_ALONE = 16;
-/** After this many files a resident looks for other requests. */
+/** After this many files, a resident yields to other requests. */
 const FILES_IN_ONE_GO = 64;
 
 export interface DirectoryOptions extends ChangeOptions {
@@ -40,12 +40,12 @@ export interface FileOptions {
   /** Seconds. */
   readonly lockTimeout: number;
   readonly dryRun: boolean;
-  /** False: the caller puts what was written on the disk. */
+  /** False: the caller syncs the files. */
   readonly durable: boolean;
   readonly isWanted?: ChangeOptions['isWanted'];
 }
 
-/** The directory as the one place of all bans, which are of single addresses. */
+/** The directory as the only place, for bans of single addresses. */
 export function directoryStore(options: DirectoryOptions): Store {
   return {
     read: () => bansInDirectory(options.bandir),
@@ -60,9 +60,10 @@ export function directoryStore(options: DirectoryOptions): Store {
 }
 
 /**
- * Applies each change to the file of its address, one file after another.
- *
- * @throws BanctlError as of changeBanFile, saying how many files are done by then
+ /**
+  * Applies each change to the file of its address, one file after another.
+  *
+  * @throws BanctlError as of changeBanFile; the message says how many files are done
  */
 async function changeFiles(options: DirectoryOptions, changes: readonly Change[]): Promise<FileChange> {
   const files = Map.groupBy(changes, banOf);
@@ -89,43 +90,43 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   return { isChanged, outcomes };
 }
 
-/** An error is of what was left to do. */
+/** Says how many are done, because the error is about the rest. */
 export function afterDone(error: unknown, done: number, all: number): unknown {
   if (!(error instanceof BanctlError)) return error;
   return prefixed(`${done} of ${all} addresses are done; then: `, error);
 }
 
-/** The address or range whose ban a change is about. */
+/** The address or range that a change bans or releases. */
 export function banOf(change: Change): string {
   return change.verb === 'add' || change.verb === 'set' ? change.target : change.address;
 }
 
-/** The file that bans an address, which is in canonical text. */
+/** The file that bans an address, given in canonical text. */
 export function banFile(bandir: string, address: string): string {
   return join(bandir, address);
 }
 
-/** The file, its text as a banlist; empty if the directory does not ban the address. */
+/** The file and its text as a banlist; empty if the directory does not ban the address. */
 export function readBanFile(bandir: string, address: string): FileContent {
   const file = readText(banFile(bandir, address));
   if (file.version === undefined || isBannedBy(file.text, address)) return file;
-  // Above what stands there, of which it could become a part below.
+  // In front of the existing text, whose end could otherwise continue into the new lines.
   return { ...file, text: Buffer.concat([Buffer.from(formatBan(address, [])), file.text]) };
 }
 
 /**
- * True if there is a file for the address, whatever is in it: that is what Apache asks.
+ * True if the address has a file, whatever its content: that is Apache's own test.
  *
- * @throws BanctlError notUnderstood if it cannot be seen
+ * @throws BanctlError notUnderstood if the file system does not show it
  */
 export function isInDirectory(bandir: string, address: string): boolean {
   return look(banFile(bandir, address)) !== undefined;
 }
 
 /**
- * Applies changes that are about one address to its file, under a lock of its own.
+ * Applies changes about one address to its file, under the file's own lock.
  *
- * @throws BanctlError as of withLock, readText and replaceFile: then the file is as it was
+ * @throws BanctlError as of withLock, readText and replaceFile; the file is then unchanged
  */
 export function changeBanFile(options: FileOptions, address: string, changes: readonly Change[]): FileChange {
   const change = fileChange(options, address, changes);
@@ -145,7 +146,7 @@ async function changeBanFileOf(
   return withLockAwaited(banFile(options.bandir, address), { timeout: options.lockTimeout }, change);
 }
 
-/** What there is to do under the lock of the file; what needs none is done at once. */
+/** The work under the file's lock; does at once what needs no lock. */
 function fileChange(
   { bandir, dryRun, durable, isWanted }: FileOptions,
   address: string,
@@ -179,12 +180,12 @@ export function bansInDirectory(bandir: string): Ban[] {
     .flatMap((address) => bansInFile(bandir, address));
 }
 
-/** What a file bans is its name alone, whatever else it names. */
+/** The name alone is what a file bans, whatever its text names. */
 export function bansInFile(bandir: string, address: string): Ban[] {
   return bansOf(denyLines(readOrUnknown(bandir, address))).filter((ban) => ban.address === address);
 }
 
-/** Whatever is in a file, Apache bans by its name: one that cannot be read must not hide the others. */
+/** Apache bans by a file's name, so an unreadable file must not hide the others. */
 function readOrUnknown(bandir: string, address: string): Buffer {
   try {
     return readBanFile(bandir, address).text;
@@ -194,14 +195,14 @@ function readOrUnknown(bandir: string, address: string): Buffer {
   }
 }
 
-/** The banned addresses. Other names ban nobody: Apache asks for canonical ones alone. */
+/** The banned addresses. Other names have no effect, because Apache looks up canonical names only. */
 export function addressesIn(bandir: string): string[] {
   return namesIn(bandir).filter(isBanName);
 }
 
 /** The banned addresses of a network. */
 export function addressesWithin(bandir: string, network: Address): string[] {
-  // Most names of a large directory are sorted out by their beginning.
+  // The first characters rule out most names of a large directory.
   const [first = ''] = network.text.split(/[.:]/);
   return namesIn(bandir).filter((name) => {
     const address = name.startsWith(first) && isBanName(name) ? readAddress(name) : undefined;
@@ -214,7 +215,7 @@ export function isBanName(name: string): boolean {
   return address !== undefined && isSingle(address) && address.text === name;
 }
 
-/** All names in the directory; none if it is not there yet. */
+/** All names in the directory; none if it does not exist. */
 export function namesIn(bandir: string): string[] {
   try {
     return readdirSync(bandir);
@@ -224,12 +225,12 @@ export function namesIn(bandir: string): string[] {
   }
 }
 
-/** Apache's children must be able to search it, and fail2ban's umask is 0077. @throws BanctlError cannotWrite */
+/** Apache's children must be able to search it, although fail2ban's umask is 0077. @throws BanctlError cannotWrite */
 export function makeBandir(bandir: string): void {
   if (!checkDirectory(bandir)) makeDirectory(bandir);
 }
 
-/** True if it is there, false if nothing is. @throws BanctlError cannotWrite if something else is */
+/** True if the directory exists, false if nothing does. @throws BanctlError cannotWrite if another kind of file does */
 export function checkDirectory(bandir: string): boolean {
   const stat = look(bandir);
   if (stat !== undefined && !stat.isDirectory())
@@ -241,7 +242,7 @@ export function checkDirectory(bandir: string): boolean {
   return stat !== undefined;
 }
 
-/** Undefined if there is nothing. @throws BanctlError notUnderstood if it cannot be seen */
+/** Undefined if nothing exists. @throws BanctlError notUnderstood if the file system does not show it */
 function look(path: string, stat = statSync) {
   try {
     return stat(path, { throwIfNoEntry: false });
@@ -250,7 +251,7 @@ function look(path: string, stat = statSync) {
   }
 }
 
-/** A link would be followed, to a file that other links may name too, and away from what the lock protects. */
+/** Following a link could lead to a file that other links name too, outside what the lock protects. */
 function refuseLink(path: string): void {
   if (look(path, lstatSync)?.isSymbolicLink() && look(path) !== undefined)
     throw new BanctlError(
@@ -267,7 +268,7 @@ function isBannedBy(text: Buffer, address: string): boolean {
 }
 
 /**
- * Puts what was written without being durable on the disk: one call for thousands of files.
+ * Syncs everything that was written without `durable`: one call for thousands of files.
  *
  * @throws BanctlError cannotWrite
  */

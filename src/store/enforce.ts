@@ -5,14 +5,14 @@ import { readText } from '../system/read.ts';
 import { replaceFile } from '../system/write.ts';
 import type { ChangeOptions, Replaced, Written } from './types.ts';
 
-/** What is left of a change once Apache was asked to load it. */
+/** The result of a change after Apache was asked to load it. */
 export interface Enforced extends Pick<Written, 'isChanged' | 'outcomes'> {
   readonly reload: ReloadReport;
 }
 
 /**
- * The second half of a change: Apache loads what was written, if that is this call's to do. If Apache's test blames the
- * list for the change, the list becomes what it was before.
+ * The second half of a change: makes Apache load what was written, if this call is the one to do so. If Apache's test
+ * blames the list because of the change, restores the previous list.
  */
 export async function enforce(options: ChangeOptions, written: Written): Promise<Enforced> {
   const { isChanged, outcomes, plan, replaced, whenEnforced } = written;
@@ -39,7 +39,7 @@ function isEnforced({ result }: ReloadReport): boolean {
   return result === 'done' || result === 'not-needed';
 }
 
-/** The change is in the list by now: whatever goes wrong with the reload is reported as that. */
+/** The change is in the list by now, so every error is reported as an error of the reload. */
 async function reloadNow(options: ChangeOptions): Promise<ReloadReport> {
   const { reload } = await import('../reload/run.ts');
   try {
@@ -55,8 +55,8 @@ async function isListBlamed(report: ReloadReport, options: ChangeOptions): Promi
 }
 
 /**
- * Puts the list back as it was before a change, if nobody has changed it since and Apache accepts it so. The
- * lock is held while Apache tests, because it tests the list where it lies.
+ * Restores the list from before a change, if no process has changed it since and Apache accepts it. Holds the lock while
+ * Apache tests, because Apache tests the list in its place.
  */
 async function takeBack(options: ChangeOptions, replaced: Replaced): Promise<boolean> {
   const { banlist, lockTimeout } = options;

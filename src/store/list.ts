@@ -18,10 +18,10 @@ import { readText } from '../system/read.ts';
 import { replaceFile } from '../system/write.ts';
 import type { ChangeOptions, ChangesFor, Store, Written } from './types.ts';
 
-/** What becomes of the reload in a dry run. */
+/** The outcome of the reload in a dry run. */
 export const DRY_RUN: ReloadReport = { result: 'skipped', message: 'nothing was changed: this is a dry run' };
 
-/** The list as the one place of all bans. */
+/** The list as the only place of bans. */
 export function listStore(options: ChangeOptions): Store {
   return {
     read: () => bansOf(denyLines(readText(options.banlist).text)),
@@ -32,7 +32,7 @@ export function listStore(options: ChangeOptions): Store {
 /**
  * Applies changes to the list in one step, under its lock.
  *
- * @throws BanctlError as of withLock, readText and replaceFile: then nothing has changed
+ * @throws BanctlError as of withLock, readText and replaceFile; nothing has changed then
  */
 export async function changeBanlist(options: ChangeOptions, changesFor: ChangesFor): Promise<Written> {
   const { banlist, lockTimeout, dryRun } = options;
@@ -80,7 +80,7 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock)
   return { ...written, replaced: { before: list.text, version, changeAgain } };
 }
 
-/** An error that came before Apache read its configuration again is over. */
+/** A reading of the configuration by Apache ends every earlier error. */
 function withoutOldError(state: ReloadState): ReloadState {
   return state.error === null || currentError(state) !== null ? state : { ...state, error: null };
 }

@@ -22,11 +22,11 @@ import { changeBans } from './store.ts';
 import type { ChangeOptions } from './types.ts';
 
 /*
- * Moves bans from one place to the other. They are in both until the new place is known to be enforced, and a ban that
+ * Moves bans from one place to the other. Both places have them until Apache is known to enforce the new place. A ban that
  * changes in the old place during the migration stays there.
  */
 
-/** As many as are copied within the time that another call may wait for the list. */
+/** So many bans can be copied within the time that another call may wait for the list. */
 const COPIED_AT_ONCE = 500;
 
 export interface MigrateOptions extends ChangeOptions {
@@ -35,12 +35,12 @@ export interface MigrateOptions extends ChangeOptions {
 
 export interface Migration {
   readonly moved: readonly string[];
-  /** Ranges, and what banctl does not manage. */
+  /** Ranges, and lines that banctl does not manage. */
   readonly left: number;
   readonly reload: ReloadReport;
 }
 
-/** @throws BanctlError notUnderstood if Apache does not enforce the directory: then nothing has changed */
+/** @throws BanctlError notUnderstood if Apache does not enforce the directory; nothing has changed then */
 export async function migrateToDirectory(options: MigrateOptions): Promise<Migration> {
   const { banlist, bandir, lockTimeout, dryRun } = options;
   await refuseUnlessEnforced(options);
@@ -48,7 +48,7 @@ export async function migrateToDirectory(options: MigrateOptions): Promise<Migra
   if (dryRun) return { moved: addressesOf(singles), left: others, reload: DRY_RUN };
   const progress = options.progress?.(singles.length);
   const moved = new Map<string, Ban>();
-  // An unban during the migration removes the ban from the list after its part was copied, or before, and then nothing is copied.
+  // A concurrent unban finds the ban in the list: after the copy it removes both, before it there is nothing to copy.
   for (let isDone = false; !isDone; ) {
     withLock(banlist, { timeout: lockTimeout }, () => {
       const left = readList(banlist).singles.filter(({ address }) => !moved.has(address));
@@ -71,7 +71,7 @@ export async function migrateToDirectory(options: MigrateOptions): Promise<Migra
 
 interface ListRead {
   readonly singles: readonly Ban[];
-  /** How many lines are about something else. */
+  /** The number of lines about something else. */
   readonly others: number;
 }
 
@@ -95,8 +95,8 @@ function addressesOf(bans: readonly Ban[]): string[] {
 }
 
 /**
- * @throws BanctlError reloadRefused if Apache does not enforce the list: then every ban is still in the directory;
- *   notUnderstood if a file cannot be read: then nothing has changed
+ * @throws BanctlError reloadRefused if Apache does not enforce the list: every ban is still in the directory then;
+ *   notUnderstood if a file cannot be read: nothing has changed then
  */
 export async function migrateToBanlist(options: MigrateOptions): Promise<Migration> {
   const { bandir, dryRun } = options;
@@ -120,7 +120,7 @@ export async function migrateToBanlist(options: MigrateOptions): Promise<Migrati
   return { moved: addressesOf(bans), left: 0, reload };
 }
 
-/** What was changed since it was read stays. */
+/** Keeps what has changed since it was read. */
 function ceded({ address, holds }: Ban): Change {
   return { verb: 'cede', address, holds };
 }

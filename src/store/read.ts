@@ -10,33 +10,33 @@ import type { PlaceOptions } from './types.ts';
 export interface ReportedBan {
   readonly address: string;
   readonly holds: readonly Hold[];
-  /** How many held addresses it took to ban their network in their place; undefined for any other ban. */
+  /** The number of held addresses that led to the ban of their network; undefined for any other ban. */
   readonly widenedAfter?: number | undefined;
   readonly where: 'banlist' | 'bandir';
-  /** The file that it stands in, and its line in the list. */
+  /** The file that contains it, and its line in the list. */
   readonly file: string;
   readonly line?: number;
 }
 
-/** What is banned, and whether Apache knows. */
+/** The bans, and whether Apache has loaded them. */
 export interface Report {
   readonly bans: readonly ReportedBan[];
-  /** Apache is not known to have loaded the list. What stands in the directory counts at once. */
+  /** Apache is not known to have loaded the list. Bans in the directory take effect at once. */
   readonly isPending: boolean;
-  /** Some Apache cannot be seen: that it has loaded the list is assumed. */
+  /** banctl cannot see some Apache, and assumes that it has loaded the list. */
   readonly isAssumed: boolean;
   /** Milliseconds since the epoch. */
   readonly lastReload: number | null;
-  /** Why the last reload failed; null if nothing is pending, whatever became of it. */
+  /** Why the last reload failed; null if no reload is pending, whatever its result. */
   readonly reloadError: string | null;
 }
 
-/** While the list changes again and again, its last reading counts. */
+/** If the list changes again and again, its last reading counts. */
 const MOST_READINGS = 5;
 
 /**
- * Reads both places without a lock, and again if the list has changed by then: a ban that `migrate` moves at that moment has
- * to be seen in one of them.
+ * Reads both places without a lock, and again if the list has changed since: a ban that `migrate` is moving must be seen
+ * in one of them.
  */
 export function readPlaces<T>({ banlist, bandir }: PlaceOptions, read: (list: FileContent) => T): T {
   for (let readings = 1; ; readings += 1) {
@@ -47,7 +47,7 @@ export function readPlaces<T>({ banlist, bandir }: PlaceOptions, read: (list: Fi
   }
 }
 
-/** Reads everything without a lock: a replaced file is one whole version or the other. */
+/** Reads everything without a lock: a reader sees one complete version of a replaced file. */
 export function readReport(places: PlaceOptions, address?: Address): Report {
   return readPlaces(places, (list) => reportOf(places, list, address));
 }
@@ -68,7 +68,7 @@ function reportOf({ banlist, bandir }: PlaceOptions, list: FileContent, address?
   };
 }
 
-/** The holds of each address, by one pass; undefined for one that is not banned. */
+/** The holds of each address, in one pass; undefined for an address that is not banned. */
 export function findHolds(places: PlaceOptions, addresses: readonly Address[]): (Hold[] | undefined)[] {
   return readPlaces(places, (list) => holdsIn(places, list, addresses));
 }
@@ -99,7 +99,7 @@ function holdsIn(
   });
 }
 
-/** All that is banned: what a flush releases. */
+/** All bans, for a flush. */
 export function bannedAnywhere(places: PlaceOptions): Address[] {
   return readPlaces(places, (list) => {
     const inList = denyLines(list.text).flatMap((line) =>
@@ -127,7 +127,7 @@ function reportLine(line: DenyLine, file: string, selects: (address: Address) =>
   );
 }
 
-/** The directory's bans: all, or that of one address, for which one file is looked at. */
+/** The directory's bans: all, or the ban of one address, which needs one file only. */
 function reportDirectory(bandir: string, address: Address | undefined): ReportedBan[] {
   const bans =
     address === undefined

@@ -5,7 +5,7 @@ import type { ChangeOptions, ChangeReport, Changes, PlaceOptions, Store, Written
 
 export type StoreOptions = ChangeOptions & PlaceOptions;
 
-/** What became of the changes of many callers. */
+/** The results of many callers' changes. */
 export interface TogetherReport {
   readonly isChanged: boolean;
   /** For each of the callers, in their order. */
@@ -13,7 +13,7 @@ export interface TogetherReport {
   readonly reload: ReloadReport;
 }
 
-/** Where the bans of these options stand: in the list, or with a ban directory in both. */
+/** The places of these options: the list, or the list and a ban directory. */
 export async function storeOf(options: StoreOptions): Promise<Store> {
   const { bandir } = options;
   if (bandir === undefined) return listStore(options);
@@ -23,7 +23,7 @@ export async function storeOf(options: StoreOptions): Promise<Store> {
 /**
  * Changes bans and has Apache enforce them.
  *
- * @throws BanctlError as of withLock, readText and replaceFile: then nothing has changed in the list
+ * @throws BanctlError as of withLock, readText and replaceFile; nothing has changed in the list then
  */
 export async function changeBans(options: StoreOptions, changes: Changes): Promise<ChangeReport> {
   const { isChanged, outcomes, reload } = await changeTogether(options, [changes]);
@@ -31,8 +31,8 @@ export async function changeBans(options: StoreOptions, changes: Changes): Promi
 }
 
 /**
- * The same for many callers that wait: all that they ask for becomes one write, one wait for the disk, and at most one
- * reload. What one of them gets wrong must be known before, since an error is all callers'.
+ * The same for many callers that wait: all their changes become one write, one sync, and at most one reload. Check each
+ * caller's input before, because an error affects all callers.
  */
 export async function changeTogether(
   options: StoreOptions,
@@ -46,13 +46,13 @@ export async function changeTogether(
   return { isChanged, outcomes: outcomesOf(outcomes), reload };
 }
 
-/** What was written, and how to part outcomes among the callers. */
+/** What was written, and how to divide the outcomes among the callers. */
 export interface WrittenTogether {
   readonly written: Written;
   readonly outcomesOf: (outcomes: Outcomes) => readonly (readonly Outcome[])[];
 }
 
-/** The first half: when it returns, all is on the disk, and `written` is left to be enforced (see enforce.ts). */
+/** The first half: on return, all changes are on the disk, and `written` remains to be enforced (see enforce.ts). */
 export async function writeTogether(
   options: StoreOptions,
   callers: readonly Changes[],

@@ -8,35 +8,35 @@ import type { StartProgress } from '../terminal/progress.ts';
 
 export interface PlaceOptions {
   readonly banlist: string;
-  /** Undefined: every ban stands in the list. */
+  /** Undefined: all bans are in the list. */
   readonly bandir: string | undefined;
 }
 
 /**
- * Where bans stand: the list, the directory, or both as one. A change returns when it is on the disk; Apache still has
- * to load what the list says, see enforce.ts.
+ * Where bans are: the list, the directory, or both as one. A change returns when it is on the disk. Apache must still load
+ * the list, see enforce.ts.
  */
 export interface Store {
-  /** Reads without a lock: a replaced file is one whole version or the other. */
+  /** Reads without a lock: a reader sees one complete version of a replaced file. */
   read(): readonly Ban[];
   change(changesFor: ChangesFor): Promise<Written>;
 }
 
-/** Makes changes of the bans there are, which are read only on demand. Called again if another process was faster. */
+/** Derives changes from the existing bans, which are read only on demand. Called again if another process was faster. */
 export type ChangesFor = (bansNow: () => readonly Ban[]) => readonly Change[];
 
-/** What one caller asks for. Only who must see the bans first passes a function. */
+/** What one caller asks for. A function is only for callers that must see the bans first. */
 export type Changes = readonly Change[] | ChangesFor;
 
 export interface ChangeOptions extends ReloadOptions {
   readonly dryRun: boolean;
   /** True: the reload does not wait for the end of the interval. */
   readonly isUrgent?: boolean;
-  /** Asked under the lock, for a resident whose callers may give up: false leaves the change out. */
+  /** Asked under the lock, for a resident whose callers may have given up: false omits the change. */
   readonly isWanted?: (change: Change) => boolean;
-  /** When to ban a network in place of its addresses. Undefined: as the list says of each network. */
+  /** When to ban a network instead of its addresses. Undefined: as the list says of each network. */
   readonly widening?: Widening | undefined;
-  /** Shows on a terminal how many of the changes are done. */
+  /** Shows progress on a terminal. */
   readonly progress?: StartProgress | undefined;
 }
 
@@ -44,20 +44,20 @@ export interface ChangeOptions extends ReloadOptions {
 export interface Written {
   readonly isChanged: boolean;
   readonly outcomes: Outcomes;
-  /** What is to be done about the reload. */
+  /** What to do about the reload. */
   readonly plan: Plan;
-  /** What is needed to take the change of the list back; undefined if the list was not written. */
+  /** The data to take the change of the list back; undefined if the list was not written. */
   readonly replaced?: Replaced;
-  /** What stays done if the list is taken back. */
+  /** What remains done if the list is taken back. */
   readonly inDirectory?: Pick<Written, 'isChanged' | 'outcomes'>;
-  /** What can be done only once Apache enforces the change, if anything. */
+  /** What must wait until Apache enforces the change. */
   readonly whenEnforced?: () => Promise<void>;
 }
 
 export interface Replaced {
   readonly before: Buffer;
   readonly version: FileVersion;
-  /** Makes the same change of the list as it is by then. */
+  /** Makes the same change again, to the current list. */
   readonly changeAgain: () => Promise<unknown>;
 }
 
