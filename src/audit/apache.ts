@@ -21,9 +21,9 @@ import { type Finding, SETTLING } from './finding.ts';
 type Options = ReloadOptions & PlaceOptions;
 
 /**
- * Does each Apache run, can it reload, does it read the list, and has it read it as it is?
+ * Does each Apache run, can it reload, does it read the list, and has it loaded the current list?
  *
- * @param asked what they say, where the caller has asked them
+ * @param asked the Apaches' answers, if the caller has asked them
  */
 export async function apacheFindings(options: Options, asked?: readonly Asked[]): Promise<Finding[]> {
   const answers = asked ?? (await askAll(options));
@@ -54,7 +54,7 @@ async function configurationFindings(options: Options, configuration: Configurat
   ];
 }
 
-/** A container's files are not read: another may stand at the same path here. */
+/** Skips a container's files: another file may have the same path here. */
 function directivesIn({ inclusions, isElsewhere }: ReadableConfiguration): readonly Directive[] {
   return isElsewhere || inclusions === undefined ? [] : directivesOf(inclusions, readTextOrEmpty);
 }
@@ -69,18 +69,18 @@ async function pendingFindings(options: Options, asked: readonly Asked[]): Promi
   return [{ code: 'reload-pending', message }];
 }
 
-/** The state, not while a call is between its change and its reload. */
+/** The state, but not between a call's change and its reload. */
 async function settledState(options: Options): Promise<ReloadState> {
   if (isPending(lookAtState(options.banlist), namesOf(options))) await sleep(SETTLING);
   return lookAtState(options.banlist);
 }
 
-/** Longer than Apache reads its configuration. */
+/** Longer than Apache takes to read its configuration. */
 const LONGEST_READING_MS = 10_000;
 
 /**
- * True if every Apache has read its configuration since the list was changed, as far as times say so. Only for a list of
- * which banctl has never recorded anything: it would be reported until the first ban.
+ * True if every Apache has read its configuration since the list changed, judged by times. Only for a list without any
+ * record of banctl, which the audit would otherwise report until the first ban.
  */
 function isOlder(banlist: string, asked: readonly Asked[]): boolean {
   const changed = statFile(banlist)?.modified ?? 0;
@@ -90,7 +90,7 @@ function isOlder(banlist: string, asked: readonly Asked[]): boolean {
   });
 }
 
-/** The rule fails open: where Apache may not search the directory, nobody in it is refused. */
+/** The rule fails open: if Apache may not search the directory, it refuses no address in it. */
 async function directoryFindings(bandir: string, configuration: ReadableConfiguration): Promise<Finding[]> {
   const { paths } = directoryRule(configuration, bandir);
   const why = whyNotLookedUp(configuration, bandir);
@@ -100,7 +100,7 @@ async function directoryFindings(bandir: string, configuration: ReadableConfigur
   ];
 }
 
-/** Also the directories above count; the first that is closed is named. */
+/** Checks the directories above too, and names the first closed one. */
 async function searchFindings(
   bandir: string,
   paths: readonly string[],

@@ -16,7 +16,7 @@ import { type Finding, SETTLING } from './finding.ts';
 import { type ListFault, listFaults } from './list.ts';
 import type { AuditOptions } from './types.ts';
 
-/** What is wrong, and what of it can be put right without harm. */
+/** The findings, and the repairs that are safe. */
 interface Inspection {
   readonly findings: readonly Finding[];
   readonly comparison: Comparison;
@@ -31,7 +31,7 @@ export interface AuditResult {
   readonly jails: readonly string[];
 }
 
-/** Checks the list, fail2ban and Apache against each other, and with `--fix` repairs what cannot hurt. */
+/** Compares the list, fail2ban and Apache, and with `--fix` makes the safe repairs. */
 export async function audit(settings: AuditOptions): Promise<AuditResult> {
   const before = await inspect(settings);
   const { jails } = before.comparison;
@@ -108,7 +108,7 @@ async function inspect(settings: AuditOptions): Promise<Inspection> {
   };
 }
 
-/** What is to end by hand, and nothing will end it. */
+/** A hold by hand has an end, and no job will end it. */
 function lateFindings(settings: AuditOptions, bans: readonly Ban[]): Finding[] {
   if (!isAuditLate(settings, Date.now())) return [];
   return bans
@@ -117,7 +117,7 @@ function lateFindings(settings: AuditOptions, bans: readonly Ban[]): Finding[] {
     .map(({ holder, address }) => ({ code: 'no-audit', address, holder, message: NO_AUDIT }));
 }
 
-/** A comparison without what is only on its way: fail2ban has said it twice. */
+/** A comparison without temporary differences: fail2ban has given the same answer twice. */
 async function settledComparison(settings: AuditOptions, bans: readonly Ban[]): Promise<Comparison> {
   if (!settings.asksFail2ban) return NOT_ASKED;
   const first = await compareWithFail2ban(settings, bans);
@@ -135,7 +135,7 @@ async function settledComparison(settings: AuditOptions, bans: readonly Ban[]): 
   };
 }
 
-/** Where fail2ban's database cannot be read, a jail that holds more at each question is taken to restore its bans. */
+/** If fail2ban's database cannot be read, a jail that holds more at each answer probably restores its bans. */
 function mayRestore(holder: string, ...answers: readonly Comparison[]): boolean {
   const [before, after] = answers.map(({ truths }) => truths.find((truth) => truth.holder === holder));
   if (before === undefined || after === undefined) return true;
@@ -154,6 +154,6 @@ function nameOf({ holder, address }: Pick<ListFault, 'holder' | 'address'>): str
 }
 
 function identityOf({ code, address, holder, message }: Finding): string {
-  // Lines move when others are repaired.
+  // Repairs of other lines move this one.
   return JSON.stringify([code, address, holder, address === undefined ? message : '']);
 }

@@ -4,8 +4,8 @@ import { isSamePlace } from '../system/links.ts';
 import type { Finding } from './finding.ts';
 
 /*
- * What gets past the ban in Apache's own configuration, as far as it can be seen there. Apache decides by the section that
- * it merges last: its Require lines replace the ban's, unless they are merged with "AuthMerging And" (mod_authz_core).
+ * The parts of Apache's own configuration that bypass the ban, as far as they are visible there. The section that Apache
+ * merges last decides: its Require lines replace the ban's, unless "AuthMerging And" combines them (mod_authz_core).
  */
 
 interface Places {
@@ -13,13 +13,13 @@ interface Places {
   readonly bandir: string | undefined;
 }
 
-/** A directive that has Apache refuse the banned, by its place in the order. */
+/** A directive that makes Apache refuse banned addresses, by its place in the order. */
 interface Ban {
   readonly position: number;
   readonly directive: Directive;
 }
 
-/** Sections in the order in which Apache merges them, whatever their order in the files. */
+/** The kinds of sections in Apache's merge order, whatever their order in the files. */
 const MERGED: readonly (readonly string[])[] = [
   ['directory', 'directorymatch', 'proxy', 'proxymatch'],
   ['files', 'filesmatch'],
@@ -27,7 +27,7 @@ const MERGED: readonly (readonly string[])[] = [
   ['if', 'elseif', 'else'],
 ];
 
-/** What lets nobody in, or only this host. */
+/** Conditions that admit no visitor, or only this host. */
 const HARMLESS = /^(?:all\s+denied|local)$/i;
 
 export function bypassFindings(directives: readonly Directive[], places: Places): Finding[] {
@@ -44,7 +44,7 @@ function isBan({ included, name, argument }: Directive, { banlist, bandir }: Pla
   return ruledDirectories(`Require ${argument}`).some((path) => isSamePlace(path, bandir));
 }
 
-/** mod_cache answers before Apache asks who may, unless its handler is a usual one. */
+/** mod_cache answers before authorization, unless its handler is a normal one. */
 function cacheFindings(directives: readonly Directive[]): Finding[] {
   const cached = directives.find(({ name }) => name === 'cacheenable');
   const isQuick = directives.findLast(({ name }) => name === 'cachequickhandler')?.argument ?? 'on';
@@ -52,7 +52,7 @@ function cacheFindings(directives: readonly Directive[]): Finding[] {
   return [finding(cached, 'mod_cache answers the banned from its cache', 'set CacheQuickHandler off')];
 }
 
-/** A visitor whom Allow admits needs nothing else. Without an Allow, that is everybody (mod_access_compat). */
+/** A visitor whom Allow admits needs nothing else. Without an Allow, that is every visitor (mod_access_compat). */
 function satisfyFindings(directives: readonly Directive[]): Finding[] {
   return directives
     .filter(({ name, argument }) => name === 'satisfy' && /^any$/i.test(argument))
@@ -90,7 +90,7 @@ function getsPast({ directive: ban, position: banAt }: Ban, own: Directive, at: 
   if (merged(ban.sections).at(-1)?.id === inner.id) return false;
   const host = hostOf(ban);
   if (host !== undefined && hostOf(own) !== undefined && hostOf(own)?.id !== host.id) return false;
-  // What stands in an <If> within another section is merged when that section is done.
+  // An <If> inside another section is merged at the end of that section.
   const rank = sections.length > 1 ? MERGED.length : rankOf(inner);
   if (rank !== rankOf(banSection)) return rank > rankOf(banSection);
   if (rankOf(inner) < 3 && !isBelow(banSection, inner)) return false;
@@ -112,7 +112,7 @@ function hostOf({ sections }: Directive): Section | undefined {
   return sections.find(({ name }) => name === 'virtualhost');
 }
 
-/** True if the one section can be about what the other is about. */
+/** True if both sections can apply to the same request. */
 function isBelow(ban: Section, own: Section): boolean {
   const isPattern = [ban, own].some(
     ({ name, argument }) => name.endsWith('match') || /^~/.test(argument) || /[*?[]/.test(argument),

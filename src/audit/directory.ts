@@ -8,12 +8,12 @@ import { BanctlError, lineOf } from '../system/errors.ts';
 import { isLockOrTemporary } from '../system/lock.ts';
 import type { Finding } from './finding.ts';
 
-/** What is wrong with the ban directory itself. Times are seconds since the epoch. */
+/** The problems of the ban directory itself. Times are seconds since the epoch. */
 export function directoryFaults(bandir: string, protectedRanges: readonly Address[], now: number): Finding[] {
   return [...wrongNames(bandir), ...unreadable(bandir), ...wrongBans(bandir, protectedRanges, now)];
 }
 
-/** Apache looks up the visitor's address as it prints it: another name bans nobody. */
+/** Apache looks up the visitor's address in the form that it prints: any other name has no effect. */
 function wrongNames(bandir: string): Finding[] {
   const names = namesIn(bandir).filter((name) => !isBanName(name) && !isOfCall(bandir, name));
   return names.map((name) => {
@@ -26,14 +26,14 @@ function wrongNames(bandir: string): Finding[] {
   });
 }
 
-/** True for what a call makes while it runs; a lock is a directory, and may be gone by now. */
+/** True for files that a running call makes; a lock is a directory, and may have disappeared. */
 function isOfCall(bandir: string, name: string): boolean {
   if (!isLockOrTemporary(name)) return false;
   const isLock = name.endsWith('.lock');
   return !isLock || lstatSync(join(bandir, name), { throwIfNoEntry: false })?.isDirectory() !== false;
 }
 
-/** They ban by their names, but nobody can lift that with banctl. */
+/** Apache refuses their addresses, but banctl cannot lift these bans. */
 function unreadable(bandir: string): Finding[] {
   return addressesIn(bandir).flatMap((address): Finding[] => {
     try {

@@ -8,19 +8,19 @@ import { selectWanted } from '../fail2ban/wanted.ts';
 import type { Finding } from './finding.ts';
 import type { AuditOptions } from './types.ts';
 
-/** The list beside what the running fail2ban says. */
+/** The list compared with the running fail2ban. */
 export interface Comparison extends Difference {
-  /** True if a running jail has this hold's ban, or may be about to: then it is not over, whatever its end. */
+  /** True if a running jail has this hold's ban, or may get it soon: the hold is not over then, whatever its end. */
   readonly isHeld: (hold: Hold) => boolean;
-  /** What the jails hold, by holder, for those that had to be asked. */
+  /** The bans of the jails that had to be asked, by holder. */
   readonly truths: readonly HolderTruth[];
-  /** What is wrong beside that. */
+  /** Other findings. */
   readonly findings: readonly Finding[];
   /** Jails that run and ban in this list. */
   readonly jails: readonly string[];
 }
 
-/** A fail2ban that does not run holds nothing against the list. */
+/** A stopped fail2ban is no evidence against any hold. */
 const STOPPED: Comparison = {
   added: [],
   released: [],
@@ -30,7 +30,7 @@ const STOPPED: Comparison = {
   jails: [],
 };
 
-/** Where fail2ban is not to be asked, or does not answer, each jail may still hold its bans. */
+/** If fail2ban must not be asked, or does not answer, each jail may still hold its bans. */
 export const NOT_ASKED: Comparison = { ...STOPPED, isHeld: isOfJail };
 
 function isOfJail({ holder }: Pick<Hold, 'holder'>): boolean {
@@ -96,7 +96,7 @@ function missingFrom(
     .map((ban) => ({ holder, ban }));
 }
 
-/** Bans and unbans of its jails are lost, and nobody is banned, until it runs. */
+/** Until it runs, bans and unbans of its jails are lost, and it bans no attacker. */
 async function downFindings(client: string, holds: readonly Hold[], why: string): Promise<Finding[]> {
   const configured = await configuredJails(client);
   const banning = configured.ok
@@ -109,7 +109,7 @@ async function downFindings(client: string, holds: readonly Hold[], why: string)
   return [{ code: 'fail2ban-down', message }];
 }
 
-/** What the comparison finds, in words. */
+/** The findings of the comparison, in words. */
 export function comparisonFindings({ added, released, findings }: Comparison): Finding[] {
   return [
     ...added.map(({ holder, ban }): Finding => {
@@ -142,13 +142,13 @@ function otherList({ jail, banlist, bandir, ipv6Prefix }: JailAction): Finding {
   return { code: 'other-list', holder: jail, message };
 }
 
-/** An unban of one of them lifts the other's ban. */
+/** An unban by one of them lifts the other's ban. */
 function sharedHolder({ holder, jails }: Holder): Finding {
   const message = `jails ${jails.join(', ')} all ban as ${jailOf(holder)}, so an unban by one lifts the ban of all; write action = apache-banlist[jail=%(__name__)s]`;
   return { code: 'shared-holder', holder, message };
 }
 
-/** A visitor is never protected: a proxy is what fail2ban takes for one. */
+/** Visitors are never protected addresses, so fail2ban takes a proxy for a visitor. */
 function proxyFindings({ holder, jails }: HolderTruth, settings: AuditOptions): Finding[] {
   const refused = jails.flatMap(({ jail, held, ignored }) =>
     selectWanted(held, ignored, settings).refused.map((ban) => ({ jail, ...ban })),

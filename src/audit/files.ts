@@ -20,7 +20,7 @@ const WRITABLE_BY_OTHERS = 0o022;
 const SEARCHABLE = 0o055;
 const STICKY = 0o1000;
 
-/** Temporary files of calls that were killed; only what can be nobody else's: `banlist.conf.1` is a backup. */
+/** Temporary files of killed calls. Only names that no other program uses: `banlist.conf.1` is a backup. */
 export function leftovers(banlist: string): string[] {
   const directory = dirname(banlist);
   return abandonedIn(directory, (name) => isTemporaryOf(basename(banlist), name));
@@ -40,8 +40,8 @@ function isOld(path: string): boolean {
 }
 
 /**
- * Locks of addresses in the ban directory whose holder was killed, maybe before it had entered: only a call about the
- * same address would go on.
+ * Locks of addresses in the ban directory whose holder was killed, perhaps before it registered itself: only a call about
+ * the same address would remove them.
  */
 function abandonedLocks(bandir: string): string[] {
   return entriesOf(bandir)
@@ -83,17 +83,17 @@ function directoriesAbove(path: string): string[] {
   return parent === dirname(parent) ? [] : [...directoriesAbove(parent), parent];
 }
 
-/** As in /tmp, where nobody can move away what is another's. */
+/** As for /tmp, whose sticky bit keeps users from moving each other's files. */
 function isSticky(path: string): boolean {
   return ((modeOf(path)?.mode ?? 0) & STICKY) !== 0;
 }
 
-/** Lets everybody search the ban directory, as it is made. */
+/** Lets all users search the ban directory, as banctl creates it. */
 export function openDirectory(bandir: string): void {
   changeMode(bandir, (mode) => mode | SEARCHABLE);
 }
 
-/** Removes what is left over, and takes write permission on banctl's own files from all but their owner. */
+/** Removes leftovers, and takes write permission on banctl's own files from every user except the owner. */
 export function repairFiles({
   banlist,
   bandir,
@@ -109,7 +109,7 @@ export function repairFiles({
   for (const path of leftoversIn(bandir)) discard(path);
 }
 
-/** Of the file itself, not of another that a link leads to. What cannot be changed is found again. */
+/** Changes the file itself, never a link's target. The next audit reports again what could not be changed. */
 function changeMode(path: string, change: (mode: number) => number): void {
   let descriptor: number | undefined;
   try {
@@ -117,7 +117,7 @@ function changeMode(path: string, change: (mode: number) => number): void {
     const mode = fstatSync(descriptor).mode & 0o7777;
     if (change(mode) !== mode) fchmodSync(descriptor, change(mode));
   } catch {
-    // Told by the findings.
+    // The findings report it.
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
   }

@@ -25,15 +25,15 @@ export interface Finding {
   readonly code: FindingCode;
   readonly address?: string;
   readonly line?: number;
-  /** What is wrong and, where it is not plain, what to do. */
+  /** The problem and, unless it is obvious, the remedy. */
   readonly message: string;
-  /** The holder that it is about; it tells findings apart. */
+  /** The holder that it concerns; distinguishes findings. */
   readonly holder?: string;
 }
 
 export type Severity = 'error' | 'warning' | 'info';
 
-/** An error: Apache admits a banned visitor, or refuses one who is not banned, or soon will. */
+/** An error: Apache admits a banned visitor, refuses a visitor who is not banned, or soon will. */
 const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   'bad-line': 'error',
   'partial-address': 'error',
@@ -61,7 +61,7 @@ const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   'not-served': 'info',
 };
 
-/** True for what is good to know and no fault: an audit with nothing else is clean. */
+/** True for useful hints that are not faults: an audit with nothing else is clean. */
 export function isHint({ code }: Pick<Finding, 'code'>): boolean {
   return code === 'not-served';
 }
@@ -73,7 +73,7 @@ export function severityOf({ code }: Finding): Severity {
 }
 
 /**
- * fail2ban notes a ban before its action is run, and a call changes the list before it reloads Apache: a difference
- * counts if it lasts. Milliseconds.
+ * fail2ban records a ban before it runs the action, and a call changes the list before it reloads Apache. So a difference
+ * counts only if it lasts this long. Milliseconds.
  */
 export const SETTLING = 2000;

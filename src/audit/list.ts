@@ -4,7 +4,7 @@ import { type Address, covers, isPartial } from '../bans/address.ts';
 import { HOLDS_PREFIX, isOver, parseHolds } from '../bans/hold.ts';
 import { findProtected } from '../protection/protection.ts';
 
-/** What an audit finds in the text of the list itself. */
+/** The findings in the text of the list itself. */
 export interface ListFault {
   readonly code:
     | 'bad-line'
@@ -16,12 +16,12 @@ export interface ListFault {
     | 'expired';
   readonly line: number;
   readonly address?: string;
-  /** The holder, where the fault is one hold's. */
+  /** The holder, if the finding is about one hold. */
   readonly holder?: string;
   readonly message: string;
 }
 
-/** Everything that is wrong with a list, in the order of its lines. Times are seconds since the epoch. */
+/** All findings in a list, in the order of its lines. Times are seconds since the epoch. */
 export function listFaults(text: Buffer, protectedRanges: readonly Address[], now: number): ListFault[] {
   const lines = denyLines(text);
   return [
@@ -83,7 +83,7 @@ function spellingFaults(line: DenyLine): ListFault[] {
   ];
 }
 
-/** Addresses that stand in more than one line, or in a range that stands there too. */
+/** Addresses with more than one line, or inside a range of the list. */
 function repetitions(lines: readonly DenyLine[]): ListFault[] {
   const first = new Map<string, number>();
   const faults: ListFault[] = [];

@@ -1,7 +1,7 @@
 import { jailNames, jailSocket } from '../fail2ban/client.ts';
 import type { Finding } from './finding.ts';
 
-/** Jails whose Python action finds no server: they work, but run banctl for each ban. */
+/** Jails whose Python action finds no server: they work, but start banctl for each ban. */
 export async function servedFindings(
   client: string,
   isServed: (socket: string) => Promise<boolean>,

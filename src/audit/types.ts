@@ -12,6 +12,6 @@ export interface AuditOptions extends PlaceOptions, ReloadOptions, AuditPlaces {
   readonly asksFail2ban: boolean;
   readonly fix: boolean;
   readonly dryRun: boolean;
-  /** What Apache says, where the caller has asked it; each look asks anew otherwise. */
+  /** Apache's answers, if the caller has asked; otherwise each check asks again. */
   readonly asked?: readonly Asked[];
 }

@@ -34,9 +34,9 @@ export interface ListOptions {
 }
 
 /**
- * What the changes do to the list: pure, in the order given; an outcome for each that adds, sets or releases.
+ * Applies changes to the list, pure and in the given order; returns an outcome for each that adds, sets or releases.
  *
- * @throws BanctlError cannotWrite for a ban with more holds than Apache could read
+ * @throws BanctlError cannotWrite for a ban with more holds than Apache can read
  */
 export function changeList(
   text: Buffer,
@@ -69,7 +69,7 @@ export function changeList(
     const draftFor = (address: string) => draftOf(address, drafting);
     recount(changes, { bans: bansOf(lines), drafts, draftOf: draftFor, widening, now });
   }
-  // What became of a released address is known when all are done: the range around it may have been freed too.
+  // The result of a release is known only at the end: a later change may have freed the range around the address too.
   const outcomes = new Map([...answers].map(([change, answer]) => [change, answer()]));
   const edits = [...drafts.values()].flatMap(editsOf);
   const added = [...drafts.values()].filter((draft) => draft.lines.length === 0 && isAlive(draft));
@@ -86,7 +86,7 @@ export function changeList(
   return { edits: all, outcomes };
 }
 
-/** @throws BanctlError cannotWrite for a text that grows beyond what can be read; one that shrinks is welcome */
+/** @throws BanctlError cannotWrite for a text that grows beyond what banctl can read; a text that shrinks is fine */
 function refuseTooLarge(text: Buffer, edits: readonly Edit[]): void {
   let growth = 0;
   for (const { start, end, insert } of edits) growth += Buffer.byteLength(insert) - (end - start);
@@ -98,19 +98,19 @@ function refuseTooLarge(text: Buffer, edits: readonly Edit[]): void {
     );
 }
 
-/** The changes that drop the holds by hand that are over. */
+/** The changes that drop expired holds by hand. */
 export function tidyOver(bans: readonly Ban[], now: number): Change[] {
   const over = bans.filter((ban) => ban.holds.some((hold) => isByHand(hold.holder) && isOver(hold, now)));
   return over.map(({ address }) => ({ verb: 'tidy', address }));
 }
 
-/** A list while changes are applied to it. */
+/** A list during its changes. */
 interface Drafting {
   readonly finder: BanFinder;
   readonly drafts: Map<string, Draft>;
-  /** The ranges in which an address was asked for by this call, which the list does not name yet. */
+  /** Ranges for addresses that this call asked for, which the list does not contain yet. */
   readonly placed: Map<string, Set<string>>;
-  /** The list has networks that are banned in place of addresses. */
+  /** Whether the list has networks that are banned instead of addresses. */
   readonly isWidened: boolean;
   readonly now: number;
 }
@@ -138,7 +138,7 @@ function place(change: Extract<Change, { verb: 'add' | 'set' }>, drafting: Draft
   return () => outcome;
 }
 
-/** What a holder holds here already is newer. */
+/** An existing hold of the same holder is newer. */
 function adopt({ holds }: Extract<Change, { verb: 'adopt' }>, draft: Draft): void {
   const isHere = (hold: Hold) =>
     draft.holds.some(({ holder, address }) => holder === hold.holder && address === hold.address);
@@ -172,7 +172,7 @@ function release(
     isChanged ||= draft.holds.length < before.length || draft.unknownHolder !== unknownHolder;
   }
   return () => {
-    // A network that was banned in its place has given it back to itself by now.
+    // A network that was banned instead of the address has returned the hold by now.
     const left = new Set([
       ...named,
       ...(drafts.get(address) === undefined ? [] : [draftOf(address, drafting)]),
@@ -192,7 +192,7 @@ function isStillThere(drafts: Map<string, Draft>): (address: string) => boolean 
   };
 }
 
-/** `seen` are bans that were found by another name: the line of a range can have another spelling. */
+/** `seen` are bans found under another name: a range's line can have another spelling. */
 function draftOf(address: string, { finder, drafts }: Drafting, seen: readonly Ban[] = NONE): Draft {
   const known = drafts.get(address);
   if (known !== undefined) return known;
@@ -210,7 +210,7 @@ function draftOf(address: string, { finder, drafts }: Drafting, seen: readonly B
   return draft;
 }
 
-/** The bans of an address, and those in which it was asked for. */
+/** The bans of an address, and the bans that were asked for it. */
 function draftsNaming(address: string, drafting: Drafting): Draft[] {
   const bans = drafting.finder.naming(address);
   const placed = drafting.placed.get(address) ?? NONE;
@@ -232,7 +232,7 @@ function editsOf(draft: Draft): Edit[] {
   return [{ start: first.start, end: first.end, insert: linesOf(draft) }, ...removals];
 }
 
-/** @throws BanctlError cannotWrite if the comment would be a line that Apache refuses, and with it all of the list */
+/** @throws BanctlError cannotWrite if the comment would be a line that Apache refuses, together with the whole list */
 function linesOf({ address, holds, widenedAfter }: Draft): string {
   const lines = formatBan(address, holds, widenedAfter);
   if (lines.length * MOST_BYTES_A_UNIT > LONGEST_LINE && Buffer.byteLength(lines) > LONGEST_LINE)
@@ -248,7 +248,7 @@ function addressesOf(line: DenyLine): string[] {
   return line.arguments.flatMap(({ address }) => address?.text ?? []);
 }
 
-/** What releases by hand do to lines that banctl did not write. */
+/** What releases by hand do to foreign lines. */
 function foreignEdits(lines: readonly DenyLine[], changes: readonly Change[]): Edit[] {
   const released = new Set(
     changes.flatMap((change) =>

@@ -1,20 +1,20 @@
 import { directives, readDeny } from './lines.ts';
 
 /*
- * A digest stands for what a list tells Apache: its directives, without comments and blanks. Holds do not change it.
+ * A digest represents the list's content for Apache: its directives, without comments and blanks. Holds do not change it.
  *
- * Whoever is banned chooses addresses, and so lines. With a hash that everybody can compute, four addresses of one /64
- * make two lists count as the same. So each line goes through HalfSipHash-2-4 (Aumasson and Bernstein), a pseudorandom
- * function, with a key that only root can read. Without the key nobody can tell which lines cancel each other out, and
- * a guess succeeds once in 2^64 tries.
+ * Banned visitors choose their addresses, and so the lines. With a hash that anyone can compute, four addresses of one /64
+ * make two different lists look the same. So each line goes through HalfSipHash-2-4 (Aumasson and Bernstein), a
+ * pseudorandom function, with a key that only root can read. Without the key, an attacker cannot find lines that cancel
+ * each other out, and a guess succeeds once in 2^64 tries.
  *
- * The digest is the sum of the lines' hashes: a change of one ban in 100,000 costs two lines instead of a whole list.
- * A sum forgets the order, which does not matter to Apache between `Require not ip` lines. Around any other
- * directive it does: with one, the hash of each line also covers all the other directives above it, and a change counts
- * the whole list again. node:crypto would do the same in C, but takes 4 ms to load, longer than 10,000 lines here.
+ * The digest is the sum of the lines' hashes, so the change of one ban in 100,000 costs two lines instead of the whole
+ * list. A sum ignores the order, and so does Apache between `Require not ip` lines. Around any other directive the order
+ * matters. In such a list, the hash of each line also covers all other directives above it, and a change needs the whole
+ * list again. node:crypto would do the same in C, but takes 4 ms to load, longer than 10,000 lines here.
  */
 
-/** 16 hexadecimal digits; with a mark behind them for a list in which order matters. Equal text, equal list. */
+/** 16 hexadecimal digits, followed by a mark if order matters in the list. Equal text means an equal list. */
 export type Digest = string;
 
 /** The key, 16 hexadecimal digits. */
@@ -49,7 +49,7 @@ export function digestOf(text: Buffer, key: DigestKey): Digest {
     sum.high = (sum.high + line.high) >>> 0;
     if (isBan(bytes, start, end)) continue;
     isOrdered = true;
-    // The key of what stands below: it covers this directive and, with its own key, all above.
+    // The key for the lines below: it covers this directive and, with its own key, all above.
     above.low = line.low;
     above.high = line.high;
   }
@@ -57,8 +57,7 @@ export function digestOf(text: Buffer, key: DigestKey): Digest {
 }
 
 /**
- * The digest after a part of the list was replaced by another one. Undefined where order matters: then it takes the whole
- * list.
+ * The digest after a part of the list was replaced. Undefined if order matters: only the whole list gives the digest then.
  */
 export function correctDigest(
   digest: Digest,
@@ -87,7 +86,7 @@ function keyOf(key: DigestKey): Hash {
   return { low: Number.parseInt(key.slice(0, 8), 16) | 0, high: Number.parseInt(key.slice(8), 16) | 0 };
 }
 
-/** Nearly every line is one, in the spelling that banctl writes. */
+/** The form of nearly every line, as banctl writes it. */
 const USUAL = Buffer.from('Require not ip ');
 
 function isBan(bytes: Buffer, start: number, end: number): boolean {
@@ -102,7 +101,7 @@ function startsWith(bytes: Buffer, start: number, end: number, prefix: Buffer): 
   return true;
 }
 
-/** HalfSipHash-2-4 with 64 bits of output. One loop for all rounds: calls for each would take twice the time. */
+/** HalfSipHash-2-4 with 64 bits of output. One loop for all rounds: function calls would double the time. */
 function hash(bytes: Buffer, start: number, end: number, key: Hash, result: Hash): void {
   let v0 = key.low;
   let v1 = key.high ^ 0xee;
@@ -136,7 +135,7 @@ function hash(bytes: Buffer, start: number, end: number, key: Hash, result: Hash
   result.high = v1 ^ v3;
 }
 
-/** Four bytes; the last word has those that are left, and the length. */
+/** Four bytes; the last word has the remaining ones, and the length. */
 function wordAt(bytes: Buffer, at: number, start: number, end: number): number {
   if (at + 4 <= end)
     return (

@@ -12,11 +12,11 @@ const RETURN = 13;
 const SPACE = 32;
 const LESS_THAN = 60;
 const BACKSLASH = 92;
-/** For lines, which are short: Buffer's own takes three times as long to begin. */
+/** For short texts such as lines: Buffer's own function takes three times as long to start. */
 const indexOfByte = Uint8Array.prototype.indexOf;
 const ANY_DENY = /^require\s+(["']?)not\1\s+(["']?)ip\2(?:\s+(.*))?$/is;
 
-/** A line as Apache sees it: continued lines are one. */
+/** A line as Apache sees it: continued lines are joined. */
 export interface LogicalLine {
   /** Bytes in the text, line end included. */
   readonly start: number;
@@ -30,13 +30,13 @@ export interface LogicalLine {
 /** What a `Require not ip` line refuses. */
 export interface DenyArgument {
   readonly text: string;
-  /** Undefined where Apache would refuse it. */
+  /** Undefined if Apache would refuse it. */
   readonly address: Address | undefined;
 }
 
 /**
- * True for bytes within a section whose lines Apache may leave out (`<IfDefine>`, `<IfModule>`, `<If>`), or take for
- * something else than a ban (`<RequireAny>`, `<Files>`). In `<RequireAll>` a line means what it means outside.
+ * True for bytes inside a section whose lines Apache may ignore (`<IfDefine>`, `<IfModule>`, `<If>`), or may not treat as a
+ * ban (`<RequireAny>`, `<Files>`). In `<RequireAll>` a line means the same as outside.
  */
 export function otherSections(text: Buffer): (at: number) => boolean {
   const sections = findOtherSections(text);
@@ -64,7 +64,7 @@ function findOtherSections(text: Buffer): { start: number; end: number }[] {
   return found;
 }
 
-/** The lines of a text as Apache reads them, empty ones and comments too. */
+/** The lines of a text as Apache reads them, including empty lines and comments. */
 export function* logicalLines(text: Buffer): Generator<LogicalLine> {
   let start = 0;
   let number = 1;
@@ -83,8 +83,8 @@ export function* logicalLines(text: Buffer): Generator<LogicalLine> {
 }
 
 /**
- * What the lines tell Apache, one by one, as bytes without the blanks around them: no comments, no empty lines. Only a
- * continued line is copied.
+ * The directives of the lines, one by one, as bytes without surrounding blanks: no comments, no empty lines. Copies only
+ * continued lines.
  */
 export function* directives(text: Buffer): Generator<{ bytes: Buffer; start: number; end: number }> {
   for (let start = 0; start < text.length; ) {
@@ -134,13 +134,13 @@ export function logicalLineAt(text: Buffer, start: number, number: number): Logi
   return { start, end, number, content: content.trim() };
 }
 
-/** True if the line that begins at `start` goes on from the line before it. */
+/** True if the line that begins at `start` continues the line before it. */
 export function isContinued(text: Buffer, start: number): boolean {
   if (start === 0 || text[start - 1] !== NEWLINE) return false;
   return text[start - 2] === BACKSLASH || (text[start - 2] === RETURN && text[start - 3] === BACKSLASH);
 }
 
-/** Where the logical line with the byte at `at` begins. */
+/** The beginning of the logical line that contains the byte at `at`. */
 export function logicalStart(text: Buffer, at: number): number {
   let start = lineStart(text, at);
   while (isContinued(text, start)) start = lineStart(text, start - 1);
@@ -152,13 +152,13 @@ export function lineStart(text: Buffer, at: number): number {
   return at === 0 ? 0 : text.lastIndexOf(NEWLINE, at - 1) + 1;
 }
 
-/** Behind the line end. */
+/** The position after the line end. */
 export function lineEnd(text: Buffer, start: number): number {
   const newline = indexOfByte.call(text, NEWLINE, start);
   return newline === -1 ? text.length : newline + 1;
 }
 
-/** True for a text to which a line can be added without becoming part of another. */
+/** True if a line can follow the text without becoming part of its last line. */
 export function isEnded(text: Buffer): boolean {
   return text.length === 0 || (text.at(-1) === NEWLINE && !isContinued(text, text.length));
 }

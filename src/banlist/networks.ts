@@ -4,23 +4,23 @@ import { type Hold, isOver } from '../bans/hold.ts';
 import type { Ban, Draft } from './text.ts';
 
 /*
- * An attacker with a network takes a new address for each try. So when several addresses of one network are held at
- * once, the network is banned in their place, with their holds: each keeps the address that was asked for. When fewer
- * are held, the network goes, and each address is banned by itself again. How many it takes stands in the ban's comment,
- * for calls that are not told.
+ * An attacker with a network can use a new address for each try. So while several addresses of one network are held at
+ * once, banctl bans the network instead, with their holds. Each hold keeps the address that was asked for. When fewer are
+ * held, banctl bans each remaining address by itself again. The ban's comment records the number, for calls without the
+ * option.
  */
 
-/** When to ban a network in place of its addresses. */
+/** When to ban a network instead of its addresses. */
 export interface Widening {
-  /** So many addresses are held at once. */
+  /** The number of addresses that must be held at once. */
   readonly after: number;
-  /** What may not be covered, as it was given: two with the same allow the same. */
+  /** The protected ranges as given: equal values protect the same. */
   readonly protect: readonly string[];
-  /** False for a network that has a protected address in it. */
+  /** False for a network that contains a protected address. */
   readonly allows: (network: Address) => boolean;
 }
 
-/** What recounting needs to know of a list that is being changed. */
+/** What recounting needs from a list during its changes. */
 export interface Counted {
   readonly bans: readonly Ban[];
   readonly drafts: ReadonlyMap<string, Draft>;
@@ -29,10 +29,10 @@ export interface Counted {
   readonly now: number;
 }
 
-/** Bits of what a provider gives to one customer, or what one attacker can be expected to have. */
+/** The size of network that a provider gives one customer, or that one attacker can be expected to have. Bits. */
 const NETWORK = { ipv4: 24, ipv6: 64 };
 
-/** The network that an address counts for; undefined for a range. */
+/** The network to which an address counts; undefined for a range. */
 export function networkOf(text: string): Address | undefined {
   const address = readAddress(text);
   return address === undefined || !isSingle(address) ? undefined : widen(address, NETWORK);
@@ -54,7 +54,7 @@ function addressesOf(change: Exclude<Change, { verb: 'count' }>): string[] {
     : [change.address];
 }
 
-/** Widens and narrows the networks that the changes are about. */
+/** Widens and narrows the networks of the changes. */
 export function recount(changes: readonly Change[], counted: Counted): void {
   const networks = networksOf(changes);
   const elsewhere = new Map<string, readonly Hold[]>();
@@ -103,7 +103,7 @@ function narrow(
   }
 }
 
-/** Each holder's hold on each address once: the newer one, in the place of the older. */
+/** Each holder's hold on each address once: the newer one, at the place of the older. */
 function merged(holds: readonly Hold[], newer: readonly Hold[]): Hold[] {
   const added = new Map<string, Hold>();
   for (const hold of newer) added.set(`${hold.holder} ${hold.address}`, hold);

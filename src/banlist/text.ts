@@ -15,28 +15,28 @@ import {
 } from './lines.ts';
 
 /*
- * The banlist as text, kept byte for byte; everything here is pure. A ban is written as
+ * The banlist as text, kept byte for byte. Everything here is pure. A ban is written as
  *
  *     # banctl | JAIL ADDRESS since TIME until TIME: REASON | …
  *     Require not ip ADDRESS
  *
- * and whatever else stands there is foreign.
+ * Every other line is foreign.
  */
 
-/** Lines that ban one address: the comment line with the holds, if there is one, and the `Require` line. */
+/** The lines that ban one address: the comment line with the holds, if any, and the `Require` line. */
 export interface Ban {
-  /** Canonical text of what Apache refuses. */
+  /** What Apache refuses, as canonical text. */
   readonly address: string;
-  /** Empty where the line stands without a comment: its holder is unknown. */
+  /** Empty for a line without a comment: its holder is unknown. */
   readonly holds: readonly Hold[];
-  /** How many held addresses it took to ban their network in their place; undefined for any other ban. */
+  /** The number of held addresses that led to the ban of their network; undefined for any other ban. */
   readonly widenedAfter?: number | undefined;
   /** Bytes in the text, line ends included. */
   readonly start: number;
   readonly end: number;
 }
 
-/** A ban while changes are applied to it. */
+/** A ban during its changes. */
 export interface Draft {
   readonly address: string;
   readonly lines: readonly Ban[];
@@ -51,30 +51,30 @@ export interface DenyLine extends LogicalLine {
   readonly arguments: readonly DenyArgument[];
   readonly holds: readonly Hold[];
   readonly widenedAfter: number | undefined;
-  /** Where its comment line with the holds begins, or else the line itself. */
+  /** The beginning of its comment line with the holds, or of the line itself. */
   readonly banStart: number;
-  /** Written as banctl and the shell action before it write: one address, to the byte. */
+  /** In exactly the form of banctl and of the shell action before it: one address. */
   readonly isExact: boolean;
 }
 
-/** Takes the bytes from `start` to `end`, which are whole logical lines, and puts `insert` in their place. */
+/** Replaces the bytes from `start` to `end`, which are whole logical lines, by `insert`. */
 export interface Edit {
   readonly start: number;
   readonly end: number;
   readonly insert: string;
 }
 
-/** Finds bans in a text, however it is done. Ranges that are written as partial addresses are left to the audit. */
+/** Finds bans in a text, by whatever method. The audit handles ranges that are written as partial addresses. */
 export interface BanFinder {
   /** The bans of exactly this address or range, and those with a hold that asked for it. */
   naming(address: string): readonly Ban[];
-  /** The wider ranges that cover the address. */
+  /** The wider ranges that contain the address. */
   covering(address: Address): readonly string[];
 }
 
 const DENY = 'Require not ip ';
 
-/** From this many addresses on, one pass over the text costs less than a search for each. */
+/** From this many addresses on, one pass over the text is cheaper than a search for each. */
 const SEARCHES_WORTH_A_PASS = 8;
 
 /** The lines of a ban. */
@@ -82,7 +82,7 @@ export function formatBan(address: string, holds: readonly Hold[], widenedAfter?
   return `${holds.length === 0 ? '' : `${formatHolds(holds, widenedAfter)}\n`}${DENY}${address}\n`;
 }
 
-/** The text after the edits, which must not overlap, in pieces: a long list is not copied for one line. */
+/** The text after the edits, which must not overlap, in pieces, so that a change of one line does not copy a long list. */
 export function applyEdits(text: Buffer, edits: readonly Edit[]): Buffer[] {
   const pieces: Buffer[] = [];
   let position = 0;
@@ -95,8 +95,8 @@ export function applyEdits(text: Buffer, edits: readonly Edit[]): Buffer[] {
 }
 
 /**
- * Where new lines go so that no byte that stands there changes its meaning: at the end, or before a last line that is
- * not ended or is continued. If that ends a section, the place before it is inside: then they go to the beginning.
+ * The position of new lines, chosen so that no existing byte changes its meaning: the end, or before a last line that has
+ * no line end or is continued. If that last line ends a section, the position would be inside it: then the beginning.
  */
 export function insertionPoint(text: Buffer): number {
   if (isEnded(text)) return text.length;
@@ -107,12 +107,12 @@ export function insertionPoint(text: Buffer): number {
   return above === undefined ? start : above.start;
 }
 
-/** A finder for `count` questions. */
+/** A finder for `count` searches. */
 export function findBans(text: Buffer, count: number): BanFinder {
   return count > SEARCHES_WORTH_A_PASS ? indexBans(denyLines(text)) : searchBans(text);
 }
 
-/** Answers by searching the text: no line that does not name the address is looked at. */
+/** Searches the text: skips every line that does not contain the address. */
 export function searchBans(text: Buffer): BanFinder {
   const answers = new Map<string, readonly Ban[]>();
   const isElsewhere = otherSections(text);
@@ -125,7 +125,7 @@ export function searchBans(text: Buffer): BanFinder {
       for (let at = text.indexOf(needle); at !== -1; ) {
         const ban = isElsewhere(at) ? undefined : banNamedAt(text, at, address);
         if (ban !== undefined) found.set(ban.start, ban);
-        // Each line once: a range can have the holds of thousands of addresses, whose texts begin like this one's.
+        // Each line once: a range can have holds of thousands of addresses that begin with this one's text.
         const end = lineEnd(text, at);
         at = end === text.length ? -1 : text.indexOf(needle, end);
       }
@@ -148,7 +148,7 @@ export function searchBans(text: Buffer): BanFinder {
   };
 }
 
-/** Answers from lines that have been read. */
+/** Searches lines that have been parsed. */
 export function indexBans(lines: readonly DenyLine[]): BanFinder {
   const bans = new Map<string, Ban[]>();
   for (const ban of bansOf(lines)) {
@@ -167,7 +167,7 @@ export function indexBans(lines: readonly DenyLine[]): BanFinder {
   };
 }
 
-/** The bans that banctl manages: lines in its own form, and lines with its comment above them. */
+/** The bans that banctl manages: lines in its own form, and lines below its comment. */
 export function bansOf(lines: readonly DenyLine[]): Ban[] {
   return lines.flatMap((line) => {
     const address = line.arguments[0]?.address;
@@ -177,14 +177,14 @@ export function bansOf(lines: readonly DenyLine[]): Ban[] {
   });
 }
 
-/** True for a line that stands for one ban of banctl's, whatever it looks like. */
+/** True for a line that represents one ban of banctl, whatever its form. */
 export function isManaged(line: DenyLine): boolean {
   return line.isExact || (line.holds.length > 0 && line.arguments.length === 1);
 }
 
 /**
- * Every `Require not ip` line that bans, with the holds in the comment directly above it. One in a section that may not
- * count is foreign, like any other line.
+ * Every `Require not ip` line that bans, with the holds in the comment directly above it. A line inside a section that
+ * Apache may ignore is foreign.
  */
 export function denyLines(text: Buffer): DenyLine[] {
   const found: DenyLine[] = [];
@@ -204,7 +204,7 @@ export function denyLines(text: Buffer): DenyLine[] {
   return found;
 }
 
-/** A foreign line without some of its arguments; nothing is left of a line that has no others. */
+/** A foreign line without some of its arguments; empty if no argument is left. */
 export function withoutArguments(line: DenyLine, isRemoved: (argument: DenyArgument) => boolean): Edit {
   const kept = line.arguments.filter((argument) => !isRemoved(argument)).map((argument) => argument.text);
   const insert = kept.length === 0 ? '' : `${DENY}${kept.join(' ')}\n`;
@@ -215,7 +215,7 @@ function isWider(range: Address, address: Address): boolean {
   return range.text !== address.text && covers(range, address);
 }
 
-/** The ban that the occurrence of an address at `at` belongs to, if it is one. */
+/** The ban that contains the occurrence of an address at `at`, if any. */
 function banNamedAt(text: Buffer, at: number, address: string): Ban | undefined {
   const start = lineStart(text, at);
   if (isContinued(text, start)) return undefined;
@@ -247,8 +247,8 @@ function banNamedAt(text: Buffer, at: number, address: string): Ban | undefined 
 }
 
 /**
- * The holds in a comment, if they belong to the line below it: each asked for an address that the line bans.
- * Otherwise their own line was taken away, and this one must not inherit them.
+ * The holds in a comment, if they belong to the line below it: each hold's address must be one that the line bans.
+ * Otherwise the comment's own line was removed, and this line must not inherit the holds.
  */
 function holdsFor(comment: string, args: readonly DenyArgument[]): Hold[] | undefined {
   const holds = parseHolds(comment);

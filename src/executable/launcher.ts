@@ -1,12 +1,12 @@
-// What Node runs first in the executable. Node's own code cache contains only functions that had been called when it was
-// made, and compiling the others takes a fifth of a ban's time. So the program is an asset with a cache of its own, made
+// The first code that Node runs in the executable. Node's own code cache contains only functions that had been called when it
+// was made, and compiling the others takes a fifth of a ban's time. So the program is an asset with its own cache, made
 // after the program has run (see tools/code-cache.ts).
 import { getRawAsset } from 'node:sea';
 import { startProgram } from './parts.ts';
 
 const asset = (name: string) => Buffer.from(getRawAsset(name) as ArrayBuffer);
 startProgram(
-  // ASCII; it is not copied.
+  // The text is ASCII, and latin1 does not copy it.
   (name) => ({ source: asset(`${name}.cjs`).toString('latin1'), cachedData: asset(`${name}.cache`) }),
   require,
 );

@@ -1,21 +1,21 @@
 import { Script } from 'node:vm';
 
-/** Libraries that most calls do without. */
+/** Libraries that most calls do not load. */
 export const LIBRARIES = ['cli-progress', 'execa', 'yargs'];
-/** What a ban does without: src/full.ts. */
+/** What a ban does not load: src/full.ts. */
 export const FULL = 'full';
-/** What only a page needs: src/report/page.ts, with the libraries that draw and fill it in. */
+/** What only a page needs: src/report/page.ts, with the libraries for charts and templates. */
 export const PAGE = 'page';
 /** The resident: src/commands/serve.ts. */
 export const SERVE = 'serve';
 export const MAIN = 'banctl';
 
-/** Each is a script of its own, which is read when it is called for. */
+/** Each is a separate script, which is read on demand. */
 const CALLED_FOR = [...LIBRARIES, FULL, PAGE, SERVE];
 
 export interface Part {
   readonly source: string;
-  /** What V8 has compiled of it, see tools/code-cache.ts. */
+  /** V8's compiled code of it, see tools/code-cache.ts. */
   readonly cachedData?: Buffer;
 }
 
@@ -24,9 +24,9 @@ interface Module {
 }
 
 /**
- * Runs the program as tools/bundle.ts has made it: its parts are functions that get what Node's modules get.
+ * Runs the program as tools/bundle.ts built it: its parts are functions that get Node's module arguments.
  *
- * @param scripts what was compiled, by name: a second start compiles nothing twice
+ * @param scripts compiled scripts by name, so that a second start compiles nothing again
  */
 export function startProgram(
   read: (name: string) => Part,

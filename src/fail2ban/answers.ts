@@ -1,13 +1,13 @@
 import { isTime, untilOf } from '../bans/hold.ts';
 import { type PythonValue, parsePython } from './python.ts';
 
-/* What fail2ban's client prints, as values: pure. Undefined stands for what is none of its answers. */
+/* The output of fail2ban's client as values: pure. Undefined means that the output is not a known answer. */
 
 /** A ban as fail2ban holds it. */
 export interface HeldBan {
-  /** By what the jail counts: the address, or what the filter has matched as `<F-ID>`. */
+  /** What the jail counts by: the address, or the text that the filter matched as `<F-ID>`. */
   readonly id: string;
-  /** What the action gets as `<ip>`. It need not be an address: fail2ban takes any text for one. */
+  /** The action's `<ip>`. It need not be an address: fail2ban accepts any text. */
   readonly address: string;
   /** Seconds since the epoch. */
   readonly since: number;
@@ -15,22 +15,22 @@ export interface HeldBan {
   readonly until: number | null;
 }
 
-/** What decides how long a jail holds what it restores at its start. */
+/** What decides how long a jail holds the bans that it restores at its start. */
 export interface BanTimes {
   /** In seconds, or as fail2ban's configuration writes durations; -1 is for ever. */
   readonly usual: string;
-  /** bantime.increment: bans grow, and the longest that one may be counts, not the usual. */
+  /** bantime.increment: bans grow, so the longest possible time counts, not the usual one. */
   readonly isGrowing: boolean;
   /** bantime.maxtime; undefined: none. */
   readonly longest: string | undefined;
 }
 
-/** A jail as the configuration files have it (`fail2ban-client -d`). */
+/** A jail in the configuration files (`fail2ban-client -d`). */
 export interface ConfiguredJail {
   readonly name: string;
   readonly banTimes: BanTimes;
   readonly ignored: readonly string[];
-  /** By name; each with its parameters. */
+  /** Each with its parameters, by name. */
   readonly actions: ReadonlyMap<string, ReadonlyMap<string, string>>;
 }
 
@@ -75,13 +75,13 @@ export function parseIgnored(answer: string): string[] | undefined {
   return [...answer.matchAll(/^[|`]- (.+)$/gm)].map((match) => match[1] ?? '');
 }
 
-/** `get JAIL actions`: their names stand in the second line. */
+/** `get JAIL actions`: the second line has their names. */
 export function parseActions(answer: string): string[] {
   const [, names = ''] = /\n(.*)/s.exec(answer) ?? [];
   return names.split(', ').map((name) => name.trim());
 }
 
-/** `get dbfile`; null: fail2ban runs without one. */
+/** `get dbfile`; null: fail2ban runs without a database. */
 export function parseDatabasePath(answer: string): string | null | undefined {
   if (/database currently disabled/i.test(answer)) return null;
   return /^`- (.+)$/m.exec(answer)?.[1];
@@ -138,7 +138,7 @@ function isYes(value: PythonValue | undefined): boolean {
   return value === true || /^(?:1|on|true|yes)$/i.test(String(value ?? ''));
 }
 
-/** What `get JAIL bantime.increment` and `bantime.maxtime` say of a running jail. */
+/** The answers of a running jail to `get JAIL bantime.increment` and `bantime.maxtime`. */
 export function toBanTimes(usual: string, increment: string, longest: string): BanTimes {
   const known = longest.trim();
   return {

@@ -16,8 +16,8 @@ import {
 } from './answers.ts';
 
 /*
- * fail2ban, asked through its client. Never from inside one of its own actions: its server answers nobody while
- * an action runs, so the question would wait for its own end. Calls with a jail come from actions.
+ * fail2ban, through its client. Never use it inside one of fail2ban's own actions: the server answers no request while an
+ * action runs, so the question would wait for its own end. Calls with --jail come from actions.
  */
 
 /** An answer of fail2ban, or why there is none. */
@@ -27,8 +27,8 @@ export interface Unanswered {
   readonly ok: false;
   readonly why: string;
   /**
-   * `absent`: there is no fail2ban; `stopped`: no server runs. Else it may hold anything: `silent` did not answer,
-   * `odd` did, but not as fail2ban does.
+   * `absent`: fail2ban is not installed; `stopped`: no server runs. In the other cases it may hold anything: `silent` did not
+   * answer, `odd` gave an unknown answer.
    */
   readonly state: 'absent' | 'stopped' | 'no-jail' | 'silent' | 'odd';
 }
@@ -36,22 +36,22 @@ export interface Unanswered {
 /** How a jail uses banctl. */
 export interface JailAction {
   readonly jail: string;
-  /** The name under which it bans: what its action gives as --jail. */
+  /** The name under which it bans: its action's --jail. */
   readonly holder: string;
-  /** Empty: as configured for banctl. */
+  /** Empty: banctl's own configuration decides. */
   readonly banlist: string;
   readonly bandir: string;
   readonly ipv6Prefix: string;
 }
 
-/** fail2ban can be hanging, or busy with a slow action of another jail. */
+/** fail2ban may hang, or be busy with a slow action of another jail. */
 const LIMIT_SECONDS = 10;
-/** Of one call. */
+/** Limit for one call. */
 const MOST_ADDRESSES = 10_000;
 /** With `[name=…]` in the jail's action line, fail2ban appends that to the action's own name. */
 const ACTION = 'apache-banlist';
 
-/** The names of the jails that run. */
+/** The names of the running jails. */
 export async function jailNames(client: string): Promise<Asked<string[]>> {
   const status = await ask(client, ['status'], (answer) => ({ names: parseStatus(answer), answer }));
   if (!status.ok) return status;
@@ -60,7 +60,7 @@ export async function jailNames(client: string): Promise<Asked<string[]>> {
   return /Jail list:/.test(answer) ? ask(client, ['banned'], parseBanned) : notUnderstood(client, answer);
 }
 
-/** What a jail holds, each under its id. */
+/** The bans of a jail, each under its id. */
 export function heldBans(client: string, jail: string): Promise<Asked<HeldBan[]>> {
   return ask(client, ['get', jail, 'banip', '--with-time'], (answer) => {
     const lines = answer.split('\n').filter((line) => line.trim() !== '');
@@ -70,12 +70,12 @@ export function heldBans(client: string, jail: string): Promise<Asked<HeldBan[]>
   });
 }
 
-/** The addresses, ranges and names of hosts that a running jail ignores. */
+/** The addresses, ranges and host names that a running jail ignores. */
 export function ignoredBy(client: string, jail: string): Promise<Asked<string[]>> {
   return ask(client, ['get', jail, 'ignoreip'], parseIgnored);
 }
 
-/** What decides how long a running jail would hold what it restores. */
+/** What decides how long a running jail would hold restored bans. */
 export async function banTimesOf(client: string, jail: string): Promise<Asked<BanTimes>> {
   const answers: string[] = [];
   for (const option of ['bantime', 'bantime.increment', 'bantime.maxtime']) {
@@ -95,17 +95,17 @@ export function secondsOf(client: string, duration: string): Promise<Asked<numbe
   });
 }
 
-/** The path of the database, null if there is none. */
+/** The path of the database; null if fail2ban runs without one. */
 export function databasePath(client: string): Promise<Asked<string | null>> {
   return ask(client, ['get', 'dbfile'], parseDatabasePath);
 }
 
-/** The jails as the configuration files have them, without the server. */
+/** The jails in the configuration files, without asking the server. */
 export function configuredJails(client: string): Promise<Asked<ConfiguredJail[]>> {
   return ask(client, ['-d'], parseConfiguration);
 }
 
-/** Lets a jail forget addresses, so that the next offence bans again. Undefined, or why it did not. */
+/** Makes a jail forget addresses, so that the next offence bans again. Undefined, or the error. */
 export async function tellUnbanned(
   client: string,
   jail: string,
@@ -118,7 +118,7 @@ export async function tellUnbanned(
   return undefined;
 }
 
-/** The jails that hold each of the addresses; nothing if fail2ban does not run. */
+/** The jails that hold each of the addresses; empty if fail2ban does not run. */
 export async function jailsHolding(client: string, addresses: readonly string[]): Promise<Asked<string[][]>> {
   const jails: string[][] = [];
   for (const some of inLines(addresses)) {
@@ -129,13 +129,13 @@ export async function jailsHolding(client: string, addresses: readonly string[])
   return { ok: true, value: jails };
 }
 
-/** In parts that the system takes for a command line. */
+/** In parts that fit into a command line of the system. */
 function* inLines(addresses: readonly string[]): Generator<readonly string[]> {
   for (let at = 0; at < addresses.length; at += MOST_ADDRESSES)
     yield addresses.slice(at, at + MOST_ADDRESSES);
 }
 
-/** How a running jail uses banctl's action: once for each list that it bans in. */
+/** How a running jail uses banctl's action: one value for each list. */
 export async function jailActions(client: string, jail: string): Promise<JailAction[]> {
   const names = await ask(client, ['get', jail, 'actions'], parseActions);
   const own = names.ok ? names.value.filter(isOwnAction) : [];
@@ -160,7 +160,7 @@ async function jailAction(client: string, jail: string, action: string): Promise
 /** A nested tag is kept as it was written. */
 const NESTED = '<name>';
 
-/** The same of the configuration files. */
+/** The same from the configuration files. */
 export function configuredActions({ name: jail, actions }: ConfiguredJail): JailAction[] {
   return [...actions]
     .filter(([name]) => isOwnAction(name))
@@ -177,7 +177,7 @@ export function configuredActions({ name: jail, actions }: ConfiguredJail): Jail
     });
 }
 
-/** Where a jail's Python action asks for a server; undefined if the jail has another action, or does not say. */
+/** The socket of a jail's Python action; undefined if the jail has another action, or does not say. */
 export async function jailSocket(client: string, jail: string): Promise<string | undefined> {
   const names = await ask(client, ['get', jail, 'actions'], parseActions);
   const action = names.ok ? names.value.find(isOwnAction) : undefined;
@@ -190,7 +190,7 @@ function isOwnAction(name: string): boolean {
   return name.startsWith(ACTION);
 }
 
-/** Asks once. What `parse` does not understand may mean anything; it can say why itself. */
+/** Asks once. An answer that `parse` does not understand may mean anything; `parse` can give the reason. */
 async function ask<T>(
   client: string,
   args: readonly string[],

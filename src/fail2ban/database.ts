@@ -4,10 +4,10 @@ import { isTime } from '../bans/hold.ts';
 import type { Answer } from '../system/answer.ts';
 import { systemCode } from '../system/errors.ts';
 
-/** A ban as the database has it. */
+/** A ban in the database. */
 export interface BanRow {
   readonly id: string;
-  /** What the action gets as `<ip>`. */
+  /** The action's `<ip>`. */
   readonly address: string;
   /** Seconds since the epoch. */
   readonly since: number;
@@ -18,17 +18,17 @@ export interface BanRow {
 /** The bans of some jails that have not ended by their own ban times. */
 export interface BanRows {
   readonly rows: readonly BanRow[];
-  /** What is banned by rows whose times cannot be read: whether fail2ban holds it is not known. */
+  /** The addresses in rows with unreadable times: fail2ban may or may not hold them. */
   readonly odd: readonly string[];
 }
 
-/** How long to wait for fail2ban to finish what it writes. */
+/** How long to wait until fail2ban finishes a write. */
 const BUSY_MILLISECONDS = 5000;
 
 /**
- * What fail2ban's database has for the jails. Only at the start of a jail is this what it holds: rows of bans that were
- * cut short, and those of a stopped jail, remain. No value if it has none of the jails, or does not exist: fail2ban can
- * do without (dbfile = None).
+ * The jails' rows in fail2ban's database. They equal the jail's bans only when the jail starts: rows of shortened bans, and
+ * of a stopped jail, remain. No value if the database has none of the jails, or does not exist: fail2ban can run without
+ * one (dbfile = None).
  */
 export function bansInDatabase(
   path: string,
@@ -36,7 +36,7 @@ export function bansInDatabase(
   now: number,
 ): Answer<BanRows | undefined> {
   try {
-    // SQLite would wait for ever for the writer of a named pipe.
+    // Opening a named pipe, SQLite would wait for ever for a writer.
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat === undefined) return { ok: true, value: undefined };
     if (!stat.isFile()) return notUnderstood(path, 'it is not a regular file');
@@ -59,7 +59,7 @@ function readRows(database: DatabaseSync, jails: readonly string[], now: number)
   const query = database.prepare(
     'SELECT ip, timeofban, bantime, data FROM bips WHERE jail = ? AND (bantime <= -1 OR timeofban + bantime > ?)',
   );
-  // A number of more than 53 bits would be an error for all the rows.
+  // A number of more than 53 bits would make all rows fail.
   query.setReadBigInts(true);
   const rows: BanRow[] = [];
   const odd: string[] = [];
@@ -74,7 +74,7 @@ function readRows(database: DatabaseSync, jails: readonly string[], now: number)
   return { rows, odd };
 }
 
-/** A jail that counts by `<F-ID>` keeps the address beside it (since fail2ban 1.0). */
+/** If a jail counts by `<F-ID>`, its row has the address too (since fail2ban 1.0). */
 function addressIn(data: unknown): string | undefined {
   if (data === null || data === undefined) return undefined;
   try {

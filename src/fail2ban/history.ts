@@ -20,10 +20,10 @@ export type History =
 const BUSY_MS = 5000;
 const LIMIT_SECONDS = 10;
 
-/** The bans that began since then, as fail2ban's database has them: each once, however often it was restored. */
+/** The bans in fail2ban's database since then: each once, however often fail2ban restored it. */
 export function bansSince(path: string, since: number): History {
   try {
-    // SQLite would wait for ever for the writer of a named pipe.
+    // Opening a named pipe, SQLite would wait for ever for a writer.
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat?.isFile() !== true)
       return { ok: false, why: stat === undefined ? 'it does not exist' : 'it is no regular file' };

@@ -26,7 +26,7 @@ export function holdersOf(actions: readonly JailAction[]): Holder[] {
   return [...jails].map(([holder, names]) => ({ holder, jails: [...names] }));
 }
 
-/** What each of them holds. One that does not answer is busy, or about to stop: then nothing may be concluded. */
+/** The bans of each of them. A jail that does not answer is busy, or about to stop, so its silence proves nothing. */
 export async function truthsOf(
   client: string,
   holders: readonly Holder[],
@@ -43,7 +43,7 @@ export async function truthsOf(
   return { ok: true, value: truths };
 }
 
-/** True if the action bans where banctl itself does: what it leaves empty, banctl's own configuration decides. */
+/** True if the action bans in banctl's own places; banctl's configuration decides about empty parameters. */
 export function isSameList(
   { banlist, bandir, ipv6Prefix }: JailAction,
   options: PlaceOptions & Pick<WantedOptions, 'prefixes'>,

@@ -1,4 +1,4 @@
-/** A value as Python prints it (repr), as far as fail2ban's answers need it. */
+/** A value as Python prints it (repr), as far as fail2ban's answers need that. */
 export type PythonValue = string | number | boolean | null | PythonValue[] | Map<string, PythonValue>;
 
 const TOKEN =
@@ -14,7 +14,7 @@ const CLOSING: Readonly<Record<string, string>> = { '[': ']', '(': ')', '{': '}'
 
 class NotPython extends Error {}
 
-/** Reads one value that fills the whole text; undefined if it is anything else. */
+/** Parses one value that is the whole text; undefined for anything else. */
 export function parsePython(text: string): PythonValue | undefined {
   const tokens = tokensOf(text.trim());
   try {

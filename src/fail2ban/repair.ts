@@ -6,24 +6,24 @@ import type { ChangeOptions, ChangeReport, Changes, PlaceOptions } from '../stor
 import type { HolderTruth } from './truth.ts';
 import { addition, selectWanted, type WantedBan, type WantedOptions } from './wanted.ts';
 
-/** What makes the holds equal to what fail2ban holds. */
+/** The changes that make the holds equal to fail2ban's bans. */
 export interface Difference {
   readonly added: readonly { readonly holder: string; readonly ban: WantedBan }[];
   readonly released: readonly Hold[];
 }
 
-/** What these holders hold by now; nothing if that cannot be asked. */
+/** What these holders hold now; nothing if fail2ban cannot be asked. */
 export type AskAgain = (holders: ReadonlySet<string>) => Promise<readonly HolderTruth[]>;
 
 export type RepairOptions = ChangeOptions & PlaceOptions & WantedOptions;
 
-/** A ban that fail2ban changes again at each question is left to a later call. */
+/** After so many rounds, a ban that fail2ban changes again each time is left to a later call. */
 const MOST_ROUNDS = 3;
 
 /**
- * Makes the changes, and asks fail2ban once more. It goes on while its answer is read and the list is changed: a ban that
- * it has lifted since must not come back, and one that it has restored since must not be lifted. Whatever it does after
- * the last question, its own call of banctl brings into the list.
+ * Makes the changes, then asks fail2ban once more, because fail2ban continues to work in between. A ban that it has lifted
+ * since must not come back, and a ban that it has restored since must not be lifted. What it does after the last answer
+ * reaches the list by its own call of banctl.
  */
 export async function repair(
   options: RepairOptions,
@@ -49,17 +49,17 @@ export async function repair(
   return report;
 }
 
-/** The changes that a difference asks for. */
+/** The changes for a difference. */
 export function changesOf({ added, released }: Difference): Change[] {
   return [...released.map(releaseOf), ...added.map(({ holder, ban }) => addition(holder, ban))];
 }
 
-/** The release of exactly this hold: what came later stays. */
+/** Releases exactly this hold; a later hold stays. */
 export function releaseOf(hold: Hold): Change {
   return { verb: 'release', address: hold.address, holder: hold.holder, seen: [hold] };
 }
 
-/** What was changed and is not so any more. */
+/** The changes that fail2ban has reversed since. */
 function contradictions(
   { added, released }: Difference,
   truths: readonly HolderTruth[],
@@ -87,7 +87,7 @@ function contradictions(
   };
 }
 
-/** What the jails of a holder hold and may hold, each address once. */
+/** The bans and possible bans of a holder's jails, each address once. */
 export function wantedOf({ jails }: HolderTruth, options: WantedOptions): WantedBan[] {
   const wanted = new Map<string, WantedBan>();
   for (const { held, ignored } of jails)
@@ -98,7 +98,7 @@ export function wantedOf({ jails }: HolderTruth, options: WantedOptions): Wanted
   return [...wanted.values()];
 }
 
-/** Two bans of one address under one name last as long as the longer. */
+/** Of two bans of one address under one name, the longer counts. */
 function longer(one: WantedBan, other: WantedBan): WantedBan {
   const end = ({ until }: WantedBan) => until ?? Number.POSITIVE_INFINITY;
   return end(other) > end(one) ? other : one;

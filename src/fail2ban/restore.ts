@@ -9,12 +9,12 @@ export interface BanSeconds {
   readonly longest: number | null;
 }
 
-/** What fail2ban's database has for a ban time that is not known. */
+/** The value in fail2ban's database for an unknown ban time. */
 const UNKNOWN = -2;
 
 /**
- * What a jail restores of its rows in the database, as it restores it: a ban time above the present one becomes that one
- * (Jail.restoreCurrentBans, Fail2BanDb.getCurrentBans in fail2ban). Times are seconds since the epoch.
+ * The bans that a jail restores from its rows in the database. As in fail2ban, a ban time above the jail's present one is
+ * cut to that (Jail.restoreCurrentBans, Fail2BanDb.getCurrentBans in fail2ban). Times are seconds since the epoch.
  */
 export function restoredBans(rows: readonly BanRow[], times: BanSeconds, now: number): HeldBan[] {
   const bound = times.isGrowing ? times.longest : times.usual;

@@ -19,16 +19,16 @@ export interface SyncOptions extends RepairOptions {
   readonly fail2banDatabase: string;
 }
 
-/** What makes the holds of a jail equal to what fail2ban holds. */
+/** The changes that make a jail's holds equal to fail2ban's bans. */
 export interface SyncPlan {
   readonly difference: Difference;
   readonly others: ChangesFor;
-  /** What fail2ban holds and banctl does not ban. */
+  /** The bans of fail2ban that banctl does not make. */
   readonly refused: readonly RefusedBan[];
   readonly askAgain: AskAgain;
 }
 
-/** By the running fail2ban. A text is why nothing is to be changed. */
+/** By the running fail2ban. A text says why there are no changes. */
 export async function planByServer(options: SyncOptions, jail: string): Promise<SyncPlan | string> {
   const { fail2banClient: client } = options;
   const holder = holderOf(jail);
@@ -62,7 +62,7 @@ export async function planByServer(options: SyncOptions, jail: string): Promise<
   };
 }
 
-/** True for what a jail holds and nobody should ban, such as what it ignores by now, unless another jail wants it. */
+/** True for a ban of a jail that banctl must not make, such as one that the jail now ignores, unless another jail wants it. */
 function unwantedBy(
   wanted: readonly WantedBan[],
   refused: readonly RefusedBan[],
@@ -73,8 +73,8 @@ function unwantedBy(
 }
 
 /**
- * By what a jail restores at its start, which fail2ban's database has: its server answers nothing while an action runs.
- * The configuration files have how long the jail bans now, whom it ignores, and who else bans under this name.
+ * By fail2ban's database, which has what a jail restores at its start: the server does not answer while an action runs. The
+ * configuration files say how long the jail bans now, what it ignores, and which other jails ban under this name.
  */
 export async function planByDatabase(options: SyncOptions, jail: string): Promise<SyncPlan | string> {
   const { fail2banClient: client, fail2banDatabase: path } = options;
@@ -110,7 +110,7 @@ export async function planByDatabase(options: SyncOptions, jail: string): Promis
   return { difference, others: tidy, refused, askAgain: nobody };
 }
 
-/** Inside an action nobody can be asked again. */
+/** Inside an action, fail2ban cannot be asked again. */
 async function nobody(): Promise<[]> {
   return [];
 }
@@ -120,13 +120,13 @@ function tidy(bansNow: () => readonly Ban[]): Change[] {
 }
 
 interface Restored {
-  /** The canonical texts of what may be held. */
+  /** The canonical texts of the permitted bans. */
   readonly kept: readonly string[];
   readonly wanted: readonly WantedBan[];
   readonly refused: readonly RefusedBan[];
 }
 
-/** Without the jail's configuration nothing is added: it may ignore any of them. */
+/** Adds nothing without the jail's configuration: the jail may ignore any of them. */
 async function restoredBy(
   client: string,
   jail: ConfiguredJail | undefined,
@@ -159,14 +159,14 @@ function bansAs(configured: ConfiguredJail, jail: string, options: SyncOptions):
   return isSharing || configured.name === jail;
 }
 
-/** @throws BanctlError notUnderstood if it is no database of fail2ban */
+/** @throws BanctlError notUnderstood if it is not a database of fail2ban */
 function readRows(path: string, jails: readonly string[]): BanRows | undefined {
   const read = bansInDatabase(path, jails, now());
   if (read.ok) return read.value;
   throw new BanctlError(EXIT.notUnderstood, read.why, 'nothing was changed');
 }
 
-/** @throws BanctlError notUnderstood if the answer is none of fail2ban's: no ban may be lifted for it */
+/** @throws BanctlError notUnderstood for an unknown answer, which must not lift any ban */
 function unchanged({ why, state }: Unanswered): string {
   if (state === 'odd') throw new BanctlError(EXIT.notUnderstood, why, 'nothing was changed');
   return `${why}; nothing was changed`;

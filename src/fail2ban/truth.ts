@@ -7,12 +7,12 @@ import type { BanRows } from './database.ts';
 import { type BanSeconds, restoredBans } from './restore.ts';
 
 /*
- * What fail2ban holds, and what it may hold in a moment. A jail that starts restores its bans one by one, which takes
- * many seconds for thousands; until its turn comes, a ban is in fail2ban's database alone. So nothing may be lifted that
- * the database has, as the jail would restore it.
+ * What fail2ban holds, and what it may soon hold. A starting jail restores its bans one by one, which takes many seconds for
+ * thousands. Until its turn comes, a ban is only in fail2ban's database. So a repair must not lift any ban that the jail
+ * would restore from the database.
  */
 
-/** A jail that runs. */
+/** A running jail. */
 export interface JailTruth {
   readonly jail: string;
   readonly held: readonly HeldBan[];
@@ -25,15 +25,15 @@ export interface HolderTruth {
   readonly jails: readonly JailTruth[];
   /** True for the canonical text of an address that a jail holds. */
   readonly holds: (address: string) => boolean;
-  /** True also for what a jail may be about to restore, and for everything where that cannot be known. */
+  /** True also for a ban that a jail may be about to restore, and for every ban if that cannot be known. */
   readonly mayHold: (address: string) => boolean;
-  /** False: fail2ban's database cannot be read from here, so that only a second question tells that no jail is restoring. */
+  /** False: fail2ban's database cannot be read here, so only a second answer shows that no jail is restoring. */
   readonly isByDatabase: boolean;
 }
 
 /**
- * Asks the jails of a holder. fail2ban's database is read only if they hold something else than `listed`, the
- * addresses that the holder is known to hold.
+ * Asks the jails of a holder. Reads fail2ban's database only if their bans differ from `listed`, the addresses that the
+ * holder is known to hold.
  */
 export async function truthOf(
   client: string,
@@ -73,7 +73,7 @@ function byNames(named: ReadonlySet<string>): Pick<HolderTruth, 'holds' | 'mayHo
   return { holds, mayHold: holds };
 }
 
-/** A ban under something else than an address may be that of any. */
+/** A ban under an id that is not an address may concern any address. */
 function withoutRows(truths: readonly JailTruth[]): Pick<HolderTruth, 'holds' | 'mayHold'> {
   const bans = truths.flatMap(({ held }) => held);
   const { holds } = byNames(new Set(bans.map(canonical)));
@@ -81,7 +81,7 @@ function withoutRows(truths: readonly JailTruth[]): Pick<HolderTruth, 'holds' | 
   return { holds, mayHold: (address) => isUncertain || holds(address) };
 }
 
-/** The rows of each jail; undefined if they cannot be read. Without a database there are none. */
+/** The rows of each jail; undefined if they cannot be read, none without a database. */
 async function rowsOf(
   client: string,
   jails: readonly string[],
@@ -97,7 +97,7 @@ async function rowsOf(
     if (!read.ok) return undefined;
     if (read.value !== undefined) rows.set(jail, read.value);
   }
-  // fail2ban writes each jail into its database when it starts it.
+  // fail2ban writes each jail into its database when it starts the jail.
   return rows.size > 0 ? rows : undefined;
 }
 
@@ -146,7 +146,7 @@ function resolveIds(held: readonly HeldBan[], rows: BanRows | undefined): HeldBa
   return held.map((ban) => ({ ...ban, address: addresses.get(ban.id) ?? ban.address }));
 }
 
-/** What has been put into `ignoreip` is not restored. */
+/** fail2ban does not restore addresses in `ignoreip`. */
 function isIgnored(address: string, ignored: readonly string[]): boolean {
   const read = readAddress(address);
   const ranges = ignored.flatMap((entry) => readAddress(entry) ?? []);
@@ -157,7 +157,7 @@ function hasRow(rows: BanRows | undefined, id: string): boolean {
   return rows?.rows.some((row) => row.id === id) === true;
 }
 
-/** Ban times in seconds; fail2ban itself reads what banctl does not. */
+/** Ban times in seconds; fail2ban's own code reads the forms that banctl does not. */
 export async function banSecondsOf(
   client: string,
   find: () => Promise<Asked<BanTimes>>,

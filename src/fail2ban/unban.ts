@@ -3,10 +3,10 @@ import { type Hold, isByHand, isOfOtherHost, jailOf } from '../bans/hold.ts';
 import { jailsHolding, tellUnbanned } from './client.ts';
 
 /**
- * Tells each jail that holds one of the addresses to forget it: the holders named in the list, and whom fail2ban
+ * Lifts the bans of the addresses in each jail that holds one: the holders named in the list, and the jails that fail2ban
  * itself names.
  *
- * @returns what did not work, to be said and gone on from
+ * @returns the failures to report; none of them stops the unban
  */
 export async function releaseInFail2ban(
   client: string,
@@ -34,7 +34,7 @@ export async function releaseInFail2ban(
   return [...failures];
 }
 
-/** What a release of a jail's holds does not do: the jail goes on to hold these, and the next audit bans them again. */
+/** The consequence of releasing a jail's holds by hand: the jail keeps these bans, and the next audit bans them again. */
 export async function stillHeldNotes(
   client: string,
   jail: string,

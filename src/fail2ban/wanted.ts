@@ -8,7 +8,7 @@ export interface WantedOptions {
   readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
 }
 
-/** A ban that fail2ban holds and that may be in the list. */
+/** A ban of fail2ban that may be in the list. */
 export interface WantedBan {
   readonly address: Address;
   readonly target: Address;
@@ -16,17 +16,17 @@ export interface WantedBan {
   readonly until: number | null;
 }
 
-/** One that may not. */
+/** A ban of fail2ban that may not. */
 export interface RefusedBan {
   /** What fail2ban holds, which need not be an address. */
   readonly address: string;
-  /** The range that banctl never bans, where that is why. */
+  /** The protected range, if that is the reason. */
   readonly protectedBy: Address | undefined;
 }
 
 /**
- * Sorts what fail2ban holds: it takes any text for an address, and bans what has been protected or put into
- * `ignoreip` since. None of that may be banned.
+ * Sorts fail2ban's bans: fail2ban accepts any text as an address, and may have banned addresses that were later protected or
+ * put into `ignoreip`. banctl must not ban any of those.
  */
 export function selectWanted(
   held: readonly HeldBan[],
@@ -49,7 +49,7 @@ export function selectWanted(
   return { wanted, refused };
 }
 
-/** The change that puts a ban into the list as fail2ban holds it. */
+/** The change that puts fail2ban's ban into the list. */
 export function addition(holder: string, { address, target, since, until }: WantedBan): Change {
   const duration = until === null ? null : until - since;
   return {

@@ -5,10 +5,10 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
 import { cannotReadInput, readInput } from '../system/read.ts';
 
-/** The service under which AWS's ip-ranges.json lists the addresses from which CloudFront asks an origin. */
+/** The service in AWS's ip-ranges.json whose addresses CloudFront uses towards origins. */
 export const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
 
-/** Many times Amazon's file. Bytes. */
+/** Limit of a file, many times AWS's. Bytes. */
 const LONGEST_FILE = 2 ** 24;
 
 const LOOPBACK: readonly Address[] = [
@@ -17,8 +17,8 @@ const LOOPBACK: readonly Address[] = [
 ];
 
 /**
- * What is never banned: loopback, this host's own addresses, and what `--protect` names. With `targets`, own addresses
- * of another family than theirs are left out: to read an IPv6 address takes long for a ban of an IPv4 one.
+ * The ranges that are never banned: loopback, this host's own addresses, and `--protect`. With `targets`, omits own
+ * addresses of other families, because reading IPv6 addresses takes long for the ban of an IPv4 one.
  */
 export function protectedRanges(protect: readonly string[], targets?: readonly Address[]): Address[] {
   const isAsked = (family: string) =>
@@ -33,12 +33,12 @@ export function protectedRanges(protect: readonly string[], targets?: readonly A
   ];
 }
 
-/** The protected range that a ban of `target` would hit. */
+/** The protected range that a ban of `target` would include. */
 export function findProtected(target: Address, ranges: readonly Address[]): Address | undefined {
   return ranges.find((range) => overlaps(range, target));
 }
 
-/** When to ban a network in place of its addresses: never one that has a protected address in it. */
+/** When to ban a network instead of its addresses: never if it contains a protected address. */
 export function wideningOf({
   widenAfter,
   protect,
@@ -81,13 +81,13 @@ export function readRangesFile(
   });
 }
 
-/** The lines of a list, without comments and what is empty. */
+/** The lines of a list, without comments and empty lines. */
 export function readLines(text: string): string[] {
   const lines = text.split('\n').map((line) => line.replace(/#.*/, '').trim());
   return lines.filter((line) => line !== '');
 }
 
-/** As search engines publish the addresses of their crawlers: `{"prefixes": [{"ipv6Prefix": …}, {"ipv4Prefix": …}]}`. */
+/** The form in which search engines publish their crawlers' addresses: `{"prefixes": [{"ipv6Prefix": …}, {"ipv4Prefix": …}]}`. */
 interface Published {
   readonly ipv4Prefix?: unknown;
   readonly ipv6Prefix?: unknown;
@@ -101,7 +101,7 @@ function readIpRanges(text: string, wanted: string, path: string): string[] {
     const ranges = [...prefixes, ...ipv6_prefixes].filter(({ service }) => service === wanted);
     if (ranges.length > 0) return ranges.map((range) => String(range.ip_prefix ?? range.ipv6_prefix));
   } catch {
-    // Told below.
+    // The caller reports it.
   }
   throw new BanctlError(
     EXIT.notUnderstood,

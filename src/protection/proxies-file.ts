@@ -10,9 +10,9 @@ import { removeFile, replaceFile } from '../system/write.ts';
 import { readLines } from './protection.ts';
 
 /*
- * The ranges of a service, in one file that two read: Apache, as the proxies whose word it takes for who a visitor is
- * (RemoteIPTrustedProxyList, mod_remoteip), and banctl, as what is never banned (--protect @FILE). So the two cannot
- * disagree. A proxy in the file may claim any address for its visitors, so only plausible ranges replace it.
+ * The ranges of a service, in one file with two readers. Apache trusts them as proxies that may name a visitor
+ * (RemoteIPTrustedProxyList, mod_remoteip), and banctl never bans them (--protect @FILE). So the two cannot disagree. A
+ * proxy in the file may claim any address for its visitors, so only plausible ranges replace it.
  */
 
 export interface RangesOptions extends ReloadOptions {
@@ -23,24 +23,24 @@ export interface RangesOptions extends ReloadOptions {
 export interface RangesReport {
   readonly added: readonly string[];
   readonly removed: readonly string[];
-  /** How many there are. */
+  /** The number of ranges. */
   readonly count: number;
-  /** Apache refused its configuration, so the file was left as it was. */
+  /** Apache refused its configuration, so banctl restored the file. */
   readonly isUndone?: boolean;
   readonly reload: ReloadReport;
 }
 
 const HEADER = '# Written by "banctl ranges", which replaces all of it.\n';
-/** Of the ranges that were there, the part that may go at once. */
+/** The part of the existing ranges that may disappear at once. */
 const MOST_LOST = 0.5;
-/** The lock is held while Apache is reloaded, with all that it waits for. Seconds. */
+/** The lock is held during Apache's reload and its waits. Seconds. */
 const STALE = 180;
 
 /**
- * Makes the file hold these ranges, and Apache load it if it has not.
+ * Writes these ranges into the file, and makes Apache load it if it has not.
  *
- * @throws BanctlError notUnderstood or notPermitted for ranges that cannot be right; cannotWrite; lockBusy. Then nothing
- *   has changed.
+ * @throws BanctlError notUnderstood or notPermitted for implausible ranges; cannotWrite; lockBusy. Nothing has changed
+ *   then.
  */
 export async function keepRanges(
   path: string,
@@ -82,7 +82,7 @@ export async function keepRanges(
   }
 }
 
-/** Sorted, without those that others cover. */
+/** Sorted, without ranges inside other ranges. */
 function simplify(ranges: readonly Address[]): Address[] {
   const sorted = [...ranges].sort(compareAddresses);
   const kept: Address[] = [];
@@ -98,12 +98,12 @@ function minus(ranges: readonly Address[], others: readonly Address[]): string[]
   return ranges.map((range) => range.text).filter((text) => !texts.has(text));
 }
 
-/** What the file holds now. Lines that are no range cannot have been banctl's. */
+/** The file's current ranges. banctl never wrote lines that are not ranges. */
 function readKnown(text: Buffer): Address[] {
   return readLines(text.toString()).flatMap((line) => readAddress(line) ?? []);
 }
 
-/** A list that was cut, or is another one, would shut out everybody who comes by the proxies that are gone. */
+/** A truncated or wrong list would lock out every visitor who comes through a missing proxy. */
 function refuseLoss(
   path: string,
   known: readonly Address[],
@@ -119,7 +119,7 @@ function refuseLoss(
   );
 }
 
-/** True if Apache has read its configuration since the file was put there, or reads it when it starts. */
+/** True if Apache has read its configuration since the file was put there, or will read it at its start. */
 async function isLoaded(path: string, options: RangesOptions): Promise<boolean> {
   const asked = await askAll(options);
   return asked.every(({ configuration }) => {

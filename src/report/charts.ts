@@ -6,13 +6,13 @@ import { formatTime } from '../bans/hold.ts';
 import type { ReportDocument } from './types.ts';
 
 /*
- * The pictures, as SVG that stands in the page: colours are the page's variables, so that they are right in the dark,
- * and nothing is left that a strict Content-Security-Policy would refuse.
+ * The charts, as SVG inside the page. Their colours are the page's variables, which follow dark mode. They contain nothing
+ * that a strict Content-Security-Policy would refuse.
  */
 
 use([BarChart, HeatmapChart, GridComponent, VisualMapComponent, SVGRenderer]);
 
-/** Jails that a picture tells apart; the others are one. */
+/** The number of jails that a chart distinguishes; it combines the others. */
 const MOST_SERIES = 6;
 const MOST_ROWS = 8;
 const MOST_BUCKETS = 5000;
@@ -23,12 +23,12 @@ const FONT = { color: INK, fontSize: 11 };
 
 export interface Series {
   readonly name: string;
-  /** A class of the page's style sheet. */
+  /** A class in the page's style sheet. */
   readonly color: string;
   readonly count: number;
 }
 
-/** The jails that the picture of bans over time shows, with their colours. */
+/** The jails in the chart of bans over time, with their colours. */
 export function seriesOf({ byJail }: ReportDocument['history']): Series[] {
   const named = byJail.slice(0, MOST_SERIES);
   const rest = byJail.slice(MOST_SERIES).reduce((all, { count }) => all + count, 0);
@@ -36,7 +36,7 @@ export function seriesOf({ byJail }: ReportDocument['history']): Series[] {
   return all.map(({ name, count }, index) => ({ name, count, color: `c${index + 1}` }));
 }
 
-/** Bans over time, a bar for each so many seconds, one colour a jail. */
+/** Bans over time: one bar for each span of seconds, one colour for each jail. */
 export function timeChart(document: ReportDocument, width: number, bucketSeconds: number): string {
   const { history } = document;
   const begins = bucketBegins(document, bucketSeconds);
@@ -82,7 +82,7 @@ export function timeChart(document: ReportDocument, width: number, bucketSeconds
   });
 }
 
-/** By the hour of the day: a row for each jail, the darker the more. */
+/** By hour of the day: a row for each jail, darker for more bans. */
 export function hourChart({ history }: ReportDocument, width: number): string {
   const rows = history.byHour.slice(0, MOST_ROWS);
   const most = Math.max(1, ...rows.flatMap(({ counts }) => counts));
@@ -99,7 +99,7 @@ export function hourChart({ history }: ReportDocument, width: number): string {
     yAxis: {
       type: 'category',
       inverse: true,
-      // Two jails may be shortened to the same name, and a category is what it is called.
+      // Two jails may be shortened to the same name, which would be one category.
       data: rows.map((_, at) => String(at)),
       axisTick: { show: false },
       axisLine: { show: false },
@@ -125,7 +125,7 @@ export function hourChart({ history }: ReportDocument, width: number): string {
   });
 }
 
-/** A label at the first bucket of a day, for so many days that they do not touch. */
+/** A label at the first bucket of a day, only for as many days as fit. */
 function labelEvery(begins: readonly string[], most: number): (begin: string) => string {
   const firsts = begins.filter((begin) => begin.endsWith('T00:00:00Z'));
   const step = Math.max(1, Math.ceil(firsts.length / most));
@@ -150,12 +150,12 @@ function draw(width: number, height: number, option: EChartsCoreOption): string 
     chart.setOption({ animation: false, textStyle: { fontFamily: 'inherit' }, ...option });
     return plainSvg(chart.renderToSVGString(), width, height);
   } finally {
-    // It would keep the process alive.
+    // Otherwise it would keep the process alive.
     chart.dispose();
   }
 }
 
-/** Without styles, scripts' marks and what is for the mouse; it is named and described where it stands. */
+/** Removes styles, marks for scripts and mouse handling; the page itself names and describes the chart. */
 function plainSvg(svg: string, width: number, height: number): string {
   return svg
     .replace(/<style[\s\S]*?<\/style>/g, '')

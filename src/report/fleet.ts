@@ -1,10 +1,10 @@
 import { readText } from '../system/read.ts';
 import type { ReportDocument } from './types.ts';
 
-/** Where the agent of the fleet says how it is; see docs/fleet.md. */
+/** Where the fleet's agent writes its status; see docs/fleet.md. */
 const STATUS_FILE = '/var/lib/banctl/fleet/status.json';
 
-/** The fleet as its agent saw it last; null without one. */
+/** The fleet as its agent last saw it; null without an agent. */
 export function readFleet(path = STATUS_FILE): ReportDocument['fleet'] {
   try {
     const { connected, hosts } = JSON.parse(readText(path).text.toString('utf8'));

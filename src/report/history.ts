@@ -7,11 +7,11 @@ type Numbers = Omit<ReportDocument['history'], 'database'>;
 
 const HOUR_SECONDS = 3600;
 const DAY_SECONDS = 86_400;
-/** A network, as one provider or household has it. */
+/** The size of network that one provider or household has. */
 const NETWORK = { ipv4: 24, ipv6: 64 } as const;
 const MOST_NAMED = 8;
 
-/** Bans are sorted by how long they were meant to last: up to as many seconds, under this name. */
+/** Classes of intended ban times: the upper limit in seconds, and its name. */
 const DURATIONS: readonly (readonly [name: string, mostSeconds: number])[] = [
   ['up to 10 minutes', 600],
   ['up to 1 hour', HOUR_SECONDS],
@@ -20,7 +20,7 @@ const DURATIONS: readonly (readonly [name: string, mostSeconds: number])[] = [
   ['longer', Number.POSITIVE_INFINITY],
 ];
 
-/** The numbers of past bans. Times are seconds since the epoch. */
+/** Counts of past bans. Times are seconds since the epoch. */
 export function summarize(bans: readonly PastBan[], since: number, now: number): Numbers {
   const byAddress = countsOf(bans, ({ address }) => address);
   const bucketSeconds = bucketFor(now - since);
@@ -36,7 +36,7 @@ export function summarize(bans: readonly PastBan[], since: number, now: number):
   };
 }
 
-/** Hours as long as a picture can show each, then longer parts of a day, then days. */
+/** Hours while a chart can show each, then longer parts of a day, then days. */
 export function bucketFor(spanSeconds: number): number {
   const days = spanSeconds / DAY_SECONDS;
   if (days <= 8) return HOUR_SECONDS;
@@ -65,7 +65,7 @@ function hoursOf(bans: readonly PastBan[]): Numbers['byHour'] {
     .sort((one, other) => sum(other.counts) - sum(one.counts));
 }
 
-/** Those that were banned more than once. */
+/** The addresses that were banned more than once. */
 function addressesOf(bans: readonly PastBan[], counts: Counter): Numbers['addresses'] {
   const named = mostFirst(counts, 2).slice(0, MOST_NAMED);
   const jails = new Map<string, Counter>(named.map(({ name }) => [name, new Map()]));
@@ -80,7 +80,7 @@ function addressesOf(bans: readonly PastBan[], counts: Counter): Numbers['addres
   }));
 }
 
-/** Those from which more than one address was banned. */
+/** The networks with more than one banned address. */
 function networksOf(counts: Counter): Numbers['networks'] {
   const networks = new Map<string, { count: number; addresses: number }>();
   for (const [text, count] of counts) {
@@ -98,7 +98,7 @@ function networksOf(counts: Counter): Numbers['networks'] {
     .slice(0, MOST_NAMED);
 }
 
-/** Most are IPv4, whose network can be read off the text. */
+/** Most are IPv4, whose network is the beginning of the text. */
 function networkOf(text: string): string | undefined {
   const address = readAddress(text);
   if (address === undefined) return undefined;

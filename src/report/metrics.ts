@@ -12,13 +12,13 @@ interface Metric {
   readonly samples: readonly Sample[];
 }
 
-/** Ways in which a ban can end; all are written, so that a rate is known from the first on. docs/metrics.md has them. */
+/** The ways in which a ban can end. All are written, so that a rate is known from the start. docs/metrics.md lists them. */
 const WAYS = ['unban', 'flush', 'sync', 'audit'] as const;
 const REASONS = ['protected', 'too-broad', 'unusable'] as const;
 const RESULTS = ['done', 'failed'] as const;
 
 /**
- * The result of an audit, and what was counted, in Prometheus' text format, for node_exporter's textfile collector.
+ * The result of an audit and the counters, in Prometheus' text format, for node_exporter's textfile collector.
  *
  * @param now seconds since the epoch
  */

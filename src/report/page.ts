@@ -10,14 +10,14 @@ import type { Report, ReportDocument, Tally } from './types.ts';
 import { grouped, minute, plural, span } from './words.ts';
 
 /*
- * The page: one file that asks for nothing. The template escapes every text; only the style sheet, the script and the
- * pictures go in as they are, and the policy allows no other style or script.
+ * The page: one file that makes no request. The template escapes every text. Only the style sheet, the script and the
+ * charts are inserted unescaped, and the policy allows no other style or script.
  */
 
-/** Widths of the pictures: of a screen, and of a phone. */
+/** Widths of the charts: on a screen, and on a phone. */
 const WIDE = 1008;
 const NARROW = 344;
-/** On a phone, as many bars are one. */
+/** On a phone, one bar combines so many. */
 const NARROW_BUCKETS = 6;
 const MOST_FINDINGS = 12;
 
@@ -31,7 +31,7 @@ interface BarList {
     readonly part: number;
     readonly note: string;
   }[];
-  /** What stands there without rows. */
+  /** The text of an empty list. */
   readonly none: string;
   readonly after?: string;
 }
@@ -114,7 +114,7 @@ function figuresOf({ banned, history, record, reloads }: ReportDocument): object
   ];
 }
 
-/** Where the history comes from, and what it cannot know. */
+/** The source of the history, and its gaps. */
 function sourceOf({ database }: ReportDocument['history']): string {
   const file = printable(database.file);
   if (database.problem !== null)

@@ -4,7 +4,7 @@ import { countBy } from './history.ts';
 import type { Entry, RecordRead } from './record.ts';
 import type { ReportDocument, Tally } from './types.ts';
 
-/** What the record says of the time that a report looks at. */
+/** The record's numbers for the time of a report. */
 type Recorded = ReportDocument['record'];
 
 type Ended = Extract<Entry, { did: 'unban' }>;
@@ -61,7 +61,7 @@ export function summarizeReloads(
   };
 }
 
-/** Bans by hand, which fail2ban's database does not know, as if they were past bans of a jail. */
+/** Bans by hand as past bans of a jail, because fail2ban's database does not have them. */
 export function bansByHand(entries: readonly Entry[], since: number): PastBan[] {
   return entries.flatMap((entry) => {
     if (entry.did !== 'ban' || entry.by !== null || entry.at < since) return [];
@@ -70,7 +70,7 @@ export function bansByHand(entries: readonly Entry[], since: number): PastBan[] 
   });
 }
 
-/** How long bans lasted that have ended, in seconds: from the last begin that is known before the end. */
+/** How long ended bans lasted, in seconds: from the last known beginning before the end. */
 function lengths(entries: readonly Entry[], bans: readonly PastBan[]): number[] {
   const begins = new Map<string, number>();
   const wanted = new Set(entries.flatMap((entry) => (entry.did === 'unban' ? (entry.addresses ?? []) : [])));

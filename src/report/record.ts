@@ -8,8 +8,8 @@ import { replaceFile } from '../system/write.ts';
 import { isAmount, isCount, NO_TOTALS, readTotals, sumTotals, type Totals } from './totals.ts';
 
 /*
- * Reads the record, and keeps it short: two files, of which the older goes when the newer is long. What it had counted
- * is carried over in one line, so that a counter never goes back. Only the holder of the record's lock does that.
+ * Reads the record, and keeps it short with two files: when the newer one is long, the older one goes. One line carries over
+ * its counts, so that a counter never goes back. Only the holder of the record's lock does that.
  */
 
 /** An entry of the record, with its time in seconds since the epoch. */
@@ -18,22 +18,22 @@ export type Entry = Happening & { readonly at: number };
 export interface RecordRead {
   readonly entries: readonly Entry[];
   readonly totals: Totals;
-  /** When the oldest entry that is left was written, seconds since the epoch; null for an empty record. */
+  /** The time of the oldest remaining entry, seconds since the epoch; null for an empty record. */
   readonly since: number | null;
-  /** Nothing is appended any more. */
+  /** The record is full: banctl appends nothing more. */
   readonly isFull: boolean;
 }
 
-/** The newer file may become as long as this. Bytes. */
+/** The limit of the newer file. Bytes. */
 const LONG_BYTES = 4 * 2 ** 20;
 const LOCK_SECONDS = 5;
 const EMPTY: RecordRead = { entries: [], totals: NO_TOTALS, since: null, isFull: false };
 
-/** The line that carries over what a file that has gone had counted. */
+/** The line that carries over the counts of a removed file. */
 interface Carried {
   /** Identifies it. */
   readonly carried: string;
-  /** The inode of the newer file: if the older one has it, that file has gone. */
+  /** The inode of the newer file: if the older file has it, the removed file is gone. */
   readonly file: number;
   readonly totals: Totals;
 }
@@ -41,9 +41,9 @@ interface Carried {
 type Line = Entry | (Carried & { readonly at: number });
 
 /**
- * Reads what is recorded, and shortens the record if it is long. A user who may not lock the record reads it as it is.
+ * Reads the record, and shortens it if it is long. A user who may not lock the record only reads it.
  *
- * @param longBytes from which size on the newer file becomes the older one
+ * @param longBytes the size from which the newer file becomes the older one
  */
 export function readRecord(path: string | undefined, longBytes = LONG_BYTES): RecordRead {
   if (path === undefined || (inodeOf(path) === 0 && inodeOf(olderPath(path)) === 0)) return EMPTY;
@@ -74,14 +74,14 @@ function totalsOf(lines: readonly Line[]): Totals {
   return sumTotals(lines.map((line) => ('did' in line ? line : line.totals)));
 }
 
-/** Drops the older file, makes the newer one the older, and begins a new one with what the dropped one had counted. */
+/** Removes the older file, renames the newer one to it, and begins a new one with the removed file's counts. */
 function rotate(path: string): void {
   const carried: Carried = {
     carried: `${process.pid}-${Date.now()}`,
     file: inodeOf(path),
     totals: totalsOf(linesOf(olderPath(path))),
   };
-  // Without space for this line nothing is dropped.
+  // Without space for this line, nothing is removed.
   replaceFile(nextPath(path), [Buffer.from(formatLine(Date.now(), carried))], {
     lock: undefined,
     mode: 0o640,
@@ -90,7 +90,7 @@ function rotate(path: string): void {
   finishRotation(path);
 }
 
-/** Appends the carried line, once. A rotation that was killed is finished, or undone, by the next reader. */
+/** Appends the carried line, once. The next reader finishes or undoes a rotation that was killed. */
 function finishRotation(path: string): void {
   const [line] = linesOf(nextPath(path));
   if (line !== undefined && 'carried' in line && line.file === inodeOf(olderPath(path))) {
@@ -100,7 +100,7 @@ function finishRotation(path: string): void {
   rmSync(nextPath(path), { force: true });
 }
 
-/** What can be read of a file's lines: one may be torn, by a full disk, and the next stand behind it. */
+/** The readable lines of a file: a full disk can tear a line, and the next line then follows it directly. */
 function linesOf(path: string): Line[] {
   const text = readText(path).text.toString('utf8');
   return text.split('\n').flatMap((line) => {
@@ -121,7 +121,7 @@ function parseLine(text: string): Line | undefined {
   }
 }
 
-/** Any program that can write the file could have put anything there. */
+/** Any program that can write the file may have put anything into it. */
 function isHappening(line: Readonly<Record<string, unknown>>): line is Happening & Record<string, unknown> {
   const { did, by, count, lifted, how, why, result, seconds, addresses } = line;
   const isBy = by === null || typeof by === 'string';

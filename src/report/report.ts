@@ -13,7 +13,7 @@ import { readRecord } from './record.ts';
 import type { Report, ReportDocument, ReportOptions } from './types.ts';
 
 /**
- * Reads everything that a report shows. It changes nothing but the record, which it may shorten.
+ * Reads everything that a report shows. It changes only the record, which it may shorten.
  *
  * @param times seconds since the epoch
  */

@@ -2,7 +2,7 @@ import { printable } from '../system/printable.ts';
 import type { ReportDocument, Tally } from './types.ts';
 import { grouped, minute, plural, span } from './words.ts';
 
-/** The essentials of a report, for a terminal: a number, a small bar. */
+/** The essentials of a report for a terminal: numbers and small bars. */
 
 const BAR_WIDTH = 24;
 const NAME_WIDTH = 28;
@@ -37,7 +37,7 @@ export function terminalLines(document: ReportDocument): string[] {
     .map(printable);
 }
 
-/** Who holds a ban, in words. */
+/** The holder of a ban, in words. */
 export function holderName(holder: string | null, host: string | null): string {
   const name = holder === null ? 'unknown holder' : holder;
   return host === null ? name : `${name} on ${host}`;

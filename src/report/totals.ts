@@ -1,20 +1,20 @@
 import { holderOf, MANUAL } from '../bans/hold.ts';
 import type { Happening } from '../system/record.ts';
 
-/** What has been counted since the record began; it never goes back. Keys are holders, ways, reasons and results. */
+/** The counts since the record began; they never go back. Keys are holders, ways, reasons and results. */
 export interface Totals {
   readonly bans: Counts;
   readonly unbans: Counts;
   readonly refusals: Counts;
   readonly reloads: Counts;
-  /** Reloads by their length: one number for each of {@link RELOAD_SECONDS}, and one for those that took longer. */
+  /** Reloads by duration: one number for each of {@link RELOAD_SECONDS}, and one for longer reloads. */
   readonly reloadBuckets: readonly number[];
   readonly reloadSeconds: number;
 }
 
 export type Counts = Readonly<Record<string, number>>;
 
-/** Upper bounds of the histogram of reloads, in seconds. A change of them starts its counters anew. */
+/** Upper bounds of the histogram of reloads, in seconds. Changing them restarts its counters. */
 export const RELOAD_SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30] as const;
 
 export const NO_TOTALS: Totals = {
@@ -26,7 +26,7 @@ export const NO_TOTALS: Totals = {
   reloadSeconds: 0,
 };
 
-/** The sum of what happened and of what earlier files had counted. One pass: a record has 100,000 lines. */
+/** The sum of the events and of the counts of earlier files. One pass: a record has 100,000 lines. */
 export function sumTotals(parts: readonly (Happening | Totals)[]): Totals {
   const sums = {
     bans: new Map<string, number>(),
@@ -74,7 +74,7 @@ function bucketOf(seconds: number): number {
   return found === -1 ? RELOAD_SECONDS.length : found;
 }
 
-/** Totals as JSON has them; undefined if they are none. */
+/** Totals from JSON; undefined if the JSON is something else. */
 export function readTotals(value: unknown): Totals | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   const { bans, unbans, refusals, reloads, reloadBuckets, reloadSeconds } = value as Record<string, unknown>;

@@ -8,16 +8,16 @@ export interface ReportOptions extends AuditOptions {
   readonly fail2banDatabase: string;
 }
 
-/** A number by a name. */
+/** A named number. */
 export interface Tally {
   readonly name: string;
   readonly count: number;
 }
 
-/** What a report says: `report --json`, and what the page and the terminal show. Times are ISO 8601 in UTC. */
+/** The content of a report: for `report --json`, the page and the terminal. Times are ISO 8601 in UTC. */
 export interface ReportDocument {
   readonly generated: string;
-  /** The time from which on the report looks. */
+  /** The beginning of the report's time. */
   readonly since: string;
   readonly host: string;
   readonly version: string;
@@ -25,7 +25,7 @@ export interface ReportDocument {
     readonly total: number;
     readonly addresses: number;
     readonly ranges: number;
-    /** `holder` null: unknown; `host` null: this one. */
+    /** `holder` null: unknown; `host` null: this host. */
     readonly byHolder: readonly {
       readonly holder: string | null;
       readonly byHand: boolean;
@@ -36,30 +36,30 @@ export interface ReportDocument {
   readonly history: {
     readonly database: {
       readonly file: string;
-      /** Why it could not be read. */
+      /** Why the history could not be read. */
       readonly problem: string | null;
-      /** The first ban in it since then. */
+      /** The first ban since the beginning of the report's time. */
       readonly oldest: string | null;
       readonly purgeAgeSeconds: number | null;
     };
     readonly bans: number;
     readonly byJail: readonly Tally[];
     readonly bucketSeconds: number;
-    /** Those with bans, in order. */
+    /** The jails with bans, in order. */
     readonly buckets: readonly { readonly from: string; readonly byJail: readonly Tally[] }[];
     /** By the hour of the day, UTC: 24 numbers for each jail. */
     readonly byHour: readonly { readonly jail: string; readonly counts: readonly number[] }[];
     readonly addresses: readonly (Tally & { readonly jails: readonly string[] })[];
     readonly networks: readonly (Tally & { readonly addresses: number })[];
-    /** How long bans were meant to last. */
+    /** Counts by the intended length of a ban. */
     readonly durations: readonly Tally[];
   };
   readonly record: {
-    /** When the oldest entry was written; null if there is none. */
+    /** The time of the oldest entry; null if there is none. */
     readonly since: string | null;
     readonly isFull: boolean;
     readonly ended: readonly (Tally & { readonly describe: string })[];
-    /** Of bans whose begin and end are both known. */
+    /** Of bans with a known beginning and end. */
     readonly lasted: { readonly bans: number; readonly medianSeconds: number | null };
     readonly refused: {
       readonly count: number;

@@ -1,10 +1,10 @@
 import { connect } from 'node:net';
 import { PROTOCOL } from './protocol.ts';
 
-/** An audit waits no longer for it. */
+/** How long an audit waits for the server. */
 const LIMIT_MS = 2000;
 
-/** What the server at the socket says of itself: lines in Prometheus' text format. Undefined: nothing serves there. */
+/** The metrics of the server at the socket: lines in Prometheus' text format. Undefined: no server answers there. */
 export function askMetrics(path: string): Promise<readonly string[] | undefined> {
   return new Promise((resolve) => {
     const socket = connect(path);

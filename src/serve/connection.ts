@@ -14,16 +14,16 @@ import {
 } from './protocol.ts';
 import type { Said } from './types.ts';
 
-/** A client waits so long for a sign of life; each sign comes well before. Seconds. */
+/** How long a client waits for a sign of life; the server sends each well before that. Seconds. */
 export const PATIENCE = 5;
 const SIGN_SECONDS = 1;
-/** fail2ban reads it when the action has ended. Characters. */
+/** Longest answer, because fail2ban reads it only after the action has ended. Characters. */
 const LONGEST_SAID = 4000;
 
-/** What answers a request, as long as `isWanted` says that its client still waits. */
+/** Answers a request while `isWanted` says that its client still waits. */
 export type Answering = (request: Request, hello: Hello, isWanted: () => boolean) => Promise<Said>;
 
-/** One client, which is answered in the order of its requests. */
+/** One client; its requests are answered in order. */
 export class Connection {
   readonly #socket: Socket;
   readonly #answering: Answering;
@@ -41,7 +41,7 @@ export class Connection {
     this.#send(greeting);
   }
 
-  /** Answers what it has read, and hangs up: what the client asks for later is for the next server. */
+  /** Answers the requests that it has read, and disconnects: later requests are for the next server. */
   async end(): Promise<void> {
     this.#isEnding = true;
     this.#socket.pause();
@@ -78,7 +78,7 @@ export class Connection {
     let { before } = request;
     const isWanted = () => !this.#socket.destroyed && monotonicSeconds() < before;
     const signs = setInterval(() => {
-      // A process that was stopped for long has no client any more.
+      // The clients of a process that was stopped for long have given up.
       if (!isWanted()) return;
       before = monotonicSeconds() + PATIENCE - SIGN_SECONDS;
       this.#send({ id: request.id, busy: true });
@@ -97,7 +97,7 @@ export class Connection {
   }
 }
 
-/** As main.ts ends a call. */
+/** Formats the end of a call as main.ts does. */
 function failed(error: unknown): Said {
   if (isBanctlError(error)) return { exit: error.exitCode, said: `banctl: ${lineOf(error)}` };
   const said = `banctl: ${String(error)}; this is a mistake in banctl, please report it`;

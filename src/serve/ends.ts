@@ -8,21 +8,21 @@ import { BanctlError, lineOf } from '../system/errors.ts';
 import { readText, statFile } from '../system/read.ts';
 import { warn } from '../terminal/print.ts';
 
-/** Changes come in bursts: one look for all of them. */
+/** Changes come in bursts: one check covers all of them. */
 const GATHERED_MS = 500;
-/** The caller looks in again each minute; what ends later needs no timer yet. */
+/** The caller checks each minute; later ends need no timer yet. */
 const MINUTE_MS = 60_000;
-/** Files read before others get their turn. */
+/** The number of files to read before other requests get their turn. */
 const FILES_IN_ONE_GO = 200;
 
 /**
- * When the holds by hand of one list and its directory end. fail2ban ends its own. What has not changed is not read
- * again: the kernel reports changes, and as it may lose some, a look each minute compares times.
+ * When the holds by hand of one list and its directory end. fail2ban ends its own. Unchanged files are not read again: the
+ * kernel reports changes. Because the kernel may lose some, a check each minute compares times.
  */
 export class Ends {
   readonly options: StoreOptions;
   readonly #onEnded: (addresses: readonly string[]) => Promise<unknown>;
-  /** Ends of the bans that stand in files and in the list, by address. Seconds since the epoch. */
+  /** Ends of the bans in files and in the list, by address. Seconds since the epoch. */
   readonly #filed = new Map<string, number>();
   #listed = new Map<string, number>();
   #listVersion: string | undefined;
@@ -39,7 +39,7 @@ export class Ends {
     this.#onEnded = onEnded;
   }
 
-  /** At the start, and each minute: cheap where nothing has changed. */
+  /** At the start, and each minute: cheap if nothing has changed. */
   look(): Promise<void> {
     this.#looking = this.#looking.then(async () => {
       if (this.#isClosed) return;
@@ -66,7 +66,7 @@ export class Ends {
     if (bandir !== undefined) this.#watchOne(bandir, isBanName);
   }
 
-  /** A directory that does not exist yet is tried again at the next look, and so is one that was replaced. */
+  /** The next check tries again if a directory does not exist yet or was replaced. */
   #watchOne(directory: string, matters: (name: string) => boolean): void {
     if (this.#watchers.has(directory)) return;
     try {
@@ -78,7 +78,7 @@ export class Ends {
       watcher.on('error', () => this.#unwatch(directory));
       this.#watchers.set(directory, watcher);
     } catch {
-      // The minute's look goes without.
+      // The check each minute works without it.
     }
   }
 
@@ -115,7 +115,7 @@ export class Ends {
     this.#listVersion = read;
   }
 
-  /** All of it, if a file was added, replaced or removed since the last time. */
+  /** Reads the whole directory again if a file was added, replaced or removed since the last time. */
   async #readDirectory(): Promise<void> {
     const { bandir } = this.options;
     const changed = bandir === undefined ? 0 : (statSync(bandir, { throwIfNoEntry: false })?.mtimeMs ?? 0);
@@ -136,7 +136,7 @@ export class Ends {
     }
   }
 
-  /** Most files are of jails, and need no closer look. */
+  /** Most files belong to jails and need no parsing. */
   #mayEnd(bandir: string, address: string): boolean {
     try {
       return readBanFile(bandir, address).text.includes(MANUAL);
@@ -155,7 +155,7 @@ export class Ends {
   }
 }
 
-/** The first end of a hold by hand. */
+/** The earliest end of a hold by hand. */
 function setEnd(ends: Map<string, number>, address: string, bans: readonly Ban[]): void {
   const holds: readonly Hold[] = bans.flatMap((ban) => ban.holds);
   const until = holds.flatMap((hold) => (hold.holder === MANUAL && hold.until !== null ? [hold.until] : []));

@@ -6,7 +6,7 @@ import { withLock } from '../system/lock.ts';
 
 /** The first descriptor that systemd passes: sd_listen_fds(3). */
 const FIRST_PASSED = 3;
-/** Only root, or who runs banctl, may search the directory and open the socket. */
+/** Only root, or the user who runs banctl, may search the directory and open the socket. */
 const DIRECTORY_MODE = 0o700;
 const SOCKET_UMASK = 0o177;
 const WRITABLE_BY_OTHERS = 0o022;
@@ -14,7 +14,7 @@ const STICKY = 0o1000;
 const LOCK_SECONDS = 5;
 
 /**
- * Listens on the socket that systemd has opened, else on one of its own.
+ * Listens on the socket that systemd opened, or on one of its own.
  *
  * @throws BanctlError cannotWrite; lockBusy if another process answers there
  */
@@ -32,7 +32,7 @@ export async function listen(path: string, onConnection: (socket: Socket) => voi
       `another banctl serves at ${path}`,
       'stop it, or give another --socket',
     );
-  // Two that start at once must not remove each other's socket.
+  // Two servers that start at once must not remove each other's socket.
   const bind = () => {
     removeStale(path);
     const umask = process.umask(SOCKET_UMASK);
@@ -46,7 +46,7 @@ export async function listen(path: string, onConnection: (socket: Socket) => voi
   return server;
 }
 
-/** True if systemd started this process for its socket, and keeps that when the process ends. */
+/** True if systemd started this process for its socket, and keeps the socket when the process ends. */
 export function isPassed(): boolean {
   const { LISTEN_FDS, LISTEN_PID } = process.env;
   return isKept || (LISTEN_PID === String(process.pid) && Number(LISTEN_FDS) >= 1);
@@ -54,13 +54,13 @@ export function isPassed(): boolean {
 
 let isKept = false;
 
-/** Programs that are run must not take it for theirs. */
+/** Programs that banctl runs must not treat the socket as theirs. */
 function forgetPassed(): void {
   isKept = true;
   for (const name of ['LISTEN_FDS', 'LISTEN_PID', 'LISTEN_FDNAMES']) delete process.env[name];
 }
 
-/** The socket is bound when `start` returns; only then may the lock and the umask go. */
+/** The socket is bound when `start` returns; the lock and the umask must last until then. */
 function listening(server: Server, start: () => void, path: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (error) => reject(cannotListen(path, reasonOf(error))));
@@ -96,7 +96,7 @@ function removeStale(path: string): void {
   }
 }
 
-/** A socket that a killed process has left refuses. */
+/** The socket of a killed process refuses connections. */
 export function isAnswered(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
@@ -105,7 +105,7 @@ export function isAnswered(path: string): Promise<boolean> {
       resolve(isThere);
     };
     socket.on('connect', () => end(true));
-    // A queue that is full is somebody's.
+    // A full queue belongs to a living process.
     socket.on('error', (error) => end(systemCode(error) === 'EAGAIN'));
   });
 }

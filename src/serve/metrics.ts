@@ -3,7 +3,7 @@ import type { ServedCommand } from './protocol.ts';
 /** Upper bounds of the histogram, in seconds. */
 const BOUNDS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5];
 
-/** What the resident counts since its start. */
+/** The resident's counters since its start. */
 export class Metrics {
   readonly #requests = new Map<string, number>();
   readonly #buckets: number[] = BOUNDS.map(() => 0);

@@ -2,29 +2,29 @@ import type { Given } from '../cli/arguments.ts';
 import { isOptionName, optionOf } from '../cli/options.ts';
 
 /*
- * What `action.d/apache-banlist.py` and `banctl serve` say to each other: one JSON object a line, see docs/serve.md. The
- * server speaks first and names its protocol, so that neither takes the other for what it is not.
+ * The protocol between `action.d/apache-banlist.py` and `banctl serve`: one JSON object on each line, see docs/serve.md. The
+ * server speaks first and names its protocol, so that each side recognizes a foreign program.
  */
 
 export const PROTOCOL = 1;
-/** Of one line, in bytes: it is about one address. */
+/** Limit of one line, in bytes: it is about one address. */
 export const LONGEST_LINE = 2 ** 20;
 
-/** Bytes that are no protocol of banctl's, or another one: the connection ends. */
+/** The bytes are not this protocol, or another version of it: the connection ends. */
 export class ProtocolError extends Error {}
 
 export interface Greeting {
   readonly banctl: number;
   readonly version: string;
-  /** The server's monotonic clock, in seconds: `before` of a request is by it. */
+  /** The server's monotonic clock, in seconds, on which `before` of a request is based. */
   readonly now: number;
 }
 
 /** The client's first line. */
 export interface Hello {
-  /** The variables of banctl in the client's environment: they count as they would for a call. */
+  /** banctl's variables in the client's environment; they have the same effect as for a call. */
   readonly env: Readonly<Record<string, string>>;
-  /** So many times the client has run the executable since it could last say so. */
+  /** How many times the client has run the executable since its last report. */
   readonly fallbacks: number;
 }
 
@@ -36,9 +36,9 @@ export interface Request {
   readonly command: ServedCommand | 'status';
   readonly given: Given;
   readonly address: string | undefined;
-  /** fail2ban has it from its database, and so had the sync at its start. */
+  /** The ban comes from fail2ban's database, which the sync at the start has already read. */
   readonly isRestored: boolean;
-  /** From then on nobody waits for the answer, and nothing may be done. Seconds of the server's monotonic clock. */
+  /** The deadline: afterwards the client no longer waits, and nothing may change. Seconds of the server's monotonic clock. */
   readonly before: number;
 }
 
@@ -48,7 +48,7 @@ export interface Answer {
   readonly said: string;
 }
 
-/** Cuts what arrives into lines. */
+/** Splits incoming bytes into lines. */
 export class LineReader {
   #rest = '';
 
@@ -114,7 +114,7 @@ function readObject(line: string): Record<string, unknown> {
   return document as Record<string, unknown>;
 }
 
-/** Seconds of a clock that nobody sets. */
+/** Seconds of a monotonic clock. */
 export function monotonicSeconds(): number {
   return performance.now() / 1000;
 }

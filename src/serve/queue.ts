@@ -6,7 +6,7 @@ import { isBanctlError } from '../system/errors.ts';
 import type { Reloads } from './reloads.ts';
 import type { Work } from './types.ts';
 
-/** What a caller waits for. */
+/** A caller's request. */
 export interface Done {
   readonly outcomes: readonly Outcome[];
   readonly reload: ReloadReport;
@@ -15,15 +15,14 @@ export interface Done {
 interface Job {
   readonly work: Work;
   readonly key: string;
-  /** False once the caller has given up: then nothing may be changed for it. */
+  /** False once the caller has given up: nothing may change for it then. */
   readonly isWanted: () => boolean;
   readonly resolve: (done: Done) => void;
   readonly reject: (error: unknown) => void;
 }
 
 /**
- * The changes that wait, in their order. Those that come while others are written become one write and one wait for the
- * disk.
+ * The waiting changes, in order. Those that arrive while others are written become one write and one sync.
  */
 export class Queue {
   readonly #reloads: Reloads;
@@ -42,19 +41,19 @@ export class Queue {
     });
   }
 
-  /** When all that was begun is done. */
+  /** Resolves when everything that was begun is done. */
   async idle(): Promise<void> {
     while (this.#running !== undefined) await this.#running;
   }
 
   async #run(): Promise<void> {
-    // What has arrived with the first is read before it is begun.
+    // Read what has arrived together with the first before it begins.
     await new Promise(setImmediate);
     while (this.#waiting.length > 0) await this.#changeTogether(this.#takeAlike());
     this.#running = undefined;
   }
 
-  /** The first, and those behind it that can be one write with it. */
+  /** The first, and those after it that can share a write with it. */
   #takeAlike(): Job[] {
     const key = this.#waiting[0]?.key;
     const different = this.#waiting.findIndex((job) => job.key !== key);
@@ -77,14 +76,14 @@ export class Queue {
       const parts = outcomesOf(outcomes);
       for (const [index, job] of jobs.entries()) job.resolve({ outcomes: parts[index] ?? [], reload });
     } catch (error) {
-      // An error is of one of them.
+      // The error belongs to one of them.
       if (jobs.length > 1 && isBanctlError(error)) for (const job of jobs) await this.#changeTogether([job]);
       else for (const job of jobs) job.reject(error);
     }
   }
 }
 
-/** The changes of a job, each of which is known to be the job's. */
+/** The changes of a job, each marked as that job's. */
 function remembering(job: Job, callers: Map<Change, Job>): ChangesFor {
   const { work } = job;
   return (bansNow) => {
@@ -94,7 +93,7 @@ function remembering(job: Job, callers: Map<Change, Job>): ChangesFor {
   };
 }
 
-/** Requests are written together only if nothing but the changes differs. */
+/** Requests share a write only if they differ in nothing but the changes. */
 function keyOf(options: StoreOptions): string {
   const { banlist, bandir, apachectl, reloadCommand, reloads, reloadInterval, lockTimeout, config } = options;
   const { widening } = options;

@@ -5,24 +5,24 @@ import type { Written } from '../store/types.ts';
 import { isBanctlError, lineOf } from '../system/errors.ts';
 import { warn } from '../terminal/print.ts';
 
-/** So long may an answer wait for a reload where each change is to wait for its own: the client waits 5 s in all. */
+/** How long an answer may wait for a reload with interval 0: the client waits 5 s in all. */
 const LONGEST_WAIT_MS = 3500;
 
 /**
- * Reloads of Apache, which nobody waits for: an answer comes when its change is on the disk. Those that are put off need
- * no process of their own.
+ * Reloads of Apache, for which no client waits: an answer comes when its change is on the disk. Deferred reloads need no
+ * process of their own.
  */
 export class Reloads {
-  /** The end of what is under way, by list. */
+  /** The running reload of each list. */
   readonly #underWay = new Map<string, Promise<void>>();
-  /** What is put off, by list. */
+  /** The deferred reload of each list. */
   readonly #putOff = new Map<string, { readonly options: StoreOptions; readonly done: Promise<void> }>();
 
   optionsFor(options: StoreOptions): StoreOptions & { readonly onDeferred: () => void } {
     return { ...options, isResident: true, onDeferred: () => this.later(options) };
   }
 
-  /** What becomes of the reload that a change needs. */
+  /** The result of the reload that a change needs. */
   async enforce(
     options: StoreOptions,
     written: Written,
@@ -34,7 +34,7 @@ export class Reloads {
     return { outcomes, reload: { result: 'deferred', message: 'apache reloads now' } };
   }
 
-  /** Waits until a reload that was put off is due, and does it. */
+  /** Waits until a deferred reload is due, and runs it. */
   later(options: StoreOptions): void {
     const { banlist } = options;
     if (this.#putOff.has(banlist)) return;
@@ -48,7 +48,7 @@ export class Reloads {
     this.#putOff.set(banlist, { options, done });
   }
 
-  /** Does at once what is put off: this process ends. */
+  /** Runs deferred reloads at once, because this process ends. */
   async finish(): Promise<void> {
     await Promise.all(this.#underWay.values());
     for (const { options, done } of [...this.#putOff.values()]) {
@@ -76,7 +76,7 @@ export class Reloads {
     return Promise.race([enforcing, isLate]).finally(() => clearTimeout(timer));
   }
 
-  /** A change that was answered is not taken back, whatever Apache says of the list: fail2ban believes in it. */
+  /** banctl never takes back an acknowledged change, whatever Apache says of the list: fail2ban relies on it. */
   async #reload(options: StoreOptions, { plan, whenEnforced }: Written): Promise<void> {
     const { reload } = await import('../reload/run.ts');
     const isUrgent = options.isUrgent === true;
@@ -86,7 +86,7 @@ export class Reloads {
     if (result.result === 'done' || result.result === 'not-needed') await whenEnforced?.();
   }
 
-  /** A reload that has begun may have read the list before this change: another one follows it. */
+  /** A reload that has begun may have read the list before this change, so another one follows it. */
   #inBackground(banlist: string, work: () => Promise<void>): void {
     const before = this.#underWay.get(banlist) ?? Promise.resolve();
     const done = before

@@ -10,11 +10,11 @@ interface Known {
   readonly holds: ReadonlySet<string>;
 }
 
-/** The holds of lists, read again only if the list has changed: fail2ban restores thousands of bans one by one. */
+/** The holds of lists, read again only if a list has changed: fail2ban restores thousands of bans one by one. */
 export class Restored {
   readonly #lists = new Map<string, Known>();
 
-  /** True if the hold is there, by one look without a lock. */
+  /** True if the hold exists, by one read without a lock. */
   has({ banlist, bandir }: PlaceOptions, holder: string, address: string): boolean {
     const isFiled =
       bandir !== undefined &&
@@ -26,7 +26,7 @@ export class Restored {
     return isFiled || this.#holdsOf(banlist).has(`${holder} ${address}`);
   }
 
-  /** Lets go of what is only of use while bans are restored. */
+  /** Drops data that is useful only while fail2ban restores bans. */
   forget(): void {
     this.#lists.clear();
   }

@@ -16,14 +16,14 @@ import { Restored } from './restored.ts';
 import type { Commands, Said, ServeOptions } from './types.ts';
 
 /*
- * The resident: requests come in by the socket and go through one queue into the store, with the locks of every call.
- * Besides the requests, holds by hand end, and put-off reloads come due. Nothing here waits synchronously.
+ * The resident: requests arrive on the socket and go through one queue into the store, with the same locks as calls. The
+ * resident also ends holds by hand and runs deferred reloads. Nothing here waits synchronously.
  */
 
 const MINUTE_MS = 60_000;
 const ENDINGS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
 
-/** Why it ends: it was asked to, or its executable was replaced. */
+/** Why it ends: a signal, or a new executable. */
 type Ending = 'asked' | 'renewed';
 
 class Resident {
@@ -56,7 +56,7 @@ class Resident {
     socket.on('close', () => this.#connections.delete(connection));
   };
 
-  /** What goes on without requests. */
+  /** The work without requests. */
   start(options: StoreOptions): void {
     for (const signal of ENDINGS) process.on(signal, () => this.#end('asked'));
     setInterval(() => this.#minute(), MINUTE_MS);
@@ -65,7 +65,7 @@ class Resident {
       this.#reloads.later(options);
   }
 
-  /** Answers what was begun, and leaves nothing undone. */
+  /** Answers the requests that it has begun, and finishes all work. */
   async stop(server: Server): Promise<void> {
     server.close();
     for (const ends of this.#ends.values()) ends.close();
@@ -104,7 +104,7 @@ class Resident {
     return this.#commands.describe([...outcomes, ...work.skipped], reload);
   }
 
-  /** Also of lists that only a jail's action names. */
+  /** Includes lists that only a jail's action names. */
   #endHoldsOf(options: StoreOptions): void {
     const place = `${options.banlist}\n${options.bandir ?? ''}`;
     if (this.#ends.has(place)) return;
@@ -129,13 +129,13 @@ class Resident {
 
   #renewIfReplaced(): void {
     const version = statFile(process.execPath)?.version;
-    // While it is being replaced there may be none.
+    // During an update the executable may be missing.
     if (version !== undefined && version !== this.#executable) this.#end('renewed');
   }
 }
 
 /**
- * Serves until it is asked to end.
+ * Serves until a signal ends it.
  *
  * @throws BanctlError as of listen()
  */
@@ -151,7 +151,7 @@ export async function serve(options: ServeOptions, commands: Commands, version: 
   return EXIT.done;
 }
 
-/** The same process, by the same line. Clients that come in between run the executable, or ask again. */
+/** Replaces itself by the same command line. Clients that connect in between run the executable, or ask again. */
 function becomeNew(): void {
   process.execve?.(process.execPath, [...process.execArgv, ...process.argv.slice(1)], process.env);
 }

@@ -4,27 +4,27 @@ import type { StoreOptions } from '../store/store.ts';
 import type { Changes } from '../store/types.ts';
 import type { Hello, Request } from './protocol.ts';
 
-/** What a request comes to, as the command of the same name does it. */
+/** A request's changes, as the command of the same name makes them. */
 export interface Work {
   readonly options: StoreOptions;
   readonly changes: Changes;
-  /** The hold that a restored ban needs: with it in place there is nothing to do. */
+  /** The hold that a restored ban needs: if it exists, nothing needs to change. */
   readonly needs: { readonly holder: string; readonly address: string } | undefined;
-  /** Told once the changes are made: the record of what was done. */
+  /** Called after the changes, for the record. */
   readonly onDone: (outcomes: readonly Outcome[]) => void;
-  /** Addresses that are left out, said with the outcomes. */
+  /** Skipped addresses, reported with the outcomes. */
   readonly skipped: readonly Outcome[];
 }
 
-/** What is said of changes, and the exit code of a call that made them. */
+/** The text about changes, and the exit code of a call that made them. */
 export interface Said {
   readonly exit: number;
   readonly said: string;
 }
 
-/** The resident's view of the commands, which alone know the settings. */
+/** The resident's interface to the commands, which alone know the settings. */
 export interface Commands {
-  /** @throws BanctlError as a call would end */
+  /** @throws BanctlError as the call would */
   prepare(request: Request, hello: Hello): Promise<Work | Said>;
   describe(outcomes: readonly Outcome[], reload: ReloadReport): Said;
 }

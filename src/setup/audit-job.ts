@@ -6,16 +6,16 @@ import { runsSystemd, type Server, TIMER_LINK } from './server.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
- * What runs the audit, which ends holds on time: a systemd timer where systemd runs, a cron job elsewhere, never both.
- * The files are setup's like all others; a timer has to be switched on besides.
+ * The job that runs the audit, which ends holds on time: a systemd timer where systemd runs, a cron job elsewhere, never both.
+ * Setup installs its files like all others; a timer must also be enabled.
  */
 
-/** Time for one call of systemctl. */
+/** Limit of one systemctl call. */
 const LIMIT_SECONDS = 30;
 
 type Options = Pick<SetupOptions, 'root' | 'dryRun'>;
 
-/** Switches the timer on, once its files are there. A failure shows as what is left to do: the link is missing. */
+/** Enables the timer after its files exist. A failure shows in the remaining steps, because the link is missing. */
 export async function startTimer(server: Server, { root, dryRun }: Options): Promise<FileReport[]> {
   const isWanted = root === undefined && runsSystemd(server, root) && !existsSync(server.at(TIMER_LINK));
   if (!isWanted) return [];
@@ -25,7 +25,7 @@ export async function startTimer(server: Server, { root, dryRun }: Options): Pro
   return existsSync(server.at(TIMER_LINK)) ? [{ path: TIMER_LINK, status: 'written' }] : [];
 }
 
-/** Switches a timer of setup's off, before its files go. A package's is the package's. */
+/** Disables setup's own timer before its files go. A package's timer belongs to the package. */
 export async function stopTimer(server: Server, { root, dryRun }: Options): Promise<void> {
   const isOwn = existsSync(server.at(`/etc/systemd/system/${TIMER}`));
   if (root !== undefined || dryRun || !isOwn || !runsSystemd(server, root)) return;

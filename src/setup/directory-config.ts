@@ -6,22 +6,22 @@ import { includingFiles, type Server } from './server.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
- * The ban directory is the better place for new bans: they need no reload, and a reload ends slow requests of mod_wsgi.
- * So a server without bans gets it, in the configuration, where the administrator sees it and can take it out.
+ * The ban directory is the better place for new bans: they need no reload, and a reload ends slow requests of mod_wsgi. So
+ * a server without bans gets it, in the configuration file, where the administrator can see and remove it.
  */
 
 type Options = Pick<SetupOptions, 'banlist' | 'bandir' | 'config' | 'root' | 'listOnly' | 'dryRun'>;
 
 export interface DirectoryChoice {
-  /** The directory that counts from now on. */
+  /** The directory that applies from now on. */
   readonly bandir: string | undefined;
-  /** The configuration's new text, if it is to be written. */
+  /** The configuration's new text, if setup must write it. */
   readonly written: { readonly text: string; readonly report: FileReport } | undefined;
-  /** How many lines of the list ban; they keep it in use. */
+  /** The number of banning lines in the list; they keep the list in use. */
   readonly listed: number;
 }
 
-/** The ban directory for a server that has no bans, to be named in its configuration. Writes nothing. */
+/** Prepares the ban directory for the configuration of a server without bans. Writes nothing. */
 export function chooseDirectory(server: Server, options: Options): DirectoryChoice {
   const { banlist, bandir, config, listOnly } = options;
   const listed = denyLines(readText(server.at(banlist)).text).length;
@@ -35,12 +35,12 @@ export function chooseDirectory(server: Server, options: Options): DirectoryChoi
   return { bandir: chosen, written: { text, report: { path: pathIn(options), status } }, listed };
 }
 
-/** The configuration's path as the server's own programs know it. */
+/** The configuration's path for the server's own programs. */
 function pathIn({ config, root }: Options): string {
   return root !== undefined && config.startsWith(`${root}/`) ? config.slice(root.length) : config;
 }
 
-/** Takes the configuration file away that setup alone has written, unless bans stand in the directory. */
+/** Removes a configuration file that only setup has written, unless the directory has bans. */
 export function removeChoice(server: Server, options: Options): FileReport[] {
   const { config, bandir, dryRun } = options;
   const { version, text } = readText(config);
@@ -54,12 +54,12 @@ function namesIn(directory: string): string[] {
   return existsSync(directory) ? readdirSync(directory) : [];
 }
 
-/** The text of a configuration file that setup alone has written. */
+/** The text of a configuration file that only setup has written. */
 export function configOf(bandir: string): string {
   return `${JSON.stringify({ bandir }, null, 2)}\n`;
 }
 
-/** Undefined if there is a configuration that this cannot be added to. */
+/** Undefined if the existing configuration cannot be extended. */
 function withBandir(text: string, bandir: string): string | undefined {
   if (text.trim() === '') return configOf(bandir);
   try {
@@ -73,7 +73,7 @@ function withBandir(text: string, bandir: string): string | undefined {
   }
 }
 
-/** Apache's configuration includes the list and has no rule for the directory: bans there would not count. */
+/** Apache includes the list and has no rule for the directory, so bans in the directory would have no effect. */
 function isListReadAlone(server: Server, banlist: string): boolean {
   return includingFiles(server, banlist).some((text) => !text.includes(server.layout.bandir));
 }

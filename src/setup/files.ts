@@ -37,30 +37,30 @@ import {
 import type { SetupOptions } from './types.ts';
 
 /*
- * Puts the kit's files in place, and takes them away. What an administrator has changed is neither replaced nor removed.
- * Everything is read before anything is written, and a call that was killed is completed by the next one.
+ * Installs the kit's files, and removes them. Setup neither replaces nor removes what an administrator has changed. It reads
+ * everything before it writes anything, and the next call completes a call that was killed.
  */
 
-/** What became of a file, or would. */
+/** The result for a file, also of a dry run. */
 export interface FileReport {
   readonly path: string;
   readonly status:
     | 'written'
     | 'replaced'
     | 'unchanged'
-    /** The administrator changed it. The new file is beside it, or was put there now. */
+    /** The administrator changed it. The new file is beside it, possibly since this call. */
     | 'kept'
     | 'laid-beside'
     /** It belongs to a package of banctl. */
     | 'packaged'
     | 'removed'
-    /** It would be missed. */
+    /** It is in use. */
     | 'in-use';
   /** Why it is in use, and what to do about it. */
   readonly reason?: string;
 }
 
-/** Why a file that could be removed is to stay; undefined if nobody would miss it. */
+/** Why a removable file must stay; undefined if nothing uses it. */
 export type ReasonToKeep = (path: string) => string | undefined;
 
 /**
@@ -69,10 +69,10 @@ export type ReasonToKeep = (path: string) => string | undefined;
  */
 export const BESIDE = '.banctl-new~';
 
-/** A jail goes last, since fail2ban cannot start with one whose action or filter is missing. */
+/** A jail comes last, because fail2ban cannot start with a jail whose action or filter is missing. */
 const ORDER: readonly KitDirectory[] = ['action.d', 'filter.d', 'apache2', 'cron.d', 'systemd', 'jail.d'];
 
-/** A file where it is to stand. */
+/** A file in its final place. */
 interface Target {
   readonly path: string;
   readonly text: string;
@@ -82,7 +82,7 @@ interface Target {
 
 interface Step extends Target {
   readonly status: FileReport['status'];
-  /** The new file beside it is to go. */
+  /** The new file beside it must go. */
   readonly tidies: boolean;
 }
 
@@ -92,9 +92,9 @@ type Options = Pick<
 >;
 
 /**
- * @param newConfig the configuration's new text, if it is to be written
+ * @param newConfig the configuration's new text, if setup must write it
  *
- * @throws BanctlError notUnderstood for what is not a text file: then nothing has changed; cannotWrite, lockBusy
+ * @throws BanctlError notUnderstood for anything but a text file, and nothing has changed then; cannotWrite, lockBusy
  */
 export function installFiles(
   kit: readonly KitFile[],
@@ -119,7 +119,7 @@ export function installFiles(
     const isListNew = isListMissing();
     const offered = steps.filter(({ status }) => status !== 'packaged' && status !== 'removed');
     const known = remember(memory, offered);
-    // First, so that a file is known to be banctl's from the moment that it is there.
+    // First, so that setup recognizes each file as banctl's from its first moment.
     if (known !== memory) writeMemory(at(MEMORY), known, lock);
     // A call that was killed may have left the list's lock.
     if (isListNew || isAbandoned(at(banlist))) makeList(at(banlist), lockTimeout);
@@ -149,17 +149,17 @@ function targetOf(file: KitFile, path: string, server: Server, options: Options)
   if (file.directory === 'systemd' && isPackagedUnit(server, file.file)) return [];
   if (file.directory !== 'jail.d') return [{ path, text, variants: [file.text] }];
   const isPackaged = packaged.has(path.replace(/\.local$/, '.conf'));
-  // The other jails of the kit are off in the repository, too.
+  // The kit's other jails are off in the repository, too.
   if (file.file !== `${JAIL}.local`) return isPackaged ? [] : [{ path, text, variants: [file.text] }];
   const isOn = isJailEnabled(server) || options.enableJail;
   if (isPackaged) return isOn ? [{ path, text: JAIL_SWITCH, variants: [] }] : [];
-  // Where its log is missing, fail2ban would not start with the jail on.
+  // Without its log, fail2ban would not start with the jail on.
   if (isOn && lacksLogs(server, options, text)) return [];
   const variants = [file.text, withJail(text, true), withJail(text, false)];
   return [{ path, text: withJail(text, isOn), variants }];
 }
 
-/** True if the jail's log is missing. In another system's tree it may come with that system's own Apache. */
+/** True if the jail's log is missing. In another system's tree, that system's own Apache may bring it. */
 export function lacksLogs(server: Server, { root }: Pick<SetupOptions, 'root'>, jail: string): boolean {
   const readsOwnLog = jail.includes(loginLog(server.layout).path);
   return root === undefined && !readsOwnLog && logsOf(server).length === 0;
@@ -189,7 +189,7 @@ function planned(targets: readonly Target[], server: Server, memory: Memory): St
   return [...steps, ...oldCronJob(server, memory)];
 }
 
-/** The cron job of an earlier setup, where a timer does its work now. */
+/** The cron job of an earlier setup, if a timer replaces it now. */
 function oldCronJob({ at, directoryFor, packaged }: Server, memory: Memory): Step[] {
   const path = '/etc/cron.d/banctl';
   if (directoryFor('systemd') === undefined || packaged.has(path)) return [];
@@ -215,7 +215,7 @@ function writeConfig(path: string, text: string): void {
   replaceFile(path, [Buffer.from(text)], { lock: undefined });
 }
 
-/** Empty, never in the place of one that exists, and never open to more readers than the distribution's own logs. */
+/** Empty, never over an existing file, and never readable for more users than the distribution's own logs. */
 function makeLog({ at }: Server, { path, group, mode }: ReturnType<typeof loginLog>): void {
   const target = at(path);
   try {
@@ -237,7 +237,7 @@ function groupId(groups: string, name: string): number | undefined {
   return line === undefined ? undefined : Number(line.split(':')[2]);
 }
 
-/** Empty, and never in the place of one that another process has made. */
+/** Empty, and never over a file of another process. */
 function makeList(banlist: string, lockTimeout: number): void {
   makeDirectory(dirname(banlist));
   withLock(banlist, { timeout: lockTimeout }, (lock) => {
@@ -245,7 +245,7 @@ function makeList(banlist: string, lockTimeout: number): void {
   });
 }
 
-/** Takes away all that is as setup has left it, but the list, and what is in use. Throws as {@link installFiles} does. */
+/** Removes all unchanged files of setup, except the list and what is in use. Throws like {@link installFiles}. */
 export function removeFiles(
   kit: readonly KitFile[],
   server: Server,
@@ -288,7 +288,7 @@ export function removeFiles(
   return reports;
 }
 
-/** Where files of the kit may stand, of this version or an earlier one, with this version's texts. The jail comes first. */
+/** The possible places of kit files, of this or an earlier version, with this version's texts. The jail comes first. */
 function removable(kit: readonly KitFile[], server: Server, memory: Memory, options: Options) {
   const { layout } = server;
   const texts = new Map<string, string[]>();
@@ -308,7 +308,7 @@ function knownTexts(file: KitFile, text: string): string[] {
   return [text, file.text, ...(file.file === `${JAIL}.local` ? ofJail : [])];
 }
 
-/** What is known of reloads: a memory aid, which the next ban makes again. */
+/** The state of reloads, which the next ban creates again. */
 function removeState(banlist: string, lockTimeout: number): void {
   if (readText(statePath(banlist)).version === undefined) return;
   withLock(banlist, { timeout: lockTimeout }, () => remove(statePath(banlist)));
@@ -321,7 +321,7 @@ function withMemory<T>({ at }: Server, lockTimeout: number, work: (memory: Memor
 }
 
 /**
- * What a call that was killed has left of a file. Only with the lock of the memory, which all have who write the kit.
+ * The leftovers of a killed call for a file. Call it only with the lock of the memory, which every writer of the kit holds.
  * `banctl.1` and the like are an administrator's backups.
  */
 function discardTemporaries(target: string): void {
@@ -344,6 +344,6 @@ function removeIfEmpty(directory: string): void {
   try {
     rmdirSync(directory);
   } catch {
-    // Something of others is in it.
+    // It contains another program's files.
   }
 }

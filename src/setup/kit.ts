@@ -4,13 +4,13 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
 
 /*
- * The kit: the files of the repository that belong on a server, as the executable carries them, and as a server of
- * either layout needs them. `ban` and `unban` never read it.
+ * The kit: the repository's files for a server, as the executable contains them, adapted to the server's layout. `ban` and
+ * `unban` never read it.
  */
 
 /** The directories of the repository whose files are the kit. */
 export const KIT_DIRECTORIES = ['action.d', 'filter.d', 'jail.d', 'apache2', 'cron.d', 'systemd'] as const;
-/** The asset of the executable that tools/bundle.ts makes of them: texts by path. */
+/** The executable's asset with them, made by tools/bundle.ts: texts by path. */
 export const KIT_ASSET = 'kit.json';
 
 export type KitDirectory = (typeof KIT_DIRECTORIES)[number];
@@ -21,14 +21,14 @@ export interface KitFile {
   readonly directory: KitDirectory;
   /** Its name in that directory, and on the server. */
   readonly file: string;
-  /** As it stands in the repository. */
+  /** As in the repository. */
   readonly text: string;
 }
 
-/** What the texts name, as they are to name it. */
+/** The names that the adapted texts use. */
 export interface Places {
   readonly banlist: string;
-  /** Undefined: the layout's. */
+  /** Undefined: the layout's own. */
   readonly bandir: string | undefined;
 }
 
@@ -36,7 +36,7 @@ export interface Places {
 export const SNIPPET = 'djangoapp-banlist';
 /** The jail that the kit brings, and its file. */
 export const JAIL = 'djangoapp-admin-login';
-/** What runs the audit where there is no cron. */
+/** Runs the audit on servers without cron. */
 export const TIMER = 'banctl-audit.timer';
 
 const NAMES: Readonly<Record<string, string>> = {
@@ -51,7 +51,7 @@ const NAMES: Readonly<Record<string, string>> = {
   'cron.d/banctl-report': 'cron-report',
 };
 
-/** Shown, but never installed: some fetch from the internet, one changes another package's unit. */
+/** Shown, but never installed: some download from the internet, one changes another package's unit. */
 const ON_REQUEST: readonly string[] = [
   'apache2/banctl-report.conf',
   'cron.d/banctl-report',
@@ -65,12 +65,12 @@ const ON_REQUEST: readonly string[] = [
 
 const OF_RESIDENT: readonly string[] = ['banctl.service', 'banctl.socket'];
 
-/** True for the units of `banctl serve`, which are for every server with systemd, and off until they are enabled. */
+/** True for the units of `banctl serve`, which every server with systemd gets, switched off. */
 export function isOfResident({ directory, file }: KitFile): boolean {
   return directory === 'systemd' && OF_RESIDENT.includes(file);
 }
 
-/** True for what `setup` installs. */
+/** True for files that `setup` installs. */
 export function isInstalled({ directory, file }: KitFile): boolean {
   return !ON_REQUEST.includes(`${directory}/${file}`);
 }
@@ -93,7 +93,7 @@ export function kitOf(texts: Readonly<Record<string, string>>): KitFile[] {
   });
 }
 
-/** @throws BanctlError usage, with the names that there are */
+/** @throws BanctlError usage, with the existing names */
 export function kitFile(kit: readonly KitFile[], name: string): KitFile {
   const found = kit.find((one) => one.name === name);
   if (found === undefined) {
@@ -103,7 +103,7 @@ export function kitFile(kit: readonly KitFile[], name: string): KitFile {
   return found;
 }
 
-/** How the files, which are written for Debian, name things elsewhere. The first that fits counts. */
+/** The files are written for Debian; these are the names elsewhere. The first match counts. */
 const ON_RED_HAT: readonly (readonly [debian: string, redHat: string])[] = [
   [`${DEBIAN.apache}/conf-available`, `${RED_HAT.apache}/conf.d`],
   [DEBIAN.apache, RED_HAT.apache],
@@ -112,7 +112,7 @@ const ON_RED_HAT: readonly (readonly [debian: string, redHat: string])[] = [
     'access_log and ssl_access_log',
   ],
   ['/var/log/apache2/*access.log', '/var/log/httpd/*access_log'],
-  // It is loaded there.
+  // httpd on RHEL loads it already.
   [', after "a2enmod remoteip" and "a2enmod headers"', ''],
   [', after "a2enmod remoteip"', ''],
   [`\${APACHE_LOG_DIR}/access.log`, 'logs/access_log'],
@@ -121,9 +121,9 @@ const ON_RED_HAT: readonly (readonly [debian: string, redHat: string])[] = [
 ];
 
 /**
- * A file as it is to stand on a server of this layout. Comments name the usual places, the rest the configured ones.
+ * A file for a server of this layout. Comments name the default places, the rest the configured ones.
  *
- * @throws BanctlError usage for a place that Apache's syntax or the shell's cannot express
+ * @throws BanctlError usage for a place that the syntax of Apache or the shell cannot express
  */
 export function render(
   { text }: KitFile,
@@ -144,7 +144,7 @@ export function render(
   return lines.join('\n');
 }
 
-/** In the files, a path stands within quotes of Apache's expressions and of the shell, which have no common escape. */
+/** The files quote paths for Apache's expressions and for the shell, which have no common escape. */
 function refuseOddPath(option: string, path: string): void {
   if (/^[^\s"'%\\$`<>{}*?[\]]+$/.test(path)) return;
   throw new BanctlError(
@@ -154,10 +154,10 @@ function refuseOddPath(option: string, path: string): void {
   );
 }
 
-/** How a jail is switched on where a package owns its file. */
+/** How to switch a jail on if a package owns its file. */
 export const JAIL_SWITCH = `[${JAIL}]\nenabled = true\n`;
 
-/** The jail's file, switched on or off. The repository has it switched on, for people who copy it from there. */
+/** The jail's file, switched on or off. It is on in the repository, for people who copy it from there. */
 export function withJail(text: string, isEnabled: boolean): string {
   if (isEnabled) return text;
   return text
@@ -168,7 +168,7 @@ export function withJail(text: string, isEnabled: boolean): string {
     );
 }
 
-/** The log of failed logins, with the owner and mode that the distribution gives Apache's logs. */
+/** The log of failed logins, with the owner and mode of the distribution's Apache logs. */
 export function loginLog(layout: Layout): { path: string; group: string; mode: number } {
   const name = 'djangoapp-login.log';
   return layout.apache === DEBIAN.apache

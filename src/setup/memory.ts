@@ -4,13 +4,13 @@ import { readText } from '../system/read.ts';
 import { replaceFile } from '../system/write.ts';
 
 /*
- * What setup has written on this server, in whatever version: checksums by path. A file that has one of its own is as
- * setup left it, and is replaced by the next version; the administrator changed any other, and setup keeps it.
+ * Checksums of everything that any version of setup has written on this server, by path. A file with a known checksum is
+ * unchanged, and the next version replaces it. The administrator changed any other file, and setup keeps it.
  */
 
 export const MEMORY = '/var/lib/banctl/setup.json';
 
-/** Checksums (SHA-256) of all texts that setup has put in a place, by path. */
+/** Checksums (SHA-256) of all texts that setup has written to a path. */
 export type Memory = Readonly<Record<string, readonly string[]>>;
 
 /** Without the memory, setup cannot distinguish changed files from old ones, and keeps them all. */
@@ -31,7 +31,7 @@ export function writeMemory(path: string, memory: Memory, lock: Lock): void {
   replaceFile(path, [Buffer.from(`${JSON.stringify({ files: memory }, null, 1)}\n`)], { lock });
 }
 
-/** The memory with these texts too. The same object if it has them all. */
+/** The memory with these texts added. The same object if it has them all. */
 export function remember(memory: Memory, texts: readonly { path: string; text: string }[]): Memory {
   const news = texts.filter(({ path, text }) => !isRemembered(memory, path, Buffer.from(text)));
   if (news.length === 0) return memory;

@@ -9,35 +9,35 @@ import { JAIL, jailLogs, type KitDirectory, TIMER } from './kit.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
- * The server on which the kit is to stand: this host, or the tree below --root. Paths are those that its own programs
- * know; `at` gives the place where one is to be read and written from here.
+ * The server for the kit: this host, or the tree below --root. Paths are those that the server's own programs use; `at`
+ * translates one to the path for reading and writing from here.
  */
 
 export interface Server {
   readonly layout: Layout;
   /** @throws BanctlError notUnderstood for a loop of links */
   at(path: string): string;
-  /** Files that a package of banctl has installed: they are dpkg's or rpm's to replace and remove. */
+  /** Files that a banctl package has installed; dpkg or rpm replaces and removes them. */
   readonly packaged: ReadonlySet<string>;
-  /** Where files of the kit go; undefined if there is no place for them here. */
+  /** The directories for kit files; undefined if this server has no such directory. */
   directoryFor(part: KitDirectory): string | undefined;
-  /** Where the units of `banctl serve` go; undefined without systemd. */
+  /** The directory for the units of `banctl serve`; undefined without systemd. */
   readonly unitDirectory: string | undefined;
 }
 
-/** Where programs look for banctl: the PATH of the cron job and of systemd. */
+/** Where other programs look for banctl: the PATH of the cron job and of systemd. */
 const PROGRAMS = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
 const SYSTEMD = '/etc/systemd/system';
 const RPM_DATABASES = ['/usr/lib/sysimage/rpm', '/var/lib/rpm'];
-/** Directories below directories of Apache's configuration that are looked into, and bytes of a file of it. */
+/** Limits of the search in Apache's configuration: depth of directories, and bytes of a file. */
 const MOST_DEEP = 8;
 const LONGEST_CONFIGURATION = 1_000_000;
-/** How systemd knows that it is enabled. */
+/** The file by which systemd knows that the timer is enabled. */
 export const TIMER_LINK = `${SYSTEMD}/timers.target.wants/${TIMER}`;
 
 /**
- * @throws BanctlError usage if there is no such root; cannotWrite without an Apache, unless it is for a removal: Apache
- *   may have gone first
+ * @throws BanctlError usage if the root does not exist; cannotWrite without an Apache, except for a removal: Apache may have
+ *   been removed first
  */
 export function serverAt({ root, remove }: Pick<SetupOptions, 'root' | 'remove'>): Server {
   if (root !== undefined && !statSync(root, { throwIfNoEntry: false })?.isDirectory())
@@ -64,7 +64,7 @@ export function serverAt({ root, remove }: Pick<SetupOptions, 'root' | 'remove'>
     directoryFor(part) {
       switch (part) {
         case 'apache2':
-          // Never where Apache reads it by itself: the administrator says for which sites.
+          // Never where Apache reads it by default: the administrator decides for which sites it applies.
           return has(available) ? available : `${layout.apache}/djangoapp`;
         case 'cron.d':
           return hasCron && !hasTimer ? '/etc/cron.d' : undefined;
@@ -77,7 +77,7 @@ export function serverAt({ root, remove }: Pick<SetupOptions, 'root' | 'remove'>
   };
 }
 
-/** Another system's tree is not running: what counts there is whether it has systemd. */
+/** Another system's tree does not run, so the question is whether it has systemd. */
 export function runsSystemd({ at }: Pick<Server, 'at'>, root: string | undefined): boolean {
   const signs =
     root === undefined ? ['/run/systemd/system'] : ['/usr/lib/systemd/systemd', '/lib/systemd/systemd'];
@@ -89,14 +89,14 @@ export function isPackagedUnit({ at }: Pick<Server, 'at'>, unit: string): boolea
   return ['/usr/lib/systemd/system', '/lib/systemd/system'].some((path) => existsSync(at(`${path}/${unit}`)));
 }
 
-/** Everywhere that a file of the kit may have been put by an earlier setup. */
+/** Every path to which an earlier setup may have written a kit file. */
 export function possibleDirectories({ layout }: Server, part: KitDirectory): string[] {
   if (part === 'apache2') return [`${layout.apache}/conf-available`, `${layout.apache}/djangoapp`];
   if (part === 'systemd') return [SYSTEMD];
   return [part === 'cron.d' ? '/etc/cron.d' : `/etc/fail2ban/${part}`];
 }
 
-/** The logs that the kit's jail would read. Without any, fail2ban does not start at all. */
+/** The logs that the kit's jail would read. Without any, fail2ban does not start. */
 export function logsOf({ layout, at }: Server): string[] {
   const { directory, suffix } = jailLogs(layout);
   return namesIn(at(directory))
@@ -104,7 +104,7 @@ export function logsOf({ layout, at }: Server): string[] {
     .map((name) => join(at(directory), name));
 }
 
-/** Where fail2ban and cron would find banctl; undefined if they would not. */
+/** The banctl that fail2ban and cron would find; undefined if they would find none. */
 export function installedProgram({ at }: Server): string | undefined {
   return PROGRAMS.map((directory) => `${directory}/banctl`).find((path) => {
     try {
@@ -116,7 +116,7 @@ export function installedProgram({ at }: Server): string | undefined {
   });
 }
 
-/** The same server, with the files of the RPM: dpkg's list can be read, rpm has to be asked. */
+/** The same server, with the RPM's files: dpkg's list is a file, but rpm must be asked. */
 export async function withRpmFiles(server: Server, root: string | undefined): Promise<Server> {
   if (!RPM_DATABASES.some((path) => existsSync(server.at(path)))) return server;
   const inRoot = root === undefined ? [] : ['--root', root];
@@ -128,7 +128,7 @@ function pathsIn(list: string): ReadonlySet<string> {
   return new Set(list.split('\n').filter((line) => line.startsWith('/')));
 }
 
-/** True if the administrator has switched the kit's jail on, or an earlier setup has. */
+/** True if the administrator, or an earlier setup, has switched the kit's jail on. */
 export function isJailEnabled({ at, packaged }: Server): boolean {
   const { text, version } = readText(at(`/etc/fail2ban/jail.d/${JAIL}.local`));
   const isPackaged = packaged.has(`/etc/fail2ban/jail.d/${JAIL}.conf`);
@@ -140,7 +140,7 @@ export function isJailEnabled({ at, packaged }: Server): boolean {
 /**
  * Why an action or filter must stay: a jail names it, and fail2ban would not start without it.
  *
- * @param removed files that do not count any more
+ * @param removed files that no longer count
  */
 export function namingJail({ at }: Server, path: string, removed: ReadonlySet<string>): string | undefined {
   const [, name] = /^\/etc\/fail2ban\/(?:action|filter)\.d\/([^/]+)\.conf$/.exec(path) ?? [];
@@ -154,7 +154,7 @@ export function namingJail({ at }: Server, path: string, removed: ReadonlySet<st
 }
 
 /**
- * The snippets, of those given, that Apache's configuration names, by a link or an Include in what it reads by itself.
+ * The given snippets that Apache's configuration uses, through a link or an Include in files that Apache reads by default.
  * For a server whose Apache cannot be asked.
  */
 export function namedSnippets(server: Server, snippets: readonly string[]): string[] {
@@ -183,7 +183,7 @@ export function includingFiles(server: Server, path: string): string[] {
     .map((lines) => lines.join('\n'));
 }
 
-/** What Apache may read by itself: of the directories that no link leads to, those whose contents are not for choice. */
+/** What Apache may read by default: omits directories of available files, which take effect only through a link. */
 function configurationFiles(server: Server, directory: string): string[] {
   const { layout, at } = server;
   const isForChoice = /-available$/.test(directory) || directory === dirname(layout.banlist);
@@ -196,7 +196,7 @@ function configurationFiles(server: Server, directory: string): string[] {
   });
 }
 
-/** None if it cannot be read, or is too long to be a configuration. */
+/** None if it cannot be read, or is too long for a configuration. */
 function linesOf(path: string): string[] {
   try {
     return statSync(path).size > LONGEST_CONFIGURATION ? [] : readFileSync(path, 'latin1').split('\n');

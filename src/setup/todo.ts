@@ -21,18 +21,18 @@ import {
 } from './server.ts';
 import type { SetupOptions } from './types.ts';
 
-/** What is left for the administrator, by a code of audit or one of its own. */
+/** A remaining step for the administrator, with a code of audit or of setup. */
 export interface Todo {
   readonly code: string;
   readonly message: string;
 }
 
-/** Networks that are no visitor's on the Internet: RFC 1918, RFC 6598, RFC 4193. */
+/** Networks without Internet visitors: RFC 1918, RFC 6598, RFC 4193. */
 const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10', 'fc00::/7'];
-/** Of the end of a log: bytes, and lines that are too few to tell anything. */
+/** How much of a log's end to read, in bytes, and the fewest lines that allow a conclusion. */
 const LOOKED_AT = 65_536;
 const TOO_FEW = 10;
-/** The part of the requests that has to come from proxies. */
+/** The fraction of requests that must come from proxies. */
 const MOST = 0.9;
 
 const JAIL_OFF: Todo = {
@@ -41,7 +41,7 @@ const JAIL_OFF: Todo = {
     'the jail is off; once Apache enforces bans and, behind a proxy, mod_remoteip is set up: banctl setup --enable-jail, then fail2ban-client reload',
 };
 
-/** For a server whose list has bans: it keeps the list until its administrator moves them. */
+/** For a server with bans in its list: it keeps the list until its administrator moves them. */
 export function toMigrate(server: Server, listed: number, { config }: Pick<SetupOptions, 'config'>): Todo {
   const entry = `"bandir": "${server.layout.bandir}"`;
   const bans = listed === 1 ? '1 ban stands' : `${listed} bans stand`;
@@ -51,7 +51,7 @@ export function toMigrate(server: Server, listed: number, { config }: Pick<Setup
   };
 }
 
-/** What the files alone do not do. Programs are asked unless the files are another system's, or not there yet. */
+/** The steps beyond the files. Asks programs unless the files belong to another system, or do not exist yet. */
 export async function todoAfterInstall(
   server: Server,
   files: readonly FileReport[],
@@ -61,7 +61,7 @@ export async function todoAfterInstall(
   const parts = [...missingParts(server, files, settings), ...program(server)];
   const apache = isAsked ? await apacheTodo(server, settings) : [toInclude(server), behindProxy(server)];
   const fail2ban = await fail2banTodo(server, files, settings, isAsked);
-  // The audit finds some of it too; setup knows better what is to be done first.
+  // The audit finds some of it too, but setup knows the right order of steps.
   const told = new Set([...parts, ...fail2ban].map(({ code }) => code));
   return [...parts, ...apache.filter(({ code }) => !told.has(code)), ...fail2ban];
 }
@@ -94,7 +94,7 @@ function missingParts(server: Server, files: readonly FileReport[], settings: Se
   return todo.filter((one) => one !== false);
 }
 
-/** False unless the jail is to run, and reads the usual logs. */
+/** False unless the jail will run, and reads the default logs. */
 function withoutLogs(server: Server, files: readonly FileReport[], settings: SetupOptions): Todo | false {
   const { directory, suffix } = jailLogs(server.layout);
   const usual = `${directory}/*${suffix}`;
@@ -156,9 +156,9 @@ async function apacheTodo(server: Server, settings: SetupOptions): Promise<Todo[
   const isIncluded =
     files !== undefined && !isNamed ? findings.every(({ code }) => code !== 'not-included') : isNamed;
   const others = findings.flatMap(({ code, message, address }): Todo[] => {
-    // What its files say, Apache reads when it is reloaded.
+    // Apache reads its new files at the next reload.
     if (code === 'not-included') return isNamed ? [{ code: 'reload-pending', message }] : [];
-    // The reload after it is included is the one that counts.
+    // The reload after the include is the one that matters.
     if (code === 'reload-pending') return isIncluded ? [{ code, message: `${message}; banctl reload` }] : [];
     return [{ code, message: address === undefined ? message : `${address}: ${message}` }];
   });
@@ -167,7 +167,7 @@ async function apacheTodo(server: Server, settings: SetupOptions): Promise<Todo[
   return [...include, ...others, ...proxyTodo(server, settings, files ?? [])];
 }
 
-/** The requests in the logs come from proxies, and Apache's configuration names none. */
+/** The requests in the logs come from proxies, and Apache's configuration names no proxy. */
 function proxyTodo(server: Server, settings: SetupOptions, files: readonly string[]): Todo[] {
   const proxy = commonProxy(server, settings);
   if (proxy === undefined) return [];
@@ -177,7 +177,7 @@ function proxyTodo(server: Server, settings: SetupOptions, files: readonly strin
   return isToldOfProxies ? [] : [behindProxy(server, `the logs name ${proxy} for nearly every visitor; `)];
 }
 
-/** The address of which most requests came, if nearly all came from private or protected addresses. */
+/** The address of most requests, if nearly all came from private or protected addresses. */
 function commonProxy(server: Server, { protect }: SetupOptions): string | undefined {
   const own = protectedRanges([]);
   const proxies = [...PRIVATE.map(parseAddress), ...protectedRanges(protect)];
@@ -226,7 +226,7 @@ async function fail2banTodo(
   ];
 }
 
-/** What is left after the files are gone. */
+/** The remaining steps after a removal. */
 export async function todoAfterRemoval(server: Server, settings: SetupOptions): Promise<Todo[]> {
   const { banlist, bandir, root, dryRun, asksFail2ban, fail2banClient } = settings;
   const isAsked = root === undefined && !dryRun;
@@ -257,7 +257,7 @@ export async function todoAfterRemoval(server: Server, settings: SetupOptions): 
   return todo.filter((one) => one !== false);
 }
 
-/** Why a file would be missed: a snippet that Apache's configuration names, the timer while it is enabled. */
+/** Why a file is in use: Apache's configuration names the snippet, or the timer is enabled. */
 export async function reasonsToKeep(server: Server, settings: SetupOptions): Promise<ReasonToKeep> {
   const { layout, at } = server;
   const directories = possibleDirectories(server, 'apache2');
@@ -282,7 +282,7 @@ function endOf(path: string): string {
     const { size } = statSync(path);
     const end = Buffer.alloc(Math.min(size, LOOKED_AT));
     const length = readSync(descriptor, end, 0, end.length, Math.max(0, size - LOOKED_AT));
-    // The first line is cut.
+    // The first line is incomplete.
     return end.toString('latin1', 0, length).replace(size > LOOKED_AT ? /^.*\n/ : '', '');
   } finally {
     closeSync(descriptor);

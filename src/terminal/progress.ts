@@ -2,7 +2,7 @@ import { fstatSync } from 'node:fs';
 
 /** The progress of a long call. */
 export interface Progress {
-  /** One more is done. */
+  /** Counts one more. */
   step(): void;
   stop(): void;
 }
@@ -11,7 +11,7 @@ export interface Progress {
 export type StartProgress = (total: number) => Progress;
 
 const STANDARD_ERROR = 2;
-/** What takes no longer needs no bar. */
+/** Shorter work needs no bar. */
 const QUIET_MS = 1000;
 
 /** A bar on a terminal, shown if the work takes longer than a second. Undefined without a terminal. */

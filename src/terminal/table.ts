@@ -1,4 +1,4 @@
-/** Texts in columns, as wide as a terminal shows them: a Chinese character takes two places, a mark on a letter none. */
+/** Texts in columns, in the width that a terminal shows: a Chinese character takes two cells, a combining mark none. */
 
 type WidthOf = (text: string) => number;
 
@@ -18,7 +18,7 @@ export async function tableLines(rows: readonly (readonly string[])[], columns: 
   });
 }
 
-/** It makes an Intl.Segmenter, which takes as long as to print thousands of plain lines. */
+/** Loaded on demand: it makes an Intl.Segmenter, which takes as long as printing thousands of plain lines. */
 async function measure(): Promise<WidthOf> {
   const { default: stringWidth } = await import('string-width');
   return (text) => (PLAIN.test(text) ? text.length : stringWidth(text));

@@ -20,14 +20,14 @@ export function openSync(path: string, _flags: string, mode: number): number {
     temporary = open(path, 'wx', mode);
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error;
-    // The name depends on the pid: a killed process has left it.
+    // The name depends on the pid, so a killed process has left the file.
     unlink(path);
     temporary = open(path, 'wx', mode);
   }
   return temporary;
 }
 
-/** Not before it has its name: owner and mode are set later. */
+/** Keeps the descriptor open until the rename: owner and mode are set through it later. */
 export function closeSync(_descriptor: number): void {}
 
 export function chownSync(_path: string, uid: number, gid: number): void {
@@ -48,7 +48,7 @@ export function unlinkSync(path: string): void {
   unlink(path);
 }
 
-/** Links that are to be followed have been: src/system/write.ts. */
+/** The caller has followed the links that may be followed: src/system/write.ts. */
 export function realpathSync(path: string): string {
   return path;
 }
@@ -62,7 +62,7 @@ function forget(): void {
   try {
     close(temporary);
   } catch {
-    // Linux releases the descriptor all the same.
+    // Linux releases the descriptor even after an error.
   }
   temporary = NONE;
 }

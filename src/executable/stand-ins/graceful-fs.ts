@@ -1,4 +1,4 @@
-// Stands in for graceful-fs in proper-lockfile (see tools/bundle.ts): the functions that it calls, unpatched.
+// Replaces graceful-fs in proper-lockfile (see tools/bundle.ts): the functions that it calls, unpatched.
 export {
   mkdir,
   mkdirSync,

@@ -4,5 +4,5 @@
 const removeHook = (): void => {};
 const onExit = (_hook: () => void): (() => void) => removeHook;
 
-// As one version of it exports it, and as the other does.
+// Both export forms: one for each version of signal-exit that the libraries use.
 module.exports = Object.assign(onExit, { onExit });
