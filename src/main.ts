@@ -33,6 +33,6 @@ main(process.argv.slice(2))
   })
   .then(async (exitCode) => {
     await finished();
-    // Everything is written by now (see terminal/print.ts); Node's own way out would take a twentieth of a ban's time.
+    // All output is written by now (see terminal/print.ts); Node's own exit would take a twentieth of a ban's time.
     process.exit(exitCode);
   });

@@ -87,7 +87,7 @@ export function readLines(text: string): string[] {
   return lines.filter((line) => line !== '');
 }
 
-/** The form in which search engines publish their crawlers' addresses: `{"prefixes": [{"ipv6Prefix": …}, {"ipv4Prefix": …}]}`. */
+/** Search engines publish their crawlers' addresses as `{"prefixes": [{"ipv6Prefix": …}, {"ipv4Prefix": …}]}`. */
 interface Published {
   readonly ipv4Prefix?: unknown;
   readonly ipv6Prefix?: unknown;
