@@ -4,7 +4,7 @@ import { quote } from '../system/printable.ts';
 
 /** An IPv4 or IPv6 address, or a range of them (prefix shorter than the family's length). */
 export interface Address {
-  /** Canonical text: what Apache prints for a visitor, with `/prefix` for a range. */
+  /** Canonical text: as Apache prints a visitor's address, with `/prefix` for a range. */
   readonly text: string;
   /** 4 or 16 bytes in network order, host bits zero. */
   readonly bytes: readonly number[];
@@ -12,7 +12,7 @@ export interface Address {
   readonly prefix: number;
 }
 
-/** Ranges with fewer bits than this are refused without `--force`. */
+/** banctl refuses ranges with fewer bits than this without `--force`. */
 export const BROADEST = { ipv4: 8, ipv6: 19 } as const;
 
 const IPV6_GROUPS = /^[0-9a-f:]+$/i;
@@ -23,11 +23,11 @@ const NINE = 57;
 const PREFIX = /^(?:0|[1-9]\d{0,2})$/;
 
 /**
- * Reads what a person, fail2ban or a script gives as an address or CIDR range. An IPv4-mapped IPv6 address
- * becomes the IPv4 address (that is what Apache compares), a full-length prefix the address; host bits are cut.
+ * Parses an address or CIDR range from a person, fail2ban or a script. An IPv4-mapped IPv6 address becomes IPv4, because
+ * Apache compares it so. A full-length prefix becomes the address. Host bits are cut.
  *
  * @throws BanctlError usage, which names the input, for everything else: host names, partial addresses, octal or
- *   hexadecimal parts, zone ids, ports, netmasks; notPermitted for `/0`, which Apache takes in no form
+ *   hexadecimal parts, zone ids, ports, netmasks; notPermitted for `/0`, which Apache accepts in no form
  */
 export function parseAddress(input: string): Address {
   const address = readAddress(input);
@@ -35,7 +35,7 @@ export function parseAddress(input: string): Address {
   return address;
 }
 
-/** What is wrong with a text that is no address or range. */
+/** Why a text is not an address or range. */
 function refusal(input: string): BanctlError {
   const slash = input.indexOf('/');
   const bytes = slash === -1 ? undefined : readBytes(input.slice(0, slash));
@@ -53,7 +53,7 @@ function refusal(input: string): BanctlError {
   return refused(`the prefix of an ${family} range is a whole number from 1 to ${bytes.length * 8}`);
 }
 
-/** Like {@link parseAddress}, undefined for what is not an address. */
+/** Like {@link parseAddress}, but undefined for a text that is not an address. */
 export function readAddress(input: string): Address | undefined {
   const ipv4 = ipv4Bytes(input);
   if (ipv4 !== undefined) return { text: input, bytes: ipv4, prefix: 32 };
@@ -68,7 +68,7 @@ export function readAddress(input: string): Address | undefined {
 }
 
 /**
- * Reads an argument of `Require ip` as Apache does (apr_ipsubnet_create): beside addresses and CIDR ranges also
+ * Parses an argument of `Require ip` as Apache does (apr_ipsubnet_create): in addition to addresses and CIDR ranges also
  * netmasks, leading zeros and partial addresses, which are ranges of whole bytes.
  */
 export function readApacheArgument(argument: string): Address | undefined {
@@ -83,12 +83,12 @@ export function readApacheArgument(argument: string): Address | undefined {
   return /^1+0*$/.test(bits) ? network(bytes, bits.lastIndexOf('1') + 1) : undefined;
 }
 
-/** True for `10`, `10.1.` and the like, which Apache takes for a whole range. */
+/** True for `10`, `10.1.` and the like, which Apache reads as a whole range. */
 export function isPartial(argument: string): boolean {
   return readAddress(argument) === undefined && readPartial(argument) !== undefined;
 }
 
-/** The range of `prefix` bits around a single address. A range is returned as it is: nobody asked to widen it. */
+/** The range of `prefix` bits around a single address. Returns a range unchanged: only addresses are widened. */
 export function widen(address: Address, prefixes: { ipv4: number; ipv6: number }): Address {
   const prefix = isIPv4(address) ? prefixes.ipv4 : prefixes.ipv6;
   return isSingle(address) && prefix < address.prefix ? network(address.bytes, prefix) : address;
@@ -106,7 +106,7 @@ export function isTooBroad(address: Address): boolean {
   return address.prefix < (isIPv4(address) ? BROADEST.ipv4 : BROADEST.ipv6);
 }
 
-/** True if each address of `inner` is one of `outer`. */
+/** True if `outer` contains each address of `inner`. */
 export function covers(outer: Address, inner: Address): boolean {
   if (outer.bytes.length !== inner.bytes.length || outer.prefix > inner.prefix) return false;
   return sameBits(outer.bytes, inner.bytes, outer.prefix);
@@ -118,7 +118,7 @@ export function overlaps(one: Address, other: Address): boolean {
   return isSameFamily && sameBits(one.bytes, other.bytes, Math.min(one.prefix, other.prefix));
 }
 
-/** IPv4 before IPv6, each by their bytes, the wider first. */
+/** IPv4 before IPv6, each by bytes, wider ranges first. */
 export function compareAddresses(one: Address, other: Address): number {
   if (one.bytes.length !== other.bytes.length) return one.bytes.length - other.bytes.length;
   const at = one.bytes.findIndex((byte, index) => byte !== other.bytes[index]);
@@ -149,7 +149,7 @@ function isMapped(bytes: readonly number[]): boolean {
 function readBytes(host: string): number[] | undefined {
   const ipv4 = ipv4Bytes(host);
   if (ipv4 !== undefined) return ipv4;
-  // ipaddr.js also takes zone ids, octal and short IPv4 tails: only what inet_pton takes may reach it.
+  // ipaddr.js also accepts zone ids, octal and short IPv4 tails: pass it only what inet_pton accepts.
   const tail = host.slice(host.lastIndexOf(':') + 1);
   const last = ipv4Bytes(tail);
   const groups = last === undefined ? host : `${host.slice(0, -tail.length)}0:0`;
@@ -161,8 +161,8 @@ function readBytes(host: string): number[] | undefined {
 }
 
 /**
- * Four decimal parts without leading zeros, which is the canonical text; undefined for any other. By hand, since most
- * calls are about one such, and some about thousands.
+ * Four decimal parts without leading zeros, which is the canonical text; undefined for any other. Own code for speed: most
+ * calls have one such address, and some have thousands.
  */
 function ipv4Bytes(text: string): number[] | undefined {
   const bytes = [0, 0, 0, 0];

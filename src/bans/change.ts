@@ -5,12 +5,12 @@ import type { HoldRequest, Status } from './holds.ts';
 export type Change =
   | {
       readonly verb: 'add';
-      /** What Apache is to refuse: the address of the hold, or a range around it. */
+      /** The address that Apache must refuse: the hold's own, or a range around it. */
       readonly target: string;
       readonly hold: HoldRequest;
     }
   | {
-      /** The holder's hold on its address becomes exactly this one, also where that says less than the earlier. */
+      /** Makes the holder's hold on its address exactly this one, even if it is shorter than the earlier. */
       readonly verb: 'set';
       readonly target: string;
       readonly hold: Hold;
@@ -18,44 +18,44 @@ export type Change =
   | {
       readonly verb: 'release';
       readonly address: string;
-      /** null: every holder's, known or not. */
+      /** null: every holder's, even unknown ones. */
       readonly holder: string | null;
-      /** Where given, only these holds go: what came later stays. */
+      /** If given, releases only these holds; later ones stay. */
       readonly seen?: readonly Hold[];
     }
   | {
-      /** Takes a ban over from another place, as it is; without holds it is one with an unknown holder. */
+      /** Copies a ban from another place unchanged; without holds, its holder is unknown. */
       readonly verb: 'adopt';
       readonly address: string;
       readonly holds: readonly Hold[];
     }
   | {
-      /** Gives a ban up that another place has taken over: what came later stays, and so do foreign lines. */
+      /** Removes a ban that another place now has: later holds stay, and so do foreign lines. */
       readonly verb: 'cede';
       readonly address: string;
       readonly holds: readonly Hold[];
     }
   | {
-      /** Counts, for `--widen-after`, what is held in this network at another place. */
+      /** Counts, for `--widen-after`, the holds in this network at another place. */
       readonly verb: 'count';
       readonly address: string;
       readonly holds: readonly Hold[];
     }
   | {
-      /** Leaves one line of several that ban the same address, and drops manual holds that are over. */
+      /** Keeps one line of several for the same address, and drops expired holds by hand. */
       readonly verb: 'tidy';
       readonly address: string;
     };
 
-/** What became of one change that adds, sets or releases. */
+/** The result of one change that adds, sets or releases. */
 export interface Outcome {
   readonly address: string;
   readonly status: Status;
-  /** What still refuses the address: holders, or wider ranges. */
+  /** The holders or wider ranges because of which Apache still refuses the address. */
   readonly heldBy: readonly string[];
-  /** The bans or their holds are other ones than before. */
+  /** The bans or their holds have changed. */
   readonly isChanged: boolean;
 }
 
-/** The outcomes by the change itself: two callers can ask the same of one address at once. */
+/** The outcomes by the change itself, because two callers can ask the same about one address at once. */
 export type Outcomes = ReadonlyMap<Change, Outcome>;

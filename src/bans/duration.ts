@@ -2,8 +2,8 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
 
 /*
- * Durations as fail2ban writes them: its str2seconds() (server/mytime.py) sums up parts, with or without blanks and
- * signs between them, and takes these units in any case. A year has 365.25 days there, a month a twelfth of that.
+ * Durations in fail2ban's syntax: its str2seconds() (server/mytime.py) sums up parts, with or without blanks and signs
+ * between them, and accepts these units in any case. Its year has 365.25 days, its month a twelfth of that.
  */
 
 const DAY = 86_400;
@@ -22,7 +22,7 @@ const UNITS: readonly (readonly [names: RegExp, seconds: number])[] = [
 /** A sign, a number and a unit; `*` multiplies the part before. */
 const PART = /[ \t]*([-+*]?)[ \t]*(\d+(?:\.\d+)?)[ \t]*([a-z]*)/iy;
 
-/** What a number in binary may be above the decimal one that was given: 1.1 hours are not a second more than 3960. */
+/** Tolerance for binary numbers above the given decimal one: 1.1 hours must not be a second more than 3960. */
 const TOLERANCE = 1e-6;
 
 /** Whole seconds of a duration (`600`, `10m`, `1h30m`, `1d 12h`, `1y`); null for `-1`, which is for ever in fail2ban. */

@@ -3,7 +3,7 @@ import { printable, quote } from '../system/printable.ts';
 
 /** One holder's reason for a ban. Times are whole seconds since the epoch. */
 export interface Hold {
-  /** {@link MANUAL}, a jail as {@link holderOf} names it, or either on another host: `HOLDER@HOST`. */
+  /** {@link MANUAL}, a jail as {@link holderOf} writes it, or either on another host: `HOLDER@HOST`. */
   readonly holder: string;
   /** Canonical text of the address that was asked for; the ban may be a wider range. */
   readonly address: string;
@@ -17,11 +17,11 @@ export interface Hold {
 export const MANUAL = 'manual';
 const JAIL_CALLED_MANUAL = '%6Danual';
 
-/** How a comment line that carries holds begins. */
+/** The beginning of a comment line with holds. */
 export const HOLDS_PREFIX = '# banctl ';
-/** How the comment of a network goes on that is banned in place of so many addresses. */
+/** Follows it in the comment of a network that is banned instead of its addresses; the number of addresses comes next. */
 const WIDENED = 'widened after ';
-/** How the comment of such a ban begins, and that of no other. */
+/** The beginning of such a network's comment, and of no other. */
 export const WIDENED_PREFIX = HOLDS_PREFIX + WIDENED;
 const BEGIN = /^# banctl (?:widened after (\d{1,9}) )?\| /;
 
@@ -30,13 +30,13 @@ export const LAST_SECOND = Date.UTC(9999, 11, 31, 23, 59, 59) / 1000;
 const LONGEST_REASON = 500;
 const TIME = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`;
 const HOLD = new RegExp(String.raw`^(\S+) (\S+) since (${TIME}) (?:until (${TIME})|for ever)(?:: (.+))?$`);
-/** V8 compiles it in no time, unlike classes of Unicode. */
+/** Unlike Unicode classes, V8 compiles this without delay. */
 const PLAIN = /^[\x20-\x7e]*$/;
 const ISO = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?)?$/;
 
 /**
- * The text that begins one hold and no other: the action looks for it with `grep -F`. A bar cannot stand
- * in a holder's name, an address or a reason (it is escaped), so nothing that a client writes can forge it.
+ * The text at the beginning of exactly one hold: the action searches for it with `grep -F`. A holder's name, an address and
+ * a reason never contain a bar (it is escaped), so a client cannot forge this text.
  */
 export function holdMark(holder: string, address: string): string {
   return `| ${holderText(holder)} ${address} since `;
@@ -54,7 +54,7 @@ function formatHold(hold: Hold): string {
   return `${holdMark(hold.holder, hold.address)}${formatTime(hold.since)} ${end}${reason}`;
 }
 
-/** Reads what {@link formatHolds} wrote; undefined for any other line. */
+/** Parses what {@link formatHolds} wrote; undefined for any other line. */
 export function parseHolds(line: string): Hold[] | undefined {
   const [begin] = line.startsWith(HOLDS_PREFIX) ? (BEGIN.exec(line) ?? []) : [];
   if (begin === undefined) return undefined;
@@ -77,7 +77,7 @@ export function parseHolds(line: string): Hold[] | undefined {
   return holds;
 }
 
-/** How many held addresses it took to ban their network, by its comment; undefined for any other ban. */
+/** The number of held addresses that led to the ban of their network, from its comment; undefined for any other ban. */
 export function parseWidened(line: string): number | undefined {
   const [, count] = BEGIN.exec(line) ?? [];
   return count === undefined ? undefined : Number(count);
@@ -87,12 +87,12 @@ export function isOver(hold: Hold, now: number): boolean {
   return hold.until !== null && hold.until <= now;
 }
 
-/** Whole seconds since the epoch; a clock that is set to what no hold can say counts as the nearest that one can. */
+/** Whole seconds since the epoch. If the clock shows a time that a hold cannot express, the nearest that it can. */
 export function now(): number {
   return Math.min(Math.max(0, Math.floor(Date.now() / 1000)), LAST_SECOND);
 }
 
-/** True for seconds since the epoch that can be written as ISO 8601 in four digits. */
+/** True for seconds since the epoch that ISO 8601 can write with a four-digit year. */
 export function isTime(seconds: number): boolean {
   return seconds >= 0 && seconds <= LAST_SECOND;
 }
@@ -102,7 +102,7 @@ export const formatTime = remembering(
   (seconds: number) => `${new Date(seconds * 1000).toISOString().slice(0, 19)}Z`,
 );
 
-/** Seconds since the epoch (rounded, as fail2ban does in its database), or ISO 8601, UTC where it names no zone. */
+/** Seconds since the epoch (rounded, as in fail2ban's database), or ISO 8601, in UTC if it names no zone. */
 export function parseTime(input: string): number {
   const isSeconds = /^\d+(?:\.\d+)?$/.test(input);
   const iso =
@@ -119,38 +119,38 @@ export function parseTime(input: string): number {
   return seconds;
 }
 
-/** `Date.parse` takes 30 February for 2 March. */
+/** `Date.parse` reads 30 February as 2 March. */
 function isInCalendar(day: string): boolean {
   const date = new Date(day);
   return !Number.isNaN(date.getTime()) && date.toISOString().startsWith(day);
 }
 
-/** When a hold ends; one that would end after the year 9999 never does. */
+/** The end of a hold; null if it would be after the year 9999. */
 export function untilOf(since: number, duration: number | null): number | null {
   return duration === null || since + duration > LAST_SECOND ? null : since + duration;
 }
 
-/** A reason as it is kept: one line, no control or invisible formatting characters, no final backslash. */
+/** A reason in its stored form: one line, no control or invisible formatting characters, no final backslash. */
 export function cleanReason(input: string): string | null {
   const line = printable(input).replace(/\s+/g, ' ').trim();
   const cut = line.length > LONGEST_REASON ? Array.from(line).slice(0, LONGEST_REASON).join('') : line;
   return cut.replace(/[\\\s]+$/, '') || null;
 }
 
-/** Any name that fail2ban takes: it can hold blanks and quotes, but no control characters. */
+/** Any name that fail2ban accepts: it can contain blanks and quotes, but no control characters. */
 export function isJailName(name: string): boolean {
   return name !== '' && (PLAIN.test(name) || !/\p{Cc}|\p{Cs}/u.test(name));
 }
 
 /**
- * The holder that stands for a jail of fail2ban. It is the jail's name, but for what would be mistaken for a ban by hand,
- * or for a hold of another host: `manual` becomes `%6Danual`, and `@` and `%` are escaped.
+ * The holder for a jail of fail2ban: the jail's name, escaped if it could be mistaken for a ban by hand, or for a hold of
+ * another host. `manual` becomes `%6Danual`, and `@` and `%` are escaped.
  */
 export function holderOf(jail: string): string {
   return jail === MANUAL ? JAIL_CALLED_MANUAL : jail.replace(/[%@]/g, encodeURIComponent);
 }
 
-/** The name of the jail that a holder stands for. */
+/** The jail's name for a holder. */
 export function jailOf(holder: string): string {
   return holder.replaceAll('%6D', 'm').replaceAll('%40', '@').replaceAll('%25', '%');
 }
@@ -165,7 +165,7 @@ export function isOfOtherHost(holder: string): boolean {
   return holder.includes('@');
 }
 
-/** Undefined for what {@link holderText} cannot have written, or an older banctl, which escaped each `@`. */
+/** Undefined for a text that neither {@link holderText} wrote nor an older banctl, which escaped each `@`. */
 function readHolder(text: string): string | undefined {
   try {
     const [holder = '', ...host] = text.split('@').map(decodeURIComponent);
@@ -184,7 +184,7 @@ const holderText = remembering((holder: string) =>
 );
 const escapeReason = remembering((text: string) => text.replace(/[%|]/g, encodeURIComponent));
 
-/** Thousands of bans of one call have the same holder, times and reason. */
+/** Remembers the last results, because thousands of bans of one call share holder, times and reason. */
 function remembering<T>(format: (value: T) => string): (value: T) => string {
   const texts = new Map<T, string>();
   return (value) => {
@@ -197,7 +197,7 @@ function remembering<T>(format: (value: T) => string): (value: T) => string {
   };
 }
 
-/** Only what was escaped: a comment can have been edited by hand, and a line end must not get out of it. */
+/** Unescapes only what was escaped: a person may have edited the comment, and a line end must never get out of it. */
 function unescapeReason(text: string): string {
   return text.replace(/%7C/g, '|').replace(/%25/g, '%');
 }

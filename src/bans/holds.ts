@@ -1,12 +1,12 @@
 import { type Hold, isByHand, isOver, untilOf } from './hold.ts';
 
-/** What became of one address: the words of the JSON results. */
+/** The result for one address: the words of the JSON results. */
 export type Status = 'banned' | 'already-banned' | 'unbanned' | 'not-banned' | 'still-held' | 'skipped';
 
-/** A hold as it is asked for; what is undefined is taken over from the holder's earlier hold, if that still runs. */
+/** A requested hold; undefined fields come from the holder's earlier hold, if that has not expired. */
 export interface HoldRequest {
   readonly holder: string;
-  /** Canonical text of the address asked for. */
+  /** Canonical text of the requested address. */
   readonly address: string;
   /** Seconds since the epoch; undefined: since now, or as long as the holder has held it already. */
   readonly since: number | undefined;
@@ -15,7 +15,7 @@ export interface HoldRequest {
   readonly reason: string | null;
 }
 
-/** The holds of a ban after `request`: a holder has one hold for each address that it asked for, the last counts. */
+/** The holds of a ban after `request`: a holder has one hold for each requested address; the last request counts. */
 export function addHold(holds: readonly Hold[], request: HoldRequest, now: number): Hold[] {
   const earlier = holds.find((hold) => isRequested(hold, request) && !isOver(hold, now));
   const { holder, address } = request;
@@ -55,8 +55,8 @@ function isRequested(hold: Hold, request: Pick<Hold, 'holder' | 'address'>): boo
 }
 
 /**
- * A hold by hand that is over may go at any call. A jail's may not: fail2ban can have prolonged its ban without a
- * call (`set JAIL bantime`), so only who has asked fail2ban knows.
+ * Any call may drop an expired hold by hand, but not a jail's: fail2ban can have prolonged its ban without a call
+ * (`set JAIL bantime`), so only a caller that has asked fail2ban knows.
  */
 function mayDrop(hold: Hold, now: number): boolean {
   return isByHand(hold.holder) && isOver(hold, now);

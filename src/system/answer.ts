@@ -1,4 +1,4 @@
-/** What another program or one of its files says; or, in words, why nothing may be concluded from it. */
+/** The answer of another program or one of its files, or the reason why nothing is known. */
 export type Answer<T> =
   | { readonly ok: true; readonly value: T }
   | { readonly ok: false; readonly why: string };

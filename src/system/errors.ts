@@ -1,4 +1,4 @@
-/** Exit codes, by the numbers of sysexits.h where it has one. Scripts rely on them. */
+/** Exit codes, with the numbers of sysexits.h if it has one. Scripts rely on them. */
 export const EXIT = {
   done: 0,
   findings: 1,
@@ -15,8 +15,8 @@ export const EXIT = {
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 /**
- * A failure the administrator can act on: `message` says what is wrong and names the input, `hint` what to do about it
- * or what has not changed. They become one line only when they are printed.
+ * A failure that the administrator can act on: `message` names the problem and the input, `hint` the remedy or what has not
+ * changed. They become one line only when they are printed.
  */
 export class BanctlError extends Error {
   readonly exitCode: ExitCode;
@@ -30,22 +30,22 @@ export class BanctlError extends Error {
   }
 }
 
-/** An error in one line, as it is printed. */
+/** The printed form of an error: one line. */
 export function lineOf({ message, hint }: Pick<BanctlError, 'message' | 'hint'>): string {
   return hint === undefined ? message : `${message}; ${hint}`;
 }
 
-/** The same error, with words in front that say where it happened. */
+/** The same error with a prefix that says where it happened. */
 export function prefixed(prefix: string, { exitCode, message, hint }: BanctlError): BanctlError {
   return new BanctlError(exitCode, `${prefix}${message}`, hint);
 }
 
-/** True also for the error of another part of the executable, which has a class of its own. */
+/** True also for an error of another part of the executable, whose class is a different object. */
 export function isBanctlError(error: unknown): error is BanctlError {
   return error instanceof Error && error.name === BanctlError.name && 'exitCode' in error;
 }
 
-/** Why a call of the system failed, in lower case, and what to do about it. */
+/** Why a system call failed, in lower case, and what to do about it. */
 export interface Reason {
   readonly why: string;
   readonly hint?: string;
@@ -73,7 +73,7 @@ const IMMUTABLE: Reason = {
   hint: 'is the file or its directory immutable (lsattr)?',
 };
 
-/** A root without all of root's powers, as in a hardened unit: no other call of these fails so because of a flag. */
+/** Root without some of its capabilities, as in a hardened unit; these calls have no other reason to fail like this. */
 function missingCapability(error: unknown): Reason | undefined {
   const call = error instanceof Error && 'syscall' in error ? String(error.syscall) : '';
   const name = /chown$/.test(call) && process.geteuid?.() === 0 ? 'CAP_CHOWN' : undefined;
@@ -82,7 +82,7 @@ function missingCapability(error: unknown): Reason | undefined {
   return { why: `${name} is missing, so the file cannot keep its owner`, hint };
 }
 
-/** `special` are the codes that mean something else there. */
+/** `special` has the codes with another meaning in this case. */
 export function reasonOf(error: unknown, special: Readonly<Record<string, Reason>> = {}): Reason {
   const code = systemCode(error) ?? '';
   if (code === 'EPERM') return missingCapability(error) ?? special.EPERM ?? IMMUTABLE;
@@ -90,7 +90,7 @@ export function reasonOf(error: unknown, special: Readonly<Record<string, Reason
   return special[code] ?? REASONS[code] ?? unknown;
 }
 
-/** The system's code of a failed call (`ENOENT`, `ENOSPC`, …), or undefined for any other failure. */
+/** The system's error code of a failed call (`ENOENT`, `ENOSPC`, …), or undefined for any other failure. */
 export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }

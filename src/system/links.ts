@@ -6,8 +6,8 @@ import { cannotRead } from './read.ts';
 const MOST_LINKS = 40;
 
 /**
- * Where a path leads through symbolic links, even if the last link points to a file that does not exist yet. Replacing
- * that file keeps the links.
+ * The target of a path through symbolic links, even if the last link's target does not exist yet. Replacing the target
+ * keeps the links.
  */
 export function followLinks(path: string): string {
   return follow(path, () => true);
@@ -43,7 +43,7 @@ function follow(path: string, isFollowed: (uid: number) => boolean): string {
 }
 
 /**
- * Where a path leads for a program whose root directory is `root`: no link leads out of it. The path, or its end, need
+ * The target of a path for a program whose root directory is `root`: no link leads out of it. The path, or its end, need
  * not exist yet.
  */
 export function followLinksBelow(root: string, path: string): string {

@@ -1,14 +1,14 @@
-/** less leaves at once if all fits, keeps the screen, and shows styles; as git and systemctl call it. */
+/** less exits at once if everything fits, keeps the screen, and shows styles; git and systemctl use these options too. */
 const LESS = 'FRX';
-/** What sh ends with if there is no such program. */
+/** The exit code of sh if the program does not exist. */
 const NOT_FOUND = 127;
 
 /**
- * Shows a long text in the pager of the user (`PAGER`), or in less. False if there is none, or none is wanted. A dumb
- * terminal gets none, as with systemctl: less would warn there, and wait for a key.
+ * Shows a long text in the user's pager (`PAGER`), or in less. False if there is no pager, or the user wants none. A dumb
+ * terminal gets no pager, as with systemctl: less would warn, and wait for a key.
  *
- * Who may only run banctl by sudo must not get a shell of root's out of it: then less runs without its commands that
- * start programs, and nobody's PAGER.
+ * A user who may only run banctl through sudo must not get a root shell from it. For such a user, banctl ignores PAGER and
+ * starts less without its commands that start programs.
  */
 export function showInPager(text: string): boolean {
   const { spawnSync } = process.getBuiltinModule('node:child_process');
@@ -16,7 +16,7 @@ export function showInPager(text: string): boolean {
   const pager = (isBySudo ? undefined : process.env.PAGER) ?? 'less';
   const isDumb = (process.env.TERM ?? 'dumb') === 'dumb';
   if (isDumb || pager === '' || pager === 'cat') return false;
-  // A key that ends the pager's search must not end banctl under it.
+  // A key that interrupts the pager's search must not end banctl.
   const ignore = () => {};
   process.on('SIGINT', ignore);
   const { error, status } = spawnSync('/bin/sh', ['-c', pager], {
@@ -25,7 +25,7 @@ export function showInPager(text: string): boolean {
     env: { ...process.env, LESS: process.env.LESS ?? LESS, LESSSECURE: '1' },
   });
   process.removeListener('SIGINT', ignore);
-  // Who leaves the pager early breaks the pipe.
+  // A user who leaves the pager early breaks the pipe.
   const isStarted = error === undefined || ('code' in error && error.code === 'EPIPE');
   return isStarted && status !== NOT_FOUND;
 }

@@ -1,20 +1,20 @@
 const PLAIN = /^[\x20-\x7e]*$/;
 
 /**
- * One line that cannot move a terminal's cursor, hide a part of itself or end a line of the list: control and
- * formatting characters, and line ends, become spaces. For all text that comes from logs, lists and programs.
+ * One line that cannot move a terminal's cursor, hide a part of itself, or end a line of the list: replaces control and
+ * formatting characters, and line ends, by spaces. For all text from logs, lists and programs.
  */
 export function printable(text: string): string {
-  // Classes of Unicode take V8 a third of a millisecond to compile, and most text is plain.
+  // V8 takes a third of a millisecond to compile Unicode classes, and most text is plain.
   return PLAIN.test(text) ? text : text.replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, ' ');
 }
 
-/** A text from outside, cut and quoted as in JSON, to be shown in a message. */
+/** A text from outside for a message, shortened and quoted as in JSON. */
 export function quote(text: string): string {
   return printableJson(text.length > 200 ? `${text.slice(0, 200)}…` : text);
 }
 
-/** JSON that a terminal can be shown as well: what could steer it is escaped, and means the same. */
+/** JSON that is safe on a terminal: escapes what could steer the terminal, without changing the meaning. */
 export function printableJson(value: unknown): string {
   const json = JSON.stringify(value);
   if (PLAIN.test(json)) return json;

@@ -72,8 +72,8 @@ const TICKS_A_SECOND = 100;
 const LATE_START_TICKS = 5;
 
 /**
- * Clock ticks since boot, on the scale of {@link startOf}, never too few. A unit with `ProcSubset=pid` does not see
- * /proc/uptime, and a container may see one of its own: this process's start and age say the same.
+ * Clock ticks since boot, on the scale of {@link startOf}, never too low. A unit with `ProcSubset=pid` cannot read
+ * /proc/uptime, and a container may have its own; this process's start and age give the same number.
  */
 export function ticksNow(): number {
   const uptime = Number.parseFloat(readOrEmpty('/proc/uptime')) * TICKS_A_SECOND;
@@ -85,7 +85,7 @@ function ticksByAge(): number {
   return (startOf(process.pid) ?? 0) + process.uptime() * TICKS_A_SECOND + LATE_START_TICKS;
 }
 
-/** Another one after each start of the system; undefined where the system hides it. */
+/** Differs after each start of the system; undefined if the system hides it. */
 export function bootId(): string | undefined {
   return readOrEmpty('/proc/sys/kernel/random/boot_id').trim() || undefined;
 }

@@ -7,21 +7,21 @@ export interface ProgramResult {
   readonly stdout: string;
   /** What the program printed, or why it has no exit code. */
   readonly stderr: string;
-  /** False if the program does not exist, or may not be executed. */
+  /** False if the program does not exist, or is not executable. */
   readonly isFound: boolean;
   readonly isTimedOut: boolean;
 }
 
-/** Of both outputs together. */
+/** Limit for both outputs together. */
 const MOST_OUTPUT_BYTES = 16_000_000;
-/** How long is read on after its end, if something that it has started keeps its outputs open. */
+/** How long to read after the program's end, if one of its own children keeps the outputs open. */
 const LAST_OUTPUT_MS = 250;
-/** How long the end of a killed program is waited for: one that waits for a disk may have none. */
+/** How long to wait for the end of a killed program: one that waits for a disk may not end. */
 const KILL_GRACE_MS = 1000;
-/** Signals that end banctl end the program too: from fail2ban's time limit, a person, or a closed terminal. */
+/** Signals that end banctl also end the program: from fail2ban's time limit, a person, or a closed terminal. */
 let endings: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT', 'SIGHUP'];
 
-/** From now on a program ends by itself: the caller takes the signals, and finishes what it has begun. */
+/** From now on, signals do not end programs: the caller handles them, and finishes what it has begun. */
 export function surviveEndings(): void {
   endings = [];
 }
@@ -40,9 +40,9 @@ export async function run(
   const options = {
     reject: false,
     stdin: 'ignore',
-    // Its own process group, so that everything a script started can be killed with it.
+    // Its own process group, so that banctl can kill everything that a script started.
     detached: true,
-    // execa would copy every line of the output into the message of a failure, and there can be millions.
+    // execa would copy every line of output into the error message, and there can be millions.
     buffer: false,
     cwd: workingDirectory(),
     env: { PATH: withSystemPrograms(process.env.PATH) },
@@ -136,8 +136,8 @@ function workingDirectory(): string {
 }
 
 /**
- * cron's PATH lacks the directories of Apache's and fail2ban's programs. Empty and relative entries are dropped: with them,
- * root would run a file that another user put into the working directory.
+ * cron's PATH lacks the directories of Apache's and fail2ban's programs. Drops empty and relative entries: with them, root
+ * would run a file that another user put into the working directory.
  */
 function withSystemPrograms(path = '/usr/bin:/bin'): string {
   const directories = [...path.split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin'];

@@ -12,7 +12,7 @@ export interface FileContent {
   /** Last change, milliseconds since the epoch; 0 if the file does not exist. */
   readonly modified: number;
 }
-/** A text that banctl is to hold in memory, also as text of Node's and each ban of it as an object. */
+/** Limit of a text that banctl keeps in memory, also as a string and with an object for each ban. */
 export const LONGEST_TEXT_BYTES = 2 ** 26;
 const INPUT_PIECE_BYTES = 65_536;
 
