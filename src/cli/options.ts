@@ -45,7 +45,7 @@ export const RECORD_FILE = '/var/lib/banctl/record';
 export const COMMANDS = {
   ban: {
     operands: 'ADDRESS...',
-    describe: 'ban addresses; - reads them from standard input, as block lists are written',
+    describe: 'ban addresses; - reads them, or a public block list, from standard input',
   },
   unban: {
     operands: 'ADDRESS...',
@@ -63,8 +63,7 @@ export const COMMANDS = {
   audit: { operands: '', describe: 'compare the list, fail2ban and Apache; --fix repairs differences' },
   report: {
     operands: '',
-    describe:
-      'print how it goes: bans now and over time, who comes back, what the audit finds; --html writes a page',
+    describe: 'summarise current and past bans, repeat offenders and audit findings; --html writes a page',
   },
   reload: { operands: '', describe: 'reload Apache if the list has changed; --force reloads in any case' },
   ranges: {
@@ -142,7 +141,8 @@ export const OPTIONS = {
     parse: (text, context) => followIn(context)(text),
     default: ({ root }) => layoutOf(root).banlist,
     shownDefault: '/etc/apache2/djangoapp/banlist.conf',
-    describe: 'the list that Apache includes; on RHEL and its kin, the default is below /etc/httpd',
+    describe:
+      'the list that Apache includes; on RHEL, Fedora and Amazon Linux, the default is below /etc/httpd',
     commands: ALL,
   },
   bandir: {
@@ -208,7 +208,7 @@ export const OPTIONS = {
   },
   force: {
     kind: 'flag',
-    describe: 'ban although protected or too broad; reload without a change; accept the loss of most ranges',
+    describe: 'ban a protected or too broad address; reload without a change; accept the loss of most ranges',
     commands: ['ban', 'reload', 'ranges'],
   },
   'ipv4-prefix': {
@@ -247,7 +247,7 @@ export const OPTIONS = {
     placeholder: 'NAME',
     parse: asGiven,
     default: 'CLOUDFRONT_ORIGIN_FACING',
-    describe: 'the service of ip-ranges.json whose ranges to take',
+    describe: 'take the ranges of this service from ip-ranges.json',
     commands: ['ranges'],
   },
   apachectl: {
@@ -343,14 +343,14 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'CIDR',
     parse: parseAddress,
-    describe: 'print only what is in this network, or covers it',
+    describe: 'print only bans in this network, and bans that cover it',
     commands: ['list'],
   },
   sort: {
     kind: 'value',
     placeholder: 'KEY',
     parse: (text) => parseOneOf('order', ORDERS, text),
-    describe: 'the order: address, holder, since or until; without it, as the list has them',
+    describe: 'sort by address, holder, since or until; the default is the order of the list',
     commands: ['list'],
     offers: ORDERS,
   },
