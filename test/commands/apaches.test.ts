@@ -105,7 +105,7 @@ suite('a reload command', { concurrency: 2 }, () => {
     assert.doesNotMatch(audit.stdout, /apache-down|not-included|reload-pending/);
   });
 
-  test('alone that fails is told, and the ban is kept', async () => {
+  test('alone: its failure is reported, and the ban is kept', async () => {
     await using apache = await start();
     const given = [`--banlist=${apache.banlist}`, '--reload-command=/bin/false', now];
     assert.equal(await call(['ban', one, ...given], 69), 'failed');

@@ -270,7 +270,7 @@ suite('audit', { concurrency: 3 }, () => {
       assert.deepEqual(await run(), silent);
     });
 
-    test('a reload that is put off, and somebody waits for, is no finding', async () => {
+    test('a deferred reload with a waiting process is not a finding', async () => {
       await given('');
       const interval = '--reload-interval=6';
       await banctl(['ban', ipv4, ...options, interval]);
@@ -312,7 +312,7 @@ suite('audit', { concurrency: 3 }, () => {
       assert.equal(list(), [foreign[0], foreign[1], kept, foreign[2], foreign[3]].join(''));
     });
 
-    test('apache-down: a stopped Apache is told, and not started', async () => {
+    test('apache-down: a stopped Apache is reported, and not started', async () => {
       await given('');
       await apache.stop();
       const { exitCode, stdout } = await run('--fix');
@@ -346,7 +346,7 @@ suite('audit', { concurrency: 3 }, () => {
       },
     ];
     for (const { code, what, spoil, says } of configurations) {
-      test(`${code}: ${what} is told with what to do, and not repaired`, async () => {
+      test(`${code}: ${what} is reported with a remedy, and not repaired`, async () => {
         await given('');
         const config = readFileSync(apache.config, 'utf8');
         assert.notEqual(spoil(config), config);
@@ -399,7 +399,7 @@ suite('audit', { concurrency: 3 }, () => {
         { what: 'the configuration', path: () => join(apache.dir, 'banctl.json'), isFixed: false },
       ];
       for (const { what, path, isFixed } of cases) {
-        test(`${what} that others may write is told${isFixed ? ', and --fix takes that from them' : ''}`, async () => {
+        test(`${what} that other users may write is reported${isFixed ? ', and --fix revokes that' : ''}`, async () => {
           writeFileSync(join(apache.dir, 'banctl.json'), '{}', { mode: 0o644 });
           const config = `--config=${join(apache.dir, 'banctl.json')}`;
           await given('');
@@ -530,7 +530,7 @@ suite('audit', { concurrency: 3 }, () => {
         );
       });
 
-      test('tells the findings although the file cannot be written, and ends with 73', async () => {
+      test('prints the findings although it cannot write the file, and exits with 73', async () => {
         await given('Require not ip 203.0.113.\n');
         const { exitCode, stdout, stderr } = await run(`--prometheus=${join(dir, 'none', 'banctl.prom')}`);
         assert.match(stdout, /^partial-address: /);
@@ -630,7 +630,7 @@ suite('audit', { concurrency: 3 }, () => {
         assert.deepEqual(await site.run('audit', '--fix'), silent);
       });
 
-      test('unknown-jail: a holder that is no jail is told, and keeps its ban', async () => {
+      test('unknown-jail: a holder that is not a jail is reported, and keeps its ban', async () => {
         await site.done('ban', ...both, '--jail=console');
         const { exitCode, stdout } = await site.run('audit', '--fix');
         assert.deepEqual(

@@ -399,7 +399,7 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
       assert.equal(existsSync(apache.banlist), false, 'there is no list');
     });
 
-    test('ban: twice is one ban, said as such; the end and the reason are the last ones', async () => {
+    test('ban: a second ban is reported as such, and its end and reason replace the first ones', async () => {
       await done(apache, 'ban', ipv4, '--reason=first', '--since=1700000000');
       assert.equal(
         await done(apache, 'ban', ipv4, '--for=1h'),
@@ -528,7 +528,7 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
         }
       });
 
-    test('a file that is no text bans, is told, and hides no other ban', async () => {
+    test('a file that is not text bans, is reported, and hides no other ban', async () => {
       mkdirSync(apache.bandir);
       await done(apache, 'ban', ipv6);
       writeFileSync(join(apache.bandir, ipv4), Buffer.alloc(10));
@@ -636,7 +636,7 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
     });
     after(() => apache[Symbol.asyncDispose]());
 
-    test('list tells where each ban stands', async () => {
+    test('list prints the place of each ban', async () => {
       const bans = await listed(apache);
       assert.deepEqual(
         bans.map(({ address, where }) => [address, where]),
@@ -837,7 +837,7 @@ suite('audit of the directory', inOrder, () => {
     if (isRepaired) assert.deepEqual(await audit(...args), silent);
   }
 
-  test('is silent when all is well, and when it is not there yet', async () => {
+  test('prints nothing when all is well, or when the directory does not exist yet', async () => {
     assert.deepEqual(await audit(), silent);
     await ban(...both);
     writeFileSync(join(bandir, '203.0.113.9'), '');
@@ -927,7 +927,7 @@ suite('audit of the directory', inOrder, () => {
     await done(apache, 'reload', '--force');
   });
 
-  test('bad-line: names that ban nobody, with the address that is meant', async () => {
+  test('bad-line: names without effect, with the intended address', async () => {
     await ban(ipv4);
     const names: [name: string, remedy: string, visitor?: string][] = [
       ['2001:DB8::9', 'remove it, and banctl ban 2001:db8::9', '2001:db8::9'],
@@ -1028,7 +1028,7 @@ suite('audit of the directory', inOrder, () => {
     assert.match(stdout, /^bad-line: \S+\/203\.0\.113\.9\.lock bans nobody/);
   });
 
-  test('unsafe-permissions: a directory that others may write is told, and --fix takes that from them', async () => {
+  test('unsafe-permissions: a directory that other users may write is reported, and --fix revokes that', async () => {
     await ban(ipv4);
     chmodSync(bandir, 0o777);
     await finds(

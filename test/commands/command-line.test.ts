@@ -507,7 +507,7 @@ suite('answers', () => {
     assert.deepEqual((await answers('unban', A)).results, results([A, 'not-banned']));
   });
 
-  test('--dry-run tells what would be, and touches nothing', async () => {
+  test('--dry-run prints what would change, and changes nothing', async () => {
     const text = `# banctl | web ${A} since 2026-01-31T12:00:00Z for ever\nRequire not ip ${A}\n`;
     const list = temporaryList(text);
     const before = statSync(list.banlist, { bigint: true });

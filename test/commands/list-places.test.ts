@@ -17,7 +17,7 @@ const including = (what: string): ApacheOptions => ({
   },
 });
 
-suite('a list that Apache includes with all that lies beside it', () => {
+suite('a list that Apache includes together with every file beside it', () => {
   for (const what of ['IncludeOptional DIR/*', 'IncludeOptional DIR/*.conf', 'Include DIR/']) {
     test(`${what}: bans, unbans and reloads go on`, async () => {
       await using apache = await startApache(including(what));

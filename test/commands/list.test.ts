@@ -117,7 +117,7 @@ test('a long list is shown by the pager on a terminal, a short one is not', asyn
   assert.doesNotMatch(await onTerminal("SUDO_UID=1000 PAGER='sed s/^/paged:/'", '| cat'), /paged:/);
 });
 
-test('a terminal that does not tell its size shows everything, without a pager', async () => {
+test('a terminal that does not report its size shows everything, without a pager', async () => {
   const shown = await onTerminal("PAGER='sed s/^/paged:/'", '', 'rows 0 columns 0');
   assert.doesNotMatch(shown, /paged:/);
   assert.match(shown, /^203\.0\.113\.29 .*(漢字){40}$/m);

@@ -43,7 +43,7 @@ suite('the manual page', () => {
     assert.deepEqual([mandoc.exitCode, mandoc.stdout, mandoc.stderr], [0, '', '']);
   });
 
-  test('tells each command, with its options and an example', () => {
+  test('lists each command, with its options and an example', () => {
     for (const name of COMMAND_NAMES) {
       const { operands, describe } = commandOf(name);
       const at = read.indexOf(`\n       ${`${name} ${operands}`.trim()}`);
@@ -55,7 +55,7 @@ suite('the manual page', () => {
     }
   });
 
-  test('tells each option, with its default', () => {
+  test('lists each option, with its default', () => {
     for (const name of OPTION_NAMES.filter((option) => optionOf(option).isHidden !== true)) {
       const { placeholder, describe } = optionOf(name);
       const usual = defaultOf(name);
@@ -67,7 +67,7 @@ suite('the manual page', () => {
     }
   });
 
-  test('tells each exit code', () => {
+  test('lists each exit code', () => {
     for (const [name, code] of Object.entries(EXIT)) {
       const meaning = EXIT_MEANINGS[name as keyof typeof EXIT].replaceAll('`', '');
       assert.match(read.toLowerCase(), new RegExp(`\n {7}${code} +${meaning.toLowerCase()}\\.\n`));

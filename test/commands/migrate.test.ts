@@ -178,7 +178,7 @@ suite('migrate', { concurrency: 2 }, () => {
       assert.equal(apache.reloads(), reloads);
     });
 
-    test('--json tells what was moved', async () => {
+    test('--json prints what was moved', async () => {
       const told = JSON.parse(await to('bandir', '--json'));
       assert.deepEqual(told, { changed: true, moved: visitors, reload: 'done' });
       assert.deepEqual(JSON.parse(await to('bandir', '--json')), {

@@ -130,7 +130,7 @@ suite('reloads', { concurrency: 3 }, () => {
     ['floods', 'exec yes', /reload failed/],
   ];
   for (const [what, text, said] of commands) {
-    test(`a reload command that ${what} keeps the ban, and is told`, async () => {
+    test(`a reload command that ${what} keeps the ban, and is reported`, async () => {
       await using apache = await start();
       const path = join(apache.dir, 'reload');
       if (text !== undefined) program(apache, 'reload', text);
@@ -366,7 +366,7 @@ suite('reloads', { concurrency: 3 }, () => {
     assert.deepEqual(await answers(apache), [403, 200, 200]);
   });
 
-  test("somebody else's change to the list is loaded by the next call", async () => {
+  test("the next call loads another program's change to the list", async () => {
     await using apache = await start();
     await call(apache, ['ban', one, '--reload-interval=0']);
     appendFileSync(apache.banlist, `Require not ip ${two}\n`);
@@ -376,7 +376,7 @@ suite('reloads', { concurrency: 3 }, () => {
     assert.equal((await call(apache, ['ban', one, '--reload-interval=0'])).reload, 'not-needed');
   });
 
-  test("somebody else's reload after a change leaves nothing to be done, and the error before it is over", async () => {
+  test('a foreign reload after a change makes another unnecessary, and ends the earlier error', async () => {
     await using apache = await start();
     await call(apache, ['ban', one, '--reload-interval=0']);
     const config = readFileSync(apache.config, 'utf8');
@@ -470,7 +470,7 @@ suite('reloads', { concurrency: 3 }, () => {
     assert.deepEqual(await answers(apache), [403, 200, 200]);
   });
 
-  test("somebody else's reload after banctl's own leaves nothing to be done", async () => {
+  test("a foreign reload after banctl's own makes another unnecessary", async () => {
     await using apache = await start();
     await call(apache, ['ban', one, '--reload-interval=0']);
     await apache.graceful();
@@ -542,7 +542,7 @@ suite('reloads', { concurrency: 3 }, () => {
   });
 
   for (const interval of [0, SOME_CALLS]) {
-    test(`a configuration broken by somebody else costs no ban and no Apache (interval ${interval})`, async () => {
+    test(`a configuration that another program broke costs no ban and stops no Apache (interval ${interval})`, async () => {
       await using apache = await start();
       const every = `--reload-interval=${interval}`;
       const config = readFileSync(apache.config, 'utf8');
@@ -569,7 +569,7 @@ suite('reloads', { concurrency: 3 }, () => {
     });
   }
 
-  test('a deferred reload that fails is told by list', async () => {
+  test('list reports a deferred reload that failed', async () => {
     await using apache = await start();
     const interval = `--reload-interval=${SOME_CALLS}`;
     await call(apache, ['ban', one, interval]);
@@ -581,7 +581,7 @@ suite('reloads', { concurrency: 3 }, () => {
     assert.match(error ?? '', /Nonsense/);
   });
 
-  test("somebody else's bad line in the list costs no ban: it is kept, and the line too", async () => {
+  test('a foreign bad line in the list costs no ban: banctl keeps the ban and the line', async () => {
     const list = 'Require not ip 203.0.113.300\n';
     await using apache = await start({ list: '' });
     writeFileSync(apache.banlist, list);
@@ -740,7 +740,7 @@ suite('a list that no configuration includes', { concurrency: 2 }, () => {
     await nothingLeft(apache);
   });
 
-  test('is told also where it was included before', async () => {
+  test('is reported even if it was included before', async () => {
     await using apache = await start({ site: '', server: (dir) => `IncludeOptional ${dir}/site-*.conf` });
     const site = join(apache.dir, 'site-banned.conf');
     writeFileSync(site, including(apache));
@@ -760,7 +760,7 @@ suite('a list that no configuration includes', { concurrency: 2 }, () => {
     endWaiters(apache);
   });
 
-  test('is known to be read as soon as somebody else has included and reloaded it', async () => {
+  test('is known to be read as soon as the administrator has included it and reloaded Apache', async () => {
     await using apache = await start({ site: '', server: (dir) => `IncludeOptional ${dir}/site-*.conf` });
     assert.equal((await call(apache, ['ban', one], 69)).reload, 'failed');
     assert.deepEqual(await pendingOf(apache), { pending: true, error: notRead(apache) });

@@ -95,12 +95,12 @@ suite('list and explain', { concurrency: 2 }, () => {
   }
 
   suite('list', () => {
-    test('tells each ban with its holds, as JSON', async () => {
+    test('prints each ban with its holds, as JSON', async () => {
       const document = await banctlJson<{ bans: unknown; reload: unknown }>(['list', `--banlist=${file}`]);
       assert.deepEqual(document, { bans, reload: { pending: true, last: null, error: null } });
     });
 
-    test('tells them in a table: since when, how much longer, why', async () => {
+    test('prints them in a table: since when, how much longer, why', async () => {
       const { exitCode, stdout } = await banctl(['list', `--banlist=${file}`]);
       assert.equal(exitCode, 0);
       const lines = stdout.split('\n');
@@ -166,7 +166,7 @@ suite('list and explain', { concurrency: 2 }, () => {
       });
     }
 
-    test('ends quietly when nobody reads on, and waits for who reads slowly', async () => {
+    test('ends quietly when its reader leaves, and waits for a slow reader', async () => {
       const long = listOf(
         Array.from({ length: 20_000 }, (_, index) => `Require not ip 2001:db8::${index.toString(16)}\n`).join(
           '',
@@ -212,7 +212,7 @@ suite('list and explain', { concurrency: 2 }, () => {
       });
     }
 
-    test('tells who holds it, since when, until when and why', async () => {
+    test('prints who holds it, since when, until when and why', async () => {
       const { stdout } = await banctl(['explain', ipv4, `--banlist=${file}`]);
       assert.match(
         stdout,
@@ -227,7 +227,7 @@ suite('list and explain', { concurrency: 2 }, () => {
       );
     });
 
-    test('tells that a hold is over, and no time that is left', async () => {
+    test('reports that a hold has expired, without a remaining time', async () => {
       const hold = `# banctl | web ${ipv4} since 2025-12-31T00:00:00Z until 2026-01-01T00:00:00Z`;
       const path = listOf(`${hold}\nRequire not ip ${ipv4}\n`);
       const { stdout } = await banctl(['explain', ipv4, `--banlist=${path}`]);
@@ -294,7 +294,7 @@ suite('list and explain', { concurrency: 2 }, () => {
       }
     });
 
-    test('what Apache said of the last reload', async () => {
+    test('the output of Apache at the last reload', async () => {
       const path = listOf(`Require not ip ${ipv4}\n`);
       const complains = `sh -c printf\\ '\\033[31mno\\007\\n'\\ >&2;exit\\ 1`;
       await banctl(['reload', `--banlist=${path}`, `--apachectl=${complains}`]);
@@ -343,7 +343,7 @@ suite('list and explain', { concurrency: 2 }, () => {
       assert.match((await banctl(['explain', address(1), place])).stdout, /^203\.0\.113\.1 is banned\n/);
     });
 
-    test('is false while Apache refuses its configuration, and the reason is told', async () => {
+    test('is false while Apache refuses its configuration, and the reason is printed', async () => {
       await banctl(['ban', address(2), ...reloading, '--no-reload']);
       const failed = await banctl(['reload', ...reloading, '--apachectl=false']);
       assert.equal(failed.exitCode, 69);

@@ -262,7 +262,7 @@ suite('on a server that is not as it should be', { concurrency: 2 }, () => {
     );
   });
 
-  test('fail2ban does not read the new file that lies beside a changed one', async () => {
+  test('fail2ban does not read the new file beside a changed one', async () => {
     await using machine = await startMachine('debian');
     await machine.startApache();
     await setUp(machine, '--enable-jail');
@@ -274,7 +274,7 @@ suite('on a server that is not as it should be', { concurrency: 2 }, () => {
     assert.equal(await dump(), before);
   });
 
-  test('a configuration that Apache refuses is told, and what the files tell of the snippet', async () => {
+  test('reports a configuration that Apache refuses, and what the files say about the snippet', async () => {
     await using machine = await startMachine('debian');
     await setUp(machine);
     machine.write('/etc/apache2/conf-enabled/broken.conf', 'Nonsense\n');
@@ -456,7 +456,7 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     }
   });
 
-  test('makes files that everybody can read in directories that everybody can search, whatever the umask', async () => {
+  test('makes files that all users can read in directories that all users can search, whatever the umask', async () => {
     const { root, files, at } = tree();
     await execute('sh', ['-c', 'umask 077; exec "$@"', 'sh', executable, 'setup', '--root', root]);
     for (const path of files()) {
@@ -527,7 +527,7 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     assert.ok(!existsSync(at(JAIL + BESIDE)));
   });
 
-  test('replaces what nobody has changed since an earlier setup', async () => {
+  test('replaces files that are unchanged since an earlier setup', async () => {
     const { told, read, at } = tree();
     await told('--bandir=/srv/old');
     chmodSync(at(SNIPPET), 0o640);
@@ -541,7 +541,7 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     assert.equal(statSync(at(SNIPPET)).mode & 0o777, 0o640, 'its mode stays');
   });
 
-  test('replaces what somebody has copied from the repository', async () => {
+  test('replaces files that were copied from the repository', async () => {
     const { told, write } = tree(
       PACKAGES.replaceAll('etc/apache2/conf-available', 'etc/httpd/conf.d').replaceAll(
         'etc/apache2/conf-enabled',
@@ -824,7 +824,7 @@ suite('setup killed or called at once', () => {
   }
 
   for (const verb of [[], ['--remove']]) {
-    test(`setup ${verb.join(' ')} takes away what a killed one has left, and nobody's backups`, async () => {
+    test(`setup ${verb.join(' ')} removes the leftovers of a killed one, and no backups`, async () => {
       const { told, write, files, at } = tree();
       if (verb.length > 0) await told();
       const backups = [`${CRON}.1`, `${JAIL}.20261122`, `${ACTION}.banctl-old`];

@@ -196,7 +196,7 @@ function bansIn(bandir: boolean) {
     });
     after(() => site[Symbol.asyncDispose]());
 
-    test('stays as long as nobody looks', () => site.answer([...both, ...others], 403));
+    test('stays until a call looks', () => site.answer([...both, ...others], 403));
 
     test('is lifted when fail2ban starts, also in a jail that has nothing to restore', async () => {
       site.fail2ban.setJails(site.jails({ alone: '', together: 'bantime = 1h' }));
@@ -229,7 +229,7 @@ function bansIn(bandir: boolean) {
       { what: 'flush --all', command: 'flush', args: ['--all'] },
     ];
     for (const { what, command, args } of byHand) {
-      test(`${what} tells each jail, so that the next offence bans at once`, async () => {
+      test(`${what} lifts the ban in each jail, so that the next offence bans at once`, async () => {
         for (const jail of ['one', 'two']) await site.bans(jail, ...both);
         await site.done('ban', ipv4, '--reason=by hand');
         await site.seen(both, 403);
@@ -259,7 +259,7 @@ function bansIn(bandir: boolean) {
       await site.answer(both, 200);
     });
 
-    test('with --jail releases that jail alone, and does not tell fail2ban', async () => {
+    test("with --jail releases that jail's hold only, without asking fail2ban", async () => {
       for (const jail of ['one', 'two']) await site.bans(jail, ipv4);
       assert.match(await site.done('unban', ipv4, '--jail=one'), /203\.0\.113\.5 still held by two/);
       assert.deepEqual(await site.fail2ban.banned('one'), [ipv4]);
@@ -407,7 +407,7 @@ function bansIn(bandir: boolean) {
       });
     });
 
-  suite('what fail2ban holds and nobody should ban', inOrder, () => {
+  suite('what fail2ban holds and banctl must not ban', inOrder, () => {
     const good = '203.0.113.20';
     const ignored = '203.0.113.21';
     const inIgnoredRange = '2001:db8:1::21';
@@ -659,7 +659,7 @@ function bansIn(bandir: boolean) {
       assert.deepEqual(await site.holders(ipv4), ['other', 'web']);
     });
 
-    test('bans nobody anew if it cannot learn whom the jail ignores', async () => {
+    test('makes no new ban if it cannot learn what the jail ignores', async () => {
       await site.done('unban', ipv6, '--jail=web');
       appendFileSync(
         site.apache.banlist,

@@ -228,7 +228,7 @@ suite('a call about the ban directory that ends or stops in the middle', () => {
     });
   }
 
-  test('killed at random moments, two at once: every change that was told is there', async () => {
+  test('killed at random moments, two at once: every acknowledged change is there', async () => {
     using places = temporaryPlaces();
     const addresses = [A, B, '192.0.2.1'];
     const script = join(import.meta.dirname, '..', 'lab', 'changing.ts');
@@ -355,7 +355,7 @@ suite('what cannot be written in the ban directory is exit 73, and what was ther
     chmodSync(places.bandir, 0o755);
   });
 
-  test('a directory that cannot be searched: nobody is said not to be banned', async () => {
+  test('a directory that cannot be searched: no address is reported as not banned', async () => {
     using places = temporaryPlaces();
     await places.change(addition(A, 'web'));
     chmodSync(places.bandir, 0o000);
@@ -458,7 +458,7 @@ suite('what stands in place of a file of the ban directory', () => {
     });
   }
 
-  test('a link to nothing bans nobody; a ban takes its place', async () => {
+  test('a dangling link has no effect; a ban replaces it', async () => {
     using places = temporaryPlaces();
     mkdirSync(places.bandir);
     symlinkSync('nowhere', places.file(A));
@@ -485,7 +485,7 @@ suite('what stands in place of a file of the ban directory', () => {
     assert.deepEqual([places.files(), readFileSync(target, 'utf8')], [[], 'kept\n']);
   });
 
-  test('a directory that is a link to one not there yet is made where the link leads', async () => {
+  test("a directory that is a link to a missing one is made at the link's target", async () => {
     using places = temporaryPlaces();
     symlinkSync('elsewhere/bans', places.bandir);
     assert.equal((await places.call('ban', A, '--jail', 'web')).exitCode, 0);
@@ -517,7 +517,7 @@ suite('what stands in place of a file of the ban directory', () => {
 suite('thousands of addresses on standard input', () => {
   const MANY = Array.from({ length: 2000 }, (_, index) => `10.9.${index >> 8}.${index & 255}`);
 
-  test('killed midway: each file is whole, nothing was told, and the same call again does the rest', async () => {
+  test('killed midway: each file is whole, nothing was acknowledged, and the same call again does the rest', async () => {
     using places = temporaryPlaces();
     const child = spawn(executable, ['ban', '-', '--jail', 'web', ...places.options], {
       stdio: ['pipe', 'pipe', 'inherit'],
@@ -555,7 +555,7 @@ suite('thousands of addresses on standard input', () => {
     });
   }
 
-  test('nothing is told before all of them are on the disk', async () => {
+  test('nothing is acknowledged before all of them are on the disk', async () => {
     using places = temporaryPlaces();
     const gate = join(places.directory, 'gate');
     const seen = join(places.directory, 'seen');
@@ -580,7 +580,7 @@ suite('thousands of addresses on standard input', () => {
   });
 
   for (const [command, ...args] of [['ban'], ['unban', '--no-fail2ban']] as const) {
-    test(`a disk that fails is exit 73, and no ${command} is told`, async () => {
+    test(`a disk that fails is exit 73, and no ${command} is acknowledged`, async () => {
       using places = temporaryPlaces();
       const some = MANY.slice(0, 50);
       if (command === 'unban') await places.change(...some.map((address) => addition(address, 'web')));

@@ -49,7 +49,7 @@ function assertOrder(calls: readonly string[], steps: readonly string[]): void {
   assert.deepEqual(after, [], 'something is done after it was told');
 }
 
-suite('a change is on the disk before it is told', () => {
+suite('a change is on the disk before it is acknowledged', () => {
   const REPLACED = [
     'write banlist.conf.TEMPORARY',
     'fsync banlist.conf.TEMPORARY',
@@ -83,7 +83,7 @@ suite('a change is on the disk before it is told', () => {
     assertOrder(await places.call('unban', A, bandir), removed);
   });
 
-  test('the first ban in a directory that is not there yet, nor the one above it', async () => {
+  test('the first ban in a directory that does not exist yet, nor its parent', async () => {
     using places = temporaryPlaces();
     const calls = await places.call('ban', A, `--bandir=${join(places.directory, 'new', 'bans')}`);
     assertOrder(calls, [

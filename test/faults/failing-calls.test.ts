@@ -72,7 +72,7 @@ async function prepare(place: ReturnType<typeof site>) {
   await change(place.banlist, [addition(OLD, 'web')], place.bandir);
 }
 
-suite('any call of the file system that fails: done all the same, or told, and as before', {
+suite('any file system call that fails: done anyway, or reported, and as before', {
   concurrency: true,
 }, () => {
   for (const [what, story] of Object.entries(STORIES)) {

@@ -234,7 +234,7 @@ suite('troubles', { concurrency: 4 }, () => {
       ['that is a device', (path) => execute('mknod', [path, 'c', '1', '5'])],
     ];
     for (const [what, make] of PIDFILES) {
-      test(`${what} is no running Apache: nobody is signalled, the ban is kept`, async () => {
+      test(`${what} is no running Apache: no process is signalled, the ban is kept`, async () => {
         for (let time = 0; time < TORTURE; time += 1) {
           using places = temporaryPlaces();
           const pidFile = join(places.directory, 'apache2.pid');
@@ -370,7 +370,7 @@ suite('troubles', { concurrency: 4 }, () => {
       }
     }
 
-    test('that is stopped, for real, keeps its bans, is told of as such, and goes on', async () => {
+    test('that is stopped, for real, keeps its bans, is reported as such, and continues', async () => {
       await using fail2ban = await startFail2ban({
         jails: '[web]\nenabled = true\nlogpath = DIR/access.log\nfilter = djangoapp-admin-login\n',
       });

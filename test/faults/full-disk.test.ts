@@ -171,7 +171,7 @@ suite('a full disk: exit 73, and every file as before or as asked', () => {
     }
   }
 
-  test('metrics are the old ones or the new, and the findings are told all the same', async () => {
+  test('metrics are the old ones or the new, and the findings are printed anyway', async () => {
     put({ 'banlist.conf': '', 'banctl.prom': 'banctl_ok 1\n' });
     const audit = () =>
       disk.banctl([

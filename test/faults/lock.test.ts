@@ -113,7 +113,7 @@ suite('a lock', () => {
     assert.equal(await holder.tell('write'), 'written', 'the holder goes on');
   });
 
-  test('on a file that is not there yet can be taken', () => {
+  test('on a file that does not exist yet can be taken', () => {
     using list = temporaryList();
     assert.equal(isFree(join(list.directory, 'new.conf')), true);
   });
@@ -292,7 +292,7 @@ suite('a stopped holder', () => {
   });
 });
 
-test('temporary files are told by their names', () => {
+test('temporary files are recognized by their names', () => {
   const own = ['banlist.conf.1', 'banlist.conf.4294967295', 'banlist.conf.state.123'];
   const others = [
     'banlist.conf',

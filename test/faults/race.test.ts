@@ -207,7 +207,7 @@ suite('many processes at once in the ban directory', () => {
     }
   });
 
-  test('of several addresses of which one is locked, it is told how many are done', async () => {
+  test('of several addresses of which one is locked, the error says how many are done', async () => {
     using places = temporaryPlaces();
     assert.equal((await places.call('ban', '192.0.2.1')).exitCode, 0);
     const lock = acquireLock(join(places.bandir, B), { timeout: 0 });
@@ -231,7 +231,7 @@ suite('many writers for a while, and audits that repair', () => {
   after(() => fail2ban[Symbol.asyncDispose]());
 
   for (const place of ['the list', 'the directory'] satisfies Place[]) {
-    test(`of ${place}: after each call all is there that its holder was told, and nothing else`, async (t) => {
+    test(`of ${place}: after each call its holder holds what was acknowledged, and nothing else`, async (t) => {
       await using load = await startWorkload({ place, fail2ban, isKilling: false });
       let isOver = false;
       const audits = load.audit(() => isOver);

@@ -70,7 +70,7 @@ const CALLS = 4 * TORTURE;
 
 suite('many take over at once', { concurrency: 2 }, () => {
   for (const place of PLACES) {
-    test(`from a killed holder of the lock of ${place}: no change is lost, nobody waits long, nothing stays`, async (t) => {
+    test(`from a killed holder of the lock of ${place}: no change is lost, no process waits long, nothing stays`, async (t) => {
       const calls = await callsOf(place);
       using stack = new DisposableStack();
       const others = await Promise.all(FULL.map(async () => stack.use(await interruptible())));
@@ -119,7 +119,7 @@ suite('many take over at once', { concurrency: 2 }, () => {
       assert.ok(longest < 5000, `${longest} ms`);
     });
 
-    test(`from stopped holders of the lock of ${place}, who go on meanwhile: no change is lost or undone`, async (t) => {
+    test(`from stopped holders of the lock of ${place}, who continue at the same time: no change is lost or undone`, async (t) => {
       const calls = await callsOf(place);
       using stack = new DisposableStack();
       const start = async (): Promise<Interruptible> => stack.use(await interruptible());

@@ -45,7 +45,7 @@ suite('calls killed at random moments, some with their process group', () => {
 suite('reloads and those who wait for them, killed at random moments', () => {
   const waiters = ({ banlist }: Apache) => processesNaming(`reload --when-due --banlist=${banlist}`);
 
-  test('once it is calm, Apache refuses what is in the list and nobody else', async (t) => {
+  test('once it is calm, Apache refuses the addresses in the list and no others', async (t) => {
     const mpm =
       'StartServers 4\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
     await using apache = await startApache({ remoteip: true, mpm, list: '' });

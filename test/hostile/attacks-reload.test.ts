@@ -27,7 +27,7 @@ const B = '203.0.113.6';
 const mpm = 'StartServers 2\nThreadsPerChild 8\nMinSpareThreads 8\nMaxSpareThreads 64\nMaxRequestWorkers 128';
 const inOrder = { concurrency: 1 };
 
-suite('a ban that was told holds', inOrder, () => {
+suite('an acknowledged ban holds', inOrder, () => {
   let apache: Apache;
   before(async () => {
     apache = await startApache({ remoteip: true, mpm, list: '' });
@@ -105,7 +105,7 @@ suite('a ban that was told holds', inOrder, () => {
   });
 
   for (const how of ['its old time', 'the time of its change by now', 'a time to come'] as const) {
-    test(`in a list that is put back with ${how}, after somebody's reload`, async () => {
+    test(`in a list that is put back with ${how}, after a foreign reload`, async () => {
       const saved = join(apache.dir, 'saved');
       await done('ban', A, '--jail=web', now);
       copyFileSync(apache.banlist, saved);

@@ -397,7 +397,7 @@ suite('in the place of the database', () => {
     ['something below a file', () => join(written('above', ''), 'fail2ban.sqlite3')],
   ];
   for (const [what, make] of nothing) {
-    test(`${what} is a fail2ban without a database: said, exit 0, and nothing is changed`, async () => {
+    test(`${what} is a fail2ban without a database: reported, exit 0, and nothing is changed`, async () => {
       const { finished, text } = await sync(make());
       assert.deepEqual([finished.exitCode, finished.stderr, text], [0, '', TEXT]);
       assert.match(finished.stdout, /^fail2ban's database \(.*\) has no jail web; nothing was changed\n$/);

@@ -212,7 +212,7 @@ suite('what may not be written is exit 73, and as it was', () => {
     ],
   };
   for (const [what, [forbid, allow, message]] of Object.entries(STATES)) {
-    test(`a state that ${what} keeps nobody from being banned, and is told`, async () => {
+    test(`a state that ${what} prevents no ban, and is reported`, async () => {
       put();
       assert.equal((await call('list', 'ban', '203.0.113.6')).exitCode, 0);
       await disk.shell(forbid);

@@ -178,7 +178,7 @@ function bansOf(count: number): Buffer {
 }
 
 suite('a link in place of the list', () => {
-  test('to a file that is not there yet is filled, and stays a link', async () => {
+  test('to a file that does not exist yet is filled, and stays a link', async () => {
     using temporary = temporaryDirectory();
     mkdirSync(join(temporary.directory, 'elsewhere'));
     symlinkSync('elsewhere/real.conf', temporary.banlist);
@@ -191,7 +191,7 @@ suite('a link in place of the list', () => {
     );
   });
 
-  test('into a directory that is not there is exit 73', async () => {
+  test('into a directory that does not exist is exit 73', async () => {
     using temporary = temporaryDirectory();
     symlinkSync('elsewhere/real.conf', temporary.banlist);
     const { exitCode, stderr } = await temporary.call('ban', A, '--no-reload');
@@ -282,7 +282,7 @@ test('what is no lock in place of that of a reload is exit 69 at once, and the b
   assert.doesNotMatch((await temporary.call('list')).stdout, /not known to have loaded/);
 });
 
-test('a state that is none is made anew, whatever it says', async (t) => {
+test('an invalid state is made anew, whatever it says', async (t) => {
   const known = {
     name: '',
     pidFile: null,

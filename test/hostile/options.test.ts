@@ -471,7 +471,7 @@ suite('a path', () => {
       '/nonexistent/x',
     ].map((name): [string, number[]] => [name, [EXIT.cannotWrite, EXIT.notUnderstood]]),
   ];
-  test('of a list that cannot be is told at once, whatever it is', async () => {
+  test('of an impossible list is reported at once, whatever it is', async () => {
     await inTurn(lists, async ([banlist, codes]) => {
       const list = temporaryList();
       const answer = await call(['ban', A, `--banlist=${banlist}`]);
@@ -629,7 +629,7 @@ suite('standard input', () => {
     }
   });
 
-  test('is waited for, also if somebody made the pipe non-blocking', async () => {
+  test('is waited for, even if another program made the pipe non-blocking', async () => {
     const nonBlocking = 'import os, sys; os.set_blocking(0, False); os.execv(sys.argv[1], sys.argv[1:])';
     const list = temporaryList();
     const script = `{ sleep 0.3; echo ${A}; } | /usr/bin/python3 -I -c "$0" "$@"`;
@@ -657,7 +657,7 @@ suite('standard input', () => {
   });
 });
 
-test('fail2ban is told of unbans by the thousand, the last one too', async () => {
+test('thousands of unbans all reach fail2ban', async () => {
   await using fail2ban = await startFail2ban({
     jails: '[web]\nenabled = true\nlogpath = DIR/access.log\nfilter = djangoapp-admin-login\n',
   });

@@ -283,7 +283,7 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
     assert.ok(!existsSync(join(places.bandir, A)));
   });
 
-  test('unseen: audit names what belongs to somebody else, and what lies above it', async () => {
+  test('unseen: audit names what belongs to another user, and what is above it', async () => {
     using places = temporaryPlaces();
     mkdirSync(places.bandir);
     await places.run('ban', A);
@@ -435,7 +435,7 @@ suite('surroundings', { concurrency: 4 }, () => {
     '\0'.repeat(100),
     '['.repeat(100_000),
   ].flatMap((text, index) => (index === 0 ? [text, `# ${text}\n`] : [`# ${text}\n`]));
-  test('a state that somebody else has written costs a reload, and nothing else', async () => {
+  test('a state that another program has written costs a reload, and nothing else', async () => {
     using places = temporaryPlaces();
     const reloads = join(places.directory, 'reloads');
     const program = writeScript(places.directory, 'program', `echo >> ${reloads}`);

@@ -177,7 +177,7 @@ for (const [where, options] of places)
           assert.equal(await apache.login(answer, { from: banned[0] ?? '' }), 403);
       });
 
-      test(`${rule}: everybody else gets what they got`, async () => {
+      test(`${rule}: all others get what they got`, async () => {
         for (const [path, anybody, withPassword] of openOrClosed) {
           assert.equal(await both(apache, path, neighbours), anybody, path);
           assert.equal(
@@ -336,7 +336,7 @@ suite('each file as it stands', () => {
       ['at server level', { server: (dir: string) => logs(dir) + include, site: '' }],
       ...(serverLevelAlone ? [] : [['in a virtual host', { server: logs, site: include }] as const]),
     ] as const)
-      test(`${file} is accepted ${where}, and lets everybody in`, async () => {
+      test(`${file} is accepted ${where}, and admits every visitor`, async () => {
         await using apache = await startApache({ ...options, modules: ['remoteip'] });
         const { exitCode, stderr } = await apache.ask('-t');
         assert.equal(exitCode, 0, stderr);
@@ -361,7 +361,7 @@ suite('each file as it stands', () => {
     }
   });
 
-  test('every path to the list is the one that banctl writes by default, the directory lies beside it', () => {
+  test("every path to the list is banctl's default, and the directory is beside it", () => {
     for (const text of [wholeSite, adminAlone]) {
       assert.deepEqual(text.match(/^\s*Include\w* .*/gm), [`    IncludeOptional ${installedBanlist}`]);
       assert.deepEqual(text.match(/^\s*Require expr .*/gm), [
@@ -471,7 +471,7 @@ test('behind a proxy the directory is asked for the client, not for the proxy', 
   assert.equal(await via('../bans/203.0.113.5'), 403, 'no address: it counts as the proxy');
 });
 
-test('before they are filled in, the proxy files believe nobody, not even with an empty list', async () => {
+test('before they are filled in, the proxy files trust no proxy, not even with an empty list', async () => {
   for (const [file] of proxies) {
     const server = (dir: string) => {
       writeFileSync(join(dir, 'none'), '');

@@ -166,7 +166,7 @@ action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${ap
         }
       });
 
-      test('is told by an unban by hand, and tells banctl of its own', async () => {
+      test('learns of an unban by hand, and passes its own on to banctl', async () => {
         await done('unban', A);
         assert.equal(await apache.get('/', { from: A }), 200);
         assert.deepEqual(await fail2ban.banned(jail), [RANGE, B].sort());
@@ -174,7 +174,7 @@ action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${ap
         await seen(B, 200);
       });
 
-      test('lets everybody in at its stop, and refuses them again at its start', async () => {
+      test('lifts all bans at its stop, and restores them at its start', async () => {
         await tells('set', jail, 'banip', A, B);
         await seen(A, 403);
         await seen(B, 403);

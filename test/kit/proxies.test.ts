@@ -76,7 +76,7 @@ function setUp(before?: string) {
 }
 
 suite('the list of proxies', () => {
-  test("is made of CloudFront's ranges alone, sorted, each once, and can be read by everybody", async () => {
+  test("is made of CloudFront's ranges alone, sorted, each once, and all users can read it", async () => {
     const { output, folder, call } = setUp();
     const ranges = [
       '2001:DB8::/32',
@@ -252,7 +252,7 @@ suite('Apache behind CloudFront', () => {
     return { apache, output, call };
   };
 
-  test('knows visitors by their own addresses once the list is there, and believes nobody else', async () => {
+  test('knows visitors by their own addresses once the list exists, and trusts no other client', async () => {
     const { apache, call } = await start();
     await using _ = apache;
     assert.equal(await visit(apache, A), 200); // nobody is trusted yet
@@ -517,7 +517,7 @@ suite('the page for those who are refused', () => {
   const page = kit('djangoapp-banned-page.conf');
   for (const snippet of ['djangoapp-banlist.conf', 'djangoapp-banlist-admin.conf'])
     for (const where of ['list', 'directory'] as const)
-      test(`tells their address and whom to write to: ${snippet}, banned in the ${where}`, async () => {
+      test(`shows their address and a contact: ${snippet}, banned in the ${where}`, async () => {
         const banned = [A, '2001:db8::5'];
         const list = where === 'list' ? banned.map((address) => `Require not ip ${address}\n`).join('') : '';
         await using apache = await startApache({ remoteip: true, list, site: `${kit(snippet)}${page}` });

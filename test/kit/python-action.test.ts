@@ -89,7 +89,7 @@ for (const version of [undefined, ...fail2banVersions]) {
       assert.doesNotMatch(jail.fail2ban.log(), / ERROR /);
     });
 
-    test('tells its parameters, as the .conf does', async () => {
+    test('returns its parameters, as the .conf does', async () => {
       for (const [name, value] of [
         ['jail', 'web'],
         ['banlist', join(jail.fail2ban.dir, 'list.conf')],

@@ -72,7 +72,7 @@ suite('the report below /banctl/', () => {
     assert.equal(await apache.get('/banctl/', { from: '203.0.113.7' }), 401);
   });
 
-  test('without the file of passwords nobody sees it', async () => {
+  test('without the password file, no visitor sees it', async () => {
     await using apache = await startApache({
       site: snippet.replaceAll(join(place, 'users'), join(place, 'none')) + OPEN,
     });

@@ -276,7 +276,7 @@ suite("Django's admin with the three jails", () => {
     });
   };
 
-  test('ban a scanner, who is then refused, and nobody else', async () => {
+  test('ban a scanner, which is then refused, and no other visitor', async () => {
     for (const target of ['/.env', '/wp-login.php']) assert.equal(await get('203.0.113.1', target), 404);
     await readSoFar('203.0.113.2');
     assert.deepEqual(await fail2ban.banned('djangoapp-probes'), ['203.0.113.2']);

@@ -36,7 +36,7 @@ Include ${installedBanlist}
 `;
 
 suite('the steps from the shell action to banctl', () => {
-  test('let nobody in who is banned, shut nobody else out, and lose nothing', async () => {
+  test('admit no banned visitor, lock no other visitor out, and lose nothing', async () => {
     await using apache = await startApache({
       mpm,
       remoteip: true,

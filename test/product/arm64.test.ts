@@ -50,7 +50,7 @@ suite('the executable for arm64', () => {
     assert.ok(contents.includes(version));
   });
 
-  test('bans, tells of it and unbans, and Apache enforces each', async () => {
+  test('bans, reports it and unbans, and Apache enforces each', async () => {
     await using apache = await startApache({
       remoteip: true,
       list: '# by hand\nRequire not ip 198.51.100.0/24\n',
@@ -134,7 +134,7 @@ suite('the executable for arm64', () => {
     assert.deepEqual(banned.sort(), addresses);
   });
 
-  test('does what fail2ban tells it', async () => {
+  test('does what fail2ban asks', async () => {
     await using apache = await startApache({ remoteip: true });
     const script = writeScript(apache.dir, 'banctl', `exec ${emulatedCommand.join(' ')} "$@"`);
     await using fail2ban = await startFail2ban({

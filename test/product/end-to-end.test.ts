@@ -237,7 +237,7 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
       }
     }
 
-    test('four failures and any number of successful logins ban nobody', async () => {
+    test('four failures and any number of successful logins ban no visitor', async () => {
       for (const from of attackers) await fail(from, 4);
       for (const from of others) {
         for (let time = 0; time < 9; time += 1) assert.equal(await apache.login(302, visit(from)), 302);
@@ -245,7 +245,7 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
       assert.deepEqual(await answers(apache, [...attackers, ...others]), all([...attackers, ...others], 200));
     });
 
-    test('the fifth gets them refused, and nobody else', async () => {
+    test('the fifth gets them refused, and no other visitor', async () => {
       for (const from of attackers) await fail(from, 1);
       await seen(apache, attackers, 403, fail2ban);
       assert.equal(await apache.login(302, visit(attackers[0] ?? '')), 403);
@@ -278,7 +278,7 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
       }
     });
 
-    test(way.reloads ? 'all this was told to Apache by reloads' : 'nothing of all this was a reload', () =>
+    test(way.reloads ? 'Apache loaded all this by reloads' : 'nothing of all this was a reload', () =>
       assertReloads(way, apache),
     );
 
@@ -390,7 +390,7 @@ function jails(way: Way) {
       await seen(apache, inside, 200, fail2ban);
     });
 
-    test('what is no address bans nobody and runs nothing', async () => {
+    test('a text that is not an address bans no visitor and runs nothing', async () => {
       const values = [
         '1.2.3.999',
         '203.0.113',
@@ -484,7 +484,7 @@ function jails(way: Way) {
   });
 
   const few = way.reloads ? 'few reloads' : 'no reload';
-  test(`a burst of bans costs ${few}, and leaves nobody out (each ban had its own)`, async () => {
+  test(`a burst of bans costs ${few}, and misses no ban (each ban had its own)`, async () => {
     await using apache = await startApache({ mpm, remoteip: true, site: way.site });
     await using fail2ban = await startFail2ban({
       jails: jail('one', action(way, apache).replace('reload_interval=0', 'reload_interval=1')),
@@ -537,7 +537,7 @@ function shellDays(way: Way) {
 
 /** Somebody else's mistake in Apache's configuration. */
 function brokenConfiguration(way: Way) {
-  suite("while Apache's configuration is broken by somebody else", inOrder, () => {
+  suite("while Apache's configuration is broken", inOrder, () => {
     const servers = new Servers();
     let apache: Apache;
     let fail2ban: Fail2ban;
@@ -561,7 +561,7 @@ function brokenConfiguration(way: Way) {
     };
 
     if (!way.reloads) {
-      test('bans and unbans count at once, and nobody is told anything', async () => {
+      test('bans and unbans count at once, without any message', async () => {
         await bans(fail2ban, 'one', ...both);
         await seen(apache, both, 403, fail2ban);
         await unbans(fail2ban, 'one', ...both);
@@ -570,7 +570,7 @@ function brokenConfiguration(way: Way) {
         assert.equal(syslog(), '');
       });
 
-      test('a range, which is in the list, counts as a ban for fail2ban, and syslog is told why', async () => {
+      test('a range, which is in the list, counts as a ban for fail2ban, and syslog has the reason', async () => {
         await bans(fail2ban, 'one', '198.51.100.0/24');
         await until('a complaint', () => syslog().includes('-t banctl'));
         assert.match(syslog(), /^-t banctl -p daemon\.err -- .*apache was not reloaded: .*Nonsense/ms);
@@ -580,7 +580,7 @@ function brokenConfiguration(way: Way) {
         assert.doesNotMatch(fail2ban.log(), / ERROR /);
       });
 
-      test('once it is mended, the next call makes up for it', async () => {
+      test('once it is fixed, the next call makes up for it', async () => {
         writeFileSync(apache.config, config);
         await bans(fail2ban, 'one', later);
         await seen(apache, ['198.51.100.1', later, ...both], 403, fail2ban);
@@ -590,7 +590,7 @@ function brokenConfiguration(way: Way) {
       return;
     }
 
-    test('a ban counts as one for fail2ban, syslog is told why, and Apache serves on', async () => {
+    test('a ban counts as one for fail2ban, syslog has the reason, and Apache keeps serving', async () => {
       await bans(fail2ban, 'one', ...both);
       for (const address of both) {
         await until('the ban', () => way.record(apache, address) !== '', { detail: fail2ban.log });
@@ -610,7 +610,7 @@ function brokenConfiguration(way: Way) {
       assert.doesNotMatch(fail2ban.log(), / ERROR /);
     });
 
-    test('once it is mended, the next call makes up for it', async () => {
+    test('once it is fixed, the next call makes up for it', async () => {
       writeFileSync(apache.config, config);
       await bans(fail2ban, 'one', later);
       await seen(apache, [later, ipv4], 403, fail2ban);
@@ -754,7 +754,7 @@ function addresses(way: Way) {
     after(() => servers.end());
 
     for (const [given, canonical, banned, free] of spellings) {
-      test(`${given} bans ${canonical} and nobody else`, async () => {
+      test(`${given} bans ${canonical} and no other address`, async () => {
         assert.match(said.get(given) ?? '', new RegExp(`^${canonical} banned\n`));
         assert.deepEqual(await answers(apache, banned), all(banned, 403));
         assert.deepEqual(await answers(apache, free), all(free, 200));

@@ -59,7 +59,7 @@ suite('the executable', () => {
   });
 });
 
-test('the help tells each command and option on lines of its own', async () => {
+test('the help lists each command and option on lines of its own', async () => {
   const { stdout } = await execute(executable, ['--help']);
   const lines = stdout.split('\n').map((line) => line.trim());
   for (const command of Object.keys(COMMANDS))

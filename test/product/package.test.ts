@@ -65,7 +65,7 @@ const fields = (path: string, ...names: string[]) =>
   execFileSync('dpkg-deb', ['--field', path, ...names], { encoding: 'utf8' });
 
 suite('the package', () => {
-  test('is the same, byte for byte, if somebody else makes it again', async () => {
+  test('is the same, byte for byte, if another user builds it again', async () => {
     const mask = process.umask(0o077);
     const again = await makePackage('again', '/bin/true', '--compression=fast').finally(() =>
       process.umask(mask),
@@ -120,7 +120,7 @@ suite('the package', () => {
   });
 });
 
-suite('what is told of a package', () => {
+suite('what a package says of itself', () => {
   const elf = (libraries: string[], versions: string[]) => ({ architecture: 'amd64', libraries, versions });
 
   test('names the first version of a library that has all symbols', () => {
@@ -218,7 +218,7 @@ suite('on a server', () => {
     assert.equal(await root.done(job()), '');
   });
 
-  test('a removed package refuses nobody any more, keeps the configuration, and comes back', async () => {
+  test('a removed package refuses no visitor any more, keeps the configuration, and comes back', async () => {
     await root.done(
       `dpkg --install banctl_${version}_amd64.deb && a2enconf djangoapp-banlist && service apache2 reload`,
     );
@@ -285,7 +285,7 @@ suite('on a server', () => {
     assert.ok(!has(jail) && !has(`${jail}.dpkg-dist`) && !has(action));
   });
 
-  test('purging takes what banctl setup has written too, but not what somebody has changed', async () => {
+  test('purging also removes what banctl setup has written, but not what was changed', async () => {
     await root.done(`rm -rf /etc/apache2/djangoapp && dpkg --install banctl_${version}_amd64.deb`);
     await root.done("sleep 0.01; date '+%F %T.%N' > /root/mark");
     await root.done('rm /etc/apache2/conf-available/djangoapp-banlist-admin.conf && banctl setup');
@@ -327,7 +327,7 @@ test('the package has nothing that lintian finds wrong', async () => {
   assert.doesNotMatch(stdout, /^[EW]:/m);
 });
 
-test('dist/SHA256SUMS tells the sum and the size of what was built', async () => {
+test('dist/SHA256SUMS has the sum and the size of each built file', async () => {
   const sums = readFileSync(join(repository, 'dist', 'SHA256SUMS'), 'utf8');
   assert.match(sums, /^# \d{9} {2}banctl$/m);
   assert.match(sums, /^[0-9a-f]{64} {2}bundle\/banctl\.cjs$/m);

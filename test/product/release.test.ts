@@ -116,7 +116,7 @@ function checkout(name: string): string {
 }
 
 suite('scripts/release', () => {
-  test('refuses a tree with changes, a version that is none, and one that has a tag', async () => {
+  test('refuses a tree with changes, an invalid version, and a version that has a tag', async () => {
     const place = checkout('refusals');
     const release = (...args: string[]) => execute(join(place, 'scripts', 'release'), args);
     assert.match((await release('1.0')).stderr, /^release: usage: /);

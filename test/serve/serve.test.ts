@@ -227,7 +227,7 @@ suite('a request', { concurrency: 2 }, () => {
     assert.deepEqual(names(), []);
   });
 
-  test('that is none ends the connection, and no other', async () => {
+  test('that is invalid ends its connection, and no other', async () => {
     const { dir, options, given } = makePlace();
     await using server = await startServer({ dir, options });
     await using good = await server.connect();

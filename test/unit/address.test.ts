@@ -421,7 +421,7 @@ suite('an argument of Require ip, as Apache reads it', () => {
     });
   }
 
-  test('is partial if Apache takes it for a range that nobody wrote', () => {
+  test('is partial if Apache reads it as a range that was not written', () => {
     const partial = ['10', '10.', '10.1', '10.1.2', '10.1.2.', '0'];
     const whole = ['10.1.2.3', '10.0.0.0/8', '2001:db8::', '10.0.0.0/255.0.0.0', 'x', '', '256', '1000'];
     assert.deepEqual(partial.filter(isPartial), partial);

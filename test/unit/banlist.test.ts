@@ -307,7 +307,7 @@ suite('any course of calls', () => {
     verb === 'add' ? add(address, { target, holder: by ?? 'manual' }) : release(address, by);
   const course = fc.tuple(fc.uniqueArray(fc.constantFrom(...addresses)), fc.array(step, { maxLength: 12 }));
 
-  test('one line a ban, as long as it is held; each answer tells what was done', () => {
+  test('one line a ban, as long as it is held; each answer says what was done', () => {
     fc.assert(
       fc.property(course, ([byTheShell, steps]) => {
         const model = new Model(byTheShell);

@@ -181,7 +181,7 @@ suite('the comment line', () => {
     ...[` ${formatHolds([plain])}`, formatHolds([plain]).replace('# b', '# B'), `#${formatHolds([plain])}`],
   ];
   for (const line of FULL) {
-    test(`${JSON.stringify(line)} is somebody else's`, () => {
+    test(`${JSON.stringify(line)} is foreign`, () => {
       assert.equal(parseHolds(line), undefined);
     });
   }

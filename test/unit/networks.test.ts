@@ -133,7 +133,7 @@ suite('--widen-after', () => {
     assert.deepEqual(banned(narrowed.text).sort(), [A(1), A(2), A(3), A(4)]);
   });
 
-  test('a network that somebody has banned as such stays as it is', () => {
+  test('a network that was banned as such stays as it is', () => {
     const own = formatBan('203.0.113.0/24', [held('203.0.113.0/24', 'manual')]);
     const text = inTurn([add(A(1)), add(A(2)), add(A(3))], AFTER_3, own);
     assert.deepEqual(banned(text), ['203.0.113.0/24', A(1), A(2), A(3)]);

@@ -94,7 +94,7 @@ test('a rotation that is killed at any step loses no count and doubles none', ()
   }
 });
 
-test('a record that nobody shortens ends at its limit', () => {
+test('a record that is never shortened ends at its limit', () => {
   writeFileSync(path, Buffer.alloc(FULL_BYTES, ' '));
   ban('web');
   assert.equal(statSync(path).size, FULL_BYTES);
