@@ -5,8 +5,8 @@ starts no shell and no program for a ban. In jail.local:
 
     action = apache-banlist.py[jail=%(__name__)s]
 
-If nothing serves, or the server does not answer within 5 s, the action runs
-banctl itself, as the .conf does, and says so once in Fail2Ban's log.
+If no server runs, or it does not answer within 5 s, the action runs banctl
+itself, as the .conf does, and logs that once in Fail2Ban's log.
 """
 
 import json
@@ -23,10 +23,10 @@ from fail2ban.server.action import ActionBase
 # The protocol: docs/serve.md. The server's first line names its own.
 PROTOCOL = 1
 SOCKET = "/run/banctl/socket"
-# Seconds: longest wait for the server; and for the program, as Fail2Ban waits for a command.
+# Longest wait for the server, and for the program, for which it is Fail2Ban's own limit of a command. Seconds.
 PATIENCE = 5
 PROGRAM_PATIENCE = 60
-# A server that has not answered once is left alone for so long, or each ban would wait for it. Seconds.
+# After a timeout, the action does not ask the server for this long, because each ban would wait for it. Seconds.
 SILENCE = 60
 # Bytes of an answer; characters of it in the log.
 LONGEST_ANSWER = 1 << 20
@@ -61,7 +61,7 @@ DATABASE = (("fail2ban-db", "dbfile"), ("fail2ban-client", "fail2ban_client"))
 
 
 class NotServed(Exception):
-    """The server cannot be asked, or does not answer: banctl has to be run."""
+    """The server cannot be reached, or does not answer: the action must run banctl."""
 
 
 class Connection(object):
@@ -80,7 +80,7 @@ class Connection(object):
             greeting = self._read(deadline)
             if greeting.get("banctl") != PROTOCOL:
                 raise NotServed("what answers at %s is of another version" % path)
-            # Both clocks only run forward; the server's tells it whether a request is still waited for.
+            # Both clocks are monotonic; by its own, the server knows whether the action still waits for a request.
             self.ahead = float(greeting["now"]) - time.monotonic()
             self._write(dict(hello, banctl=PROTOCOL))
         except (KeyError, TypeError, ValueError):
@@ -105,7 +105,7 @@ class Connection(object):
             deadline = time.monotonic() + PATIENCE
 
     def close(self):
-        # In a child of Fail2Ban's, it closes the child's copy alone.
+        # In a child process of Fail2Ban, this closes only the child's copy.
         self.socket.close()
 
     def _refuse_stranger(self):
@@ -170,7 +170,7 @@ class Action(ActionBase):
         return True
 
     def start(self):
-        """At the start of the jail, its holds become what Fail2Ban's database has for it."""
+        """When the jail starts, makes its holds equal to its bans in Fail2Ban's database."""
         options = self._options(COMMON + PROTECTION + DATABASE)
         self._do("sync", options, flags=["from-database"], patience=PROGRAM_PATIENCE - PATIENCE)
 
@@ -179,7 +179,7 @@ class Action(ActionBase):
         self._disconnect()
 
     def flush(self):
-        """At the stop of the jail, and at "unban --all", in place of an unban for each address."""
+        """Replaces an unban for each address when the jail stops, and for "unban --all"."""
         self._do("flush", self._options(COMMON), patience=PROGRAM_PATIENCE - PATIENCE)
         return True
 
@@ -213,7 +213,7 @@ class Action(ActionBase):
         return dict((option, self._value(name)) for option, name in table)
 
     def _value(self, name):
-        """Paths are Fail2Ban's, wherever the server runs."""
+        """Resolves paths in Fail2Ban's working directory, wherever the server runs."""
         value = getattr(self, name)
         if value and name in ("banlist", "bandir", "dbfile"):
             return os.path.abspath(value)
@@ -237,7 +237,7 @@ class Action(ActionBase):
         self._conclude(code, said)
 
     def _conclude(self, code, said):
-        """69: the change is in the list, but Apache has refused to reload. Fail2Ban would otherwise never lift it."""
+        """69 counts as success: the change is in the list, only the reload failed. Otherwise Fail2Ban never lifts it."""
         said = said.strip()[:LONGEST_MESSAGE]
         if code == 69:
             self._tell_syslog(said)
@@ -260,7 +260,7 @@ class Action(ActionBase):
         if self._said:
             return
         self._said = True
-        self._logSys.warning("[%s] banctl serve does not answer (%s); %s is run for each change instead",
+        self._logSys.warning("[%s] banctl serve does not answer (%s); running %s for each change instead",
             self._jail.name, error, self.banctl)
 
     def _ask(self, request, patience):
@@ -280,7 +280,7 @@ class Action(ActionBase):
         return answer
 
     def _ask_twice(self, request, deadline, patience):
-        """A server that ends has maybe done what was asked: to ask its successor for the same again is safe."""
+        """An ending server may have made the change already; asking its successor again is safe."""
         for last in (False, True):
             try:
                 if self._connection is None:
@@ -319,7 +319,7 @@ class Action(ActionBase):
             self._connection = None
 
     def _forget_parent(self):
-        """After a fork, the connection is the parent's, and its lock may be held for ever."""
+        """After a fork, the connection belongs to the parent, and its lock may stay held for ever."""
         if self._owner != os.getpid():
             self._owner = os.getpid()
             self._lock = threading.Lock()
@@ -344,7 +344,7 @@ class Action(ActionBase):
         return program.returncode, said.decode("utf-8", "replace")
 
     def _kill(self, program):
-        """Ends the program and what it has started, as Fail2Ban ends a command."""
+        """Ends the program and its children, as Fail2Ban ends a command."""
         for ending in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(program.pid, ending)
@@ -353,7 +353,7 @@ class Action(ActionBase):
                 pass
 
     def _listed(self, address):
-        """True if this jail's hold and the ban below it are there: as in the .conf, in the usual places."""
+        """True if this jail's hold and the ban below it exist, in the default places, as in the .conf."""
         directory = self.bandir or "/etc/apache2/djangoapp/bans"
         banlist = self.banlist or "/etc/apache2/djangoapp/banlist.conf"
         hold = "| %s %s since " % (self.jail, address)

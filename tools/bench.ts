@@ -1,4 +1,4 @@
-// Measures banctl beside what it is compared with; see scripts/bench. Ends with 1 if a target is missed.
+// Measures banctl and its alternatives; see scripts/bench. Exits with 1 if a target is missed.
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release } from 'node:os';
@@ -36,10 +36,10 @@ if (unknown !== undefined) {
   console.error(`bench: no such benchmark: ${unknown}; there are ${Object.keys(BENCHMARKS).join(', ')}`);
   process.exit(64);
 }
-// Whoever measures may use banctl; that must not change what is measured.
+// The caller's own banctl settings must not change the measurement.
 for (const name of Object.keys(process.env)) if (name.startsWith('BANCTL_')) delete process.env[name];
 
-/** What was measured on; no names of hosts. */
+/** The machine of the measurement, without host names. */
 function machine(): Record<string, string | number> {
   const version = (program: string, args: string[], pattern: RegExp) =>
     pattern.exec(execFileSync(program, args, { encoding: 'utf8' }))?.[1] ?? '?';

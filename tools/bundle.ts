@@ -24,15 +24,15 @@ interface Replacement {
   by: string;
 }
 
-// Modules that libraries load at each start for things that banctl does not use, with the milliseconds that it saves to
-// replace them, if that is why. With all of these a ban takes 28 until it is on disk, an empty program 23.
+// Modules that libraries load at each start for features that banctl does not use. The comments give the milliseconds that
+// each replacement saves, if that is the reason. With all of these, a ban takes 28 until it is on disk, an empty program 23.
 const replacements: Replacement[] = [
   // It patches all of fs for programs with thousands of open files; proper-lockfile then copies every property, which
   // loads fs.promises and the streams: 4.
   { module: 'graceful-fs', by: 'src/executable/stand-ins/graceful-fs.ts' },
-  // All that OpenSSL can do, for a temporary file's name: 6.
+  // All of OpenSSL, for a temporary file's name: 6.
   { module: 'node:crypto', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/node-crypto.ts' },
-  // Not for time: it would follow what somebody else puts in the way.
+  // Not for speed: it would follow links that another user puts in the way.
   { module: 'fs', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/fs.ts' },
   // To ask whether it runs in a thread: 2.
   {
@@ -40,10 +40,10 @@ const replacements: Replacement[] = [
     importedBy: 'write-file-atomic',
     by: 'src/executable/stand-ins/worker-threads.ts',
   },
-  // Two versions of it, and handlers for thirty signals each.
+  // Two versions of it, each with handlers for thirty signals.
   { module: 'signal-exit', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/signal-exit.cts' },
   { module: 'signal-exit', importedBy: 'proper-lockfile', by: 'src/executable/stand-ins/signal-exit.cts' },
-  // It makes an Intl.Segmenter, for emoji in the help of yargs: 24. The list needs the real one, for names that are not plain.
+  // It makes an Intl.Segmenter, for emoji in the help of yargs: 24. The list needs the real one for names with wide characters.
   ...['yargs', 'cliui', 'wrap-ansi', 'cli-progress'].map((importedBy) => ({
     module: 'string-width',
     importedBy,
@@ -64,7 +64,7 @@ const replace: Plugin = {
   },
 };
 
-/** The other commands are a part of their own: what is in the bundle costs each ban time, also if it is not run. */
+/** The other commands are a separate part, because everything in the bundle costs each ban time, even unused code. */
 const apart: Plugin = {
   name: 'apart',
   setup({ onResolve }) {
@@ -79,7 +79,7 @@ const apart: Plugin = {
   },
 };
 
-/** Files beside a module of that name, as texts in the bundle. */
+/** Bundles files with the module's name as texts. */
 const assets: Plugin = {
   name: 'assets',
   setup({ onLoad }) {
@@ -101,7 +101,7 @@ const common = {
   target: 'node24',
   format: 'cjs',
   plugins: [replace],
-  // A linked node_modules gives the same names as one of its own.
+  // Gives a linked node_modules the same names as a local one.
   preserveSymlinks: true,
   logLevel: 'warning',
   metafile: true,
@@ -109,13 +109,13 @@ const common = {
 
 const output = (name: string) => path.join(directory, `${name}.cjs`);
 
-/** A function, for src/executable/parts.ts to call. Not minified: an administrator can read what root is to run. */
+/** A function for src/executable/parts.ts to call. Not minified, so that an administrator can read what root runs. */
 const part = {
   ...common,
   banner: { js: '(function (require, module) {' },
   footer: { js: '})' },
-  // yargs looks for its translations beside its own file. There is none in an executable, and a place that depends on
-  // where the executable lies could belong to somebody else.
+  // yargs looks for its translations beside its own file. An executable has none, and a path that depends on the executable's
+  // own place could belong to another user.
   define: {
     'import.meta.url': '"file:///"',
     __filename: '"banctl"',
@@ -141,11 +141,11 @@ const builds = await Promise.all([
       outfile: output(name),
       external: LIBRARIES,
       plugins: [replace, apart],
-      // import() of a part is to ask for it.
+      // import() of a part must load it on demand.
       supported: { 'dynamic-import': false },
     }),
   ),
-  // echarts is 1.2 MB as it was written, and 0.5 MB minified; nobody reads either before root runs it.
+  // echarts has 1.2 MB as source, and 0.5 MB minified, and is no part of what root runs for a ban.
   build({
     ...part,
     entryPoints: ['src/report/page.ts'],
@@ -157,7 +157,7 @@ const builds = await Promise.all([
   ...LIBRARIES.map((name) =>
     build({
       ...part,
-      // What a module of Node without a default export gives to import(), and one with it to import.
+      // import() of a Node module gets it as the default export, whether the module has one or not.
       stdin: {
         contents: `const all = require('${name}'); module.exports = all.default ?? all;`,
         resolveDir: root,
@@ -168,7 +168,7 @@ const builds = await Promise.all([
   build({ ...common, entryPoints: ['src/executable/launcher.ts'], outfile: output('launcher') }),
 ]).catch(() => process.exit(1)); // esbuild has printed the errors
 writeFileSync(path.join(directory, KIT_ASSET), JSON.stringify(Object.fromEntries(kit)));
-// Beside the bundle, for tools/sbom.ts: what it is made of.
+// The contents of the bundle, for tools/sbom.ts.
 const inputs = new Set(builds.flatMap(({ metafile }) => Object.keys(metafile.inputs)));
 const packages = [...inputs].flatMap(
   (input) => /^(?:.*\/)?node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(input)?.[0] ?? [],

@@ -1,5 +1,5 @@
-// Runs what bundle.ts has made as fail2ban and administrators do, and writes V8's code cache of what that has compiled,
-// NAME.cache beside each NAME.cjs.
+// Runs the bundle as fail2ban and administrators do, and writes V8's code cache of everything compiled on the way: NAME.cache
+// beside each NAME.cjs.
 //
 //   code-cache.ts DIRECTORY
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ const asBan = [
 ];
 const silently = ['--reload-command=', '--no-reload', '--'];
 
-/** Answers as a fail2ban that has one jail and holds nothing. */
+/** Answers like a fail2ban that has one jail and holds nothing. */
 const fail2banClient = join(directory, 'fail2ban-client');
 writeFileSync(
   fail2banClient,
@@ -38,12 +38,12 @@ esac
   { mode: 0o755 },
 );
 
-/** The lines to run, and the parts whose cache is written then. */
+/** The lines to run, and the parts whose cache is written afterwards. */
 const runs: { line: string[]; parts?: string[] }[] = [
   { line: ['ban', ...asBan, ...silently, address] },
   { line: ['ban', ...asBan, ...silently, address] },
   { line: ['ban', ...asBan, ...silently, '2001:db8::1'] },
-  // What a reload compiles of the program is left out: each function in the cache costs every other call time.
+  // Omits the functions of a reload, because each function in the cache costs every other call time.
   { line: ['unban', ...asAction, ...silently, address], parts: [MAIN] },
   { line: ['unban', list, '--fail2ban-client=true', ...silently, '2001:db8::1'], parts: ['execa'] },
   { line: ['sync', '--jail=web', list, `--fail2ban-client=${fail2banClient}`, '--no-reload'] },
@@ -56,14 +56,14 @@ const cacheOf = (name: string) => join(bundles, `${name}.cache`);
 const require = createRequire(import.meta.url);
 const scripts = new Map<string, Script>();
 
-// The program ends its process, but this one goes on to the next line.
+// The program ends its process, but this process continues with the next line.
 const exit: (exitCode: number) => never = process.exit;
 process.exit = ((exitCode: number) => {
   process.exitCode = exitCode;
 }) as typeof exit;
 
 let parts: string[] = [];
-// A program has ended when nothing is left to do, which is when the next may begin.
+// A program has ended when no work remains; only then may the next one begin.
 process.on('beforeExit', () => {
   if (process.exitCode) throw new Error(`the bundle ended with ${process.exitCode}`);
   for (const name of parts) {
@@ -85,6 +85,6 @@ process.on('beforeExit', () => {
   parts = next.parts ?? [];
   process.argv = [process.execPath, process.execPath, ...next.line];
   startProgram(read, require, scripts);
-  // Without anything to do there would be no further beforeExit.
+  // Without work there would be no further beforeExit.
   setImmediate(() => {});
 });

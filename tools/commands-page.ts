@@ -1,4 +1,4 @@
-// Writes docs/commands.md out of the table of commands and options; with --print, prints it.
+// Writes docs/commands.md from the table of commands and options; with --print, prints it.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { EXAMPLES, EXIT_MEANINGS } from '../src/cli/manual.ts';

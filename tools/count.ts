@@ -1,4 +1,4 @@
-// A reporter for `node --test`: one line, how many tests passed and how many failed.
+// A reporter for `node --test`: one line with the numbers of passed and failed tests.
 import type { TestEvent } from 'node:test/reporters';
 
 export default async function* count(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {

@@ -1,4 +1,4 @@
-// Tells what banctl does, with requests to a real Apache; see scripts/demo. Ends with 1 if anything is not as it says.
+// Shows banctl's main job, with requests to a real Apache; see scripts/demo. Exits with 1 if a step fails.
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
@@ -14,7 +14,7 @@ const attacker = '203.0.113.55';
 const visitor = '198.51.100.7';
 const scraper = '2001:db8::66';
 
-/** Apache and fail2ban with what is in the kit, as on a server, but for the places of the files. */
+/** Apache and fail2ban with the kit, as on a server, except for the places of the files. */
 async function startServers(dir: string, stack: AsyncDisposableStack): Promise<[Apache, Fail2ban]> {
   const own = (name: string) => {
     mkdirSync(join(dir, name));
@@ -23,7 +23,7 @@ async function startServers(dir: string, stack: AsyncDisposableStack): Promise<[
   const apache = stack.use(await startApache({ dir: own('apache2'), remoteip: true }));
   const config = join(dir, 'banctl.json');
   writeFileSync(config, JSON.stringify({ banlist: apache.banlist, apachectl: apache.ctl }));
-  // Of this process, of fail2ban, and so of the banctl that fail2ban calls.
+  // For this process and fail2ban, which passes it on to banctl.
   for (const name of Object.keys(process.env)) if (name.startsWith('BANCTL_')) delete process.env[name];
   process.env.BANCTL_CONFIG = config;
   process.env.PATH = [join(repository, 'dist'), process.env.PATH].join(delimiter);
@@ -44,9 +44,9 @@ async function tell(dir: string, stack: AsyncDisposableStack) {
   );
   const [apache, fail2ban] = await startServers(dir, stack);
   say(
-    `Apache listens on 127.0.0.1:${apache.port}. It takes the X-Forwarded-For of 127.0.0.1 for the visitor's`,
+    `Apache listens on 127.0.0.1:${apache.port}. It reads the visitor's address from X-Forwarded-For, as behind a load`,
   );
-  say('address, as behind a load balancer, so that anybody can come by.');
+  say('balancer, so the demo can play several visitors.');
 
   /** Requests `count` times, and shows the answers. */
   const visit = async (from: string, what: string, wanted: number, count = 1) => {
@@ -80,7 +80,7 @@ async function tell(dir: string, stack: AsyncDisposableStack) {
   };
   const isListed = () => readFileSync(apache.banlist, 'utf8').includes(`Require not ip ${attacker}\n`);
 
-  heading('Somebody guesses the password of the Django admin');
+  heading('An attacker guesses the password of the Django admin');
   await visit(attacker, 'GET /', 200);
   await visit(attacker, 'POST /admin/login/', 401, 5);
 
@@ -90,15 +90,15 @@ async function tell(dir: string, stack: AsyncDisposableStack) {
     `the next request of ${attacker} to be refused`,
     async () => (await apache.get('/', { from: attacker })) === 403,
   );
-  say('This is in the list that Apache includes, and Apache has loaded it:');
+  say('Apache has loaded the list, which now contains:');
   showList(new RegExp(`^# banctl \\| ${jail} ${attacker} .*\nRequire not ip ${attacker}\n$`));
 
-  heading('The attacker is refused, on the whole site, and nobody else');
+  heading('Apache refuses the attacker on the whole site, and no other visitor');
   await visit(attacker, 'GET /', 403);
   await visit(attacker, 'POST /admin/login/', 403);
   await visit(visitor, 'GET /', 200);
 
-  heading('By hand it goes the same way');
+  heading('You can ban by hand, too');
   await type(`banctl ban ${scraper} --for 1h --reason 'copies the site'`, new RegExp(`^${scraper} banned`));
   await type('banctl reload', /loaded/);
   await visit(scraper, 'GET /', 403);
@@ -107,7 +107,7 @@ async function tell(dir: string, stack: AsyncDisposableStack) {
   );
   await type('banctl ban 127.0.0.1', /is protected/, 77);
 
-  heading('When the time is over, or somebody says so, they are let in again');
+  heading('When the ban ends, or you lift it, the visitor gets in again');
   await type(`fail2ban-client set ${jail} unbanip ${attacker}`, /1/);
   await type(`banctl unban ${scraper}`, new RegExp(`^${scraper} unbanned`));
   await type('banctl reload', /loaded/);
@@ -120,10 +120,10 @@ async function tell(dir: string, stack: AsyncDisposableStack) {
 
 class NotShown extends Error {}
 
-/** True: the story is not told to its end, and nothing more of it may begin. */
+/** True: the demo ends early, and no further step may begin. */
 let isInterrupted = false;
 
-/** Ends a process that may have ended already. */
+/** Ends a process, which may have ended already. */
 function end(pid: number) {
   try {
     process.kill(pid, 'SIGTERM');
@@ -142,7 +142,7 @@ function say(text: string) {
   print(text);
 }
 
-/** What is typed, what a program shows, or a request. */
+/** A typed command, a program's output, or a request. */
 function show(text: string, style: 'bold' | 'red' | 'green' | 'reset' = 'reset') {
   print(style === 'reset' ? `   ${text}` : `   ${styleText(style, text)}`);
 }
@@ -171,12 +171,12 @@ try {
   exitCode = 1;
 }
 await stack.disposeAsync();
-// What is still starting, and banctl where it waits for its next reload.
+// Processes that are still starting, and a banctl that waits for its next reload.
 await until('everything to end', () => {
   const rest = processesNaming(dir);
   for (const pid of rest) end(pid);
   return rest.length === 0;
 });
 rmSync(dir, { recursive: true, force: true, maxRetries: 3 });
-if (exitCode === 0) heading('This is all. Everything has been cleaned up');
+if (exitCode === 0) heading('Done. The demo has cleaned up after itself');
 process.exit(exitCode);

@@ -1,4 +1,4 @@
-// Lists what an executable of banctl is made of, each part with its SHA-256: executable-parts.ts EXECUTABLE
+// Lists the parts of a banctl executable, each with its SHA-256: executable-parts.ts EXECUTABLE
 //
 // Two builds of the same sources have the same parts, wherever and whenever they were made, except V8's code caches
 // (NAME.cache), which differ from build to build.
@@ -8,12 +8,12 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** src/node_sea.cc of Node: the number that its data begins with, and its flags. */
+/** From Node's src/node_sea.cc: the number at the beginning of its data, and its flags. */
 const MAGIC = 0x143da20;
 const HAS_CODE_CACHE = 1 << 2;
 const HAS_ASSETS = 1 << 3;
 const HAS_EXEC_ARGV = 1 << 4;
-/** Sections that hold Node's own code and constants; postject changes neither. */
+/** Sections with Node's own code and constants; postject changes neither. */
 const SECTIONS = ['.text', '.rodata'];
 
 export interface Part {
@@ -21,7 +21,7 @@ export interface Part {
   readonly content: Buffer;
 }
 
-/** The parts, by the order in which they stand. */
+/** The parts, in file order. */
 export function partsOf(executable: string): Part[] {
   return [
     ...SECTIONS.map((name) => ({ name: `node${name}`, content: sectionOf(executable, name) })),

@@ -1,6 +1,6 @@
 // Writes every shell text of the kit into files, for shellcheck: kit-shell.ts DIRECTORY
 //
-// The commands of fail2ban's actions are as fail2ban itself expands them (fail2ban-client -d); it runs them by /bin/sh.
+// The commands of fail2ban's actions are expanded by fail2ban itself (fail2ban-client -d), which runs them with /bin/sh.
 // The completion script for bash is as `banctl completion bash` prints it.
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';

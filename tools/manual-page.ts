@@ -1,4 +1,4 @@
-// Prints the manual page, banctl(8), out of the table of commands and options: manual-page.ts [--date YYYY-MM-DD]
+// Prints the manual page, banctl(8), from the table of commands and options: manual-page.ts [--date YYYY-MM-DD]
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -18,7 +18,7 @@ const { version, description }: { version: string; description: string } = JSON.
   readFileSync(join(import.meta.dirname, '..', 'package.json'), 'utf8'),
 );
 
-/** Text for roff: a hyphen is to stay what can be typed, and no line may begin with what roff takes for a request. */
+/** Text for roff: keeps hyphens as typed, and lets no line begin with a character that roff reads as a request. */
 function text(plain: string): string {
   return plain
     .replaceAll('\\', '\\e')

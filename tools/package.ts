@@ -1,4 +1,4 @@
-// Makes packages; see scripts/package.
+// Builds packages; see scripts/package.
 //
 //   package.ts [--format deb|rpm]… [--output DIRECTORY] [--version VERSION] [--compression best|fast|none] [EXECUTABLE]…
 //

@@ -1,4 +1,4 @@
-// What a release changes in CHANGELOG.md, and what it says of itself: pure.
+// The changelog's part of a release, and its notes: pure.
 //
 //   release-notes.ts [VERSION]      prints the section of a version, without its heading; the newest by default
 import { readFileSync } from 'node:fs';
@@ -6,12 +6,12 @@ import { join } from 'node:path';
 
 export const UNRELEASED = 'Unreleased';
 
-/** MAJOR.MINOR.PATCH of Semantic Versioning, without a label: a label would sort wrongly in packages. */
+/** MAJOR.MINOR.PATCH of Semantic Versioning, without a label, which packages would sort wrongly. */
 export function isVersion(text: string): boolean {
   return /^(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)\.(?:0|[1-9]\d*)$/.test(text);
 }
 
-/** The text of a section, undefined if there is none or it is empty. */
+/** The text of a section; undefined if it does not exist or is empty. */
 export function notesOf(changelog: string, version?: string): string | undefined {
   const [, ...sections] = changelog.split(/^## /m);
   const section =
@@ -22,7 +22,7 @@ export function notesOf(changelog: string, version?: string): string | undefined
   return notes === '' ? undefined : notes;
 }
 
-/** The changelog in which what was unreleased is this version, of this day (YYYY-MM-DD). */
+/** The changelog with the unreleased section as this version, of this day (YYYY-MM-DD). */
 export function withRelease(changelog: string, version: string, date: string): string {
   if (notesOf(changelog, UNRELEASED) === undefined)
     throw new Error('CHANGELOG.md has nothing under Unreleased');

@@ -3,7 +3,7 @@
 //
 //   sbom.ts EXECUTABLE LIBRARIES.json
 //
-// LIBRARIES.json is what tools/bundle.ts has written: the directories of the packages whose files are in the bundle.
+// tools/bundle.ts writes LIBRARIES.json: the directories of the packages with files in the bundle.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,4 +1,4 @@
-// The least that Node must do for a ban that is not lost: a lock, the list in a new file, on disk, in the old one's place.
+// The least work of Node for a ban that is not lost: takes a lock, writes a new list, syncs it, and replaces the old one.
 // bare LIST ADDRESS
 import {
   closeSync,

@@ -1,4 +1,4 @@
-// The ban directory: when a ban counts, what a hundred thousand cost each request, and what they cost the next ban.
+// The ban directory: when a ban takes effect, and what 100,000 bans cost each request and the next ban.
 import { execFileSync } from 'node:child_process';
 import {
   existsSync,
@@ -26,11 +26,11 @@ const MANY = 100_000;
 const ENFORCED_RUNS = 30;
 const REQUEST_ROUNDS = 10;
 const FILES_ROUNDS = 40;
-/** Bans in the lists that the directory is compared with. */
+/** Bans in the lists to compare with. */
 const LISTED = [1000, 10_000, 40_000];
 /** Seconds that ab asks for, each time. */
 const ASKING = 2;
-/** Looks for addresses that nobody has asked for before, each time. */
+/** Lookups of addresses that were never looked up before, each time. */
 const LOOKS = 1000;
 const PATIENCE = 20_000;
 /** Apache reads a list in a time that grows with the square of its length, and twice at its start. */
@@ -65,7 +65,7 @@ const line = (verb: 'ban' | 'unban', { banlist, bandir }: Places, address: strin
   address,
 ];
 
-/** A directory with bans as banctl writes them, all of them on the disk: a process for each would take an hour. */
+/** A directory with bans in banctl's own form, all synced: a process for each would take an hour. */
 async function makeBans(places: Places, count: number): Promise<void> {
   const { bandir } = places;
   const [first = '', ...others] = addresses(count);
@@ -74,12 +74,12 @@ async function makeBans(places: Places, count: number): Promise<void> {
   if (exitCode !== 0) throw new Error(`no ban in ${bandir}: ${stderr}`);
   const model = readFileSync(join(bandir, first), 'utf8');
   for (const address of others) writeFileSync(join(bandir, address), model.replaceAll(first, address));
-  // Else the next who syncs, who is measured, waits for all of them.
+  // Otherwise the next sync, which is measured, waits for all of them.
   execFileSync('sync', ['--file-system', bandir]);
 }
 
 interface Counted {
-  /** Milliseconds from the start of the command until a request is answered so, and until the command has ended. */
+  /** Milliseconds from the start of the command until a request gets this answer, and until the command has ended. */
   readonly answered: number;
   readonly command: number;
 }
@@ -93,7 +93,7 @@ export async function enforced(): Promise<Result> {
     pidFiles.add(`${ino} ${mtimeMs}`);
   };
   const count = async (verb: 'ban' | 'unban', address: string): Promise<Counted> => {
-    // Reloads are not forbidden: there is to be no need of any.
+    // Reloads are allowed, but must not be needed.
     const [program = '', ...args] = line(verb, places, address, `--apachectl=${apache.ctl}`);
     const began = performance.now();
     const run = async () => {
@@ -118,7 +118,7 @@ export async function enforced(): Promise<Result> {
   for (let run = 0; run <= ENFORCED_RUNS; run += 1) {
     for (const { address, bans, unbans } of families) {
       const [ban, unban] = [await count('ban', address(run)), await count('unban', address(run))];
-      // The first is to warm up.
+      // The first round warms up.
       if (run === 0) continue;
       bans.push(ban);
       unbans.push(unban);
@@ -162,11 +162,11 @@ async function firstAnswer(apache: Apache, from: string, status: number): Promis
   return performance.now();
 }
 
-/** An Apache under one of the settings that are compared. */
+/** An Apache with one of the compared settings. */
 interface Setting {
   readonly what: string;
   readonly apache: Apache;
-  /** The directory that is put where Apache looks, while this setting is measured. */
+  /** The directory at Apache's path during the measurement of this setting. */
   readonly stored?: string;
   readonly bans: number;
   /** Requests a second. */
@@ -204,7 +204,7 @@ export async function requests(): Promise<Result> {
       if (round > 0) setting.rates.push(rate);
     }
     const looks = [timeOfLooks(none, round), timeOfLooks(many, round)] as const;
-    // The first round is to warm up.
+    // The first round warms up.
     if (round === 0) continue;
     looksEmpty.push(looks[0]);
     looksFull.push(looks[1]);
@@ -240,7 +240,7 @@ async function rateOf({ apache, stored, bans }: Setting): Promise<number> {
   }
 }
 
-/** Requests a second, as ab measures them. */
+/** Requests a second, measured by ab. */
 async function askMuch({ port }: Apache): Promise<number> {
   const { exitCode, stdout, stderr } = await execute('ab', [
     ...['-q', '-k', '-c', '4', '-t', String(ASKING), '-H', `X-Forwarded-For: ${neighbour}`],
@@ -252,7 +252,7 @@ async function askMuch({ port }: Apache): Promise<number> {
   return rate;
 }
 
-/** Microseconds for one: ab asks for one visitor alone, whose absence the kernel remembers. */
+/** Microseconds for one lookup: ab uses one visitor only, whose absence the kernel caches. */
 function timeOfLooks(bandir: string, round: number): number {
   const paths = Array.from({ length: LOOKS }, (_, n) => join(bandir, `10.${round}.${n >> 8}.${n & 255}`));
   const began = performance.now();

@@ -1,4 +1,4 @@
-// Executables to compare with, each made of the same Node in the same way as dist/banctl (see scripts/build).
+// Executables to compare with, each built from the same Node in the same way as dist/banctl (see scripts/build).
 import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
@@ -6,22 +6,22 @@ import { executable } from '../../test/lab/banctl.ts';
 import { execute } from '../../test/lab/wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
-/** What scripts/build has put into dist/banctl. */
+/** The assets of dist/banctl. */
 const bundles = join(repository, 'dist', 'bundle');
 
-/** The options of Node that scripts/build gives to dist/banctl. */
+/** The Node options of dist/banctl. */
 const nodeOptions = [
   ...readFileSync(join(repository, 'scripts', 'build'), 'utf8').matchAll(/^ {2}(--\S+)$/gm),
 ].map(([, option = '']) => option);
 
 export interface Executables {
-  /** dist/banctl, copied as the others are: how the kernel keeps a file in memory, and so how fast it starts, depends on that. */
+  /** dist/banctl, copied like the others: the kernel's caching of a file decides how fast it starts. */
   readonly banctl: string;
   /** Does nothing. */
   readonly empty: string;
   /** A ban with bare node:fs. */
   readonly bare: string;
-  /** banctl that notes what it does when. */
+  /** banctl that records when it does what. */
   readonly marked: string;
 }
 

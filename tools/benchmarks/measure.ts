@@ -1,4 +1,4 @@
-// How things are measured and told: commands by measure.pl, numbers by their median and spread.
+// How to measure and report: commands by measure.pl, numbers by their median and spread.
 
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -9,11 +9,11 @@ export interface Command {
   readonly words: readonly string[];
   /** A file for standard input. */
   readonly input?: string;
-  /** False: it is only run, between those that are measured. */
+  /** False: it only runs between the measured ones. */
   readonly isMeasured?: boolean;
 }
 
-/** What one process and those that it waited for have used. */
+/** The resources of one process and its awaited children. */
 export interface Usage {
   /** Milliseconds from fork to end. */
   readonly wall: number;
@@ -36,11 +36,11 @@ export interface Figure extends Spread {
   readonly unit: string;
 }
 
-/** What a number has to be. */
+/** The target of a number. */
 export interface Target {
   readonly what: string;
   readonly value: number;
-  /** Neither this nor `atLeast`: told, not judged. */
+  /** Neither this nor `atLeast`: only reported. */
   readonly atMost?: number;
   readonly atLeast?: number;
   readonly isMet: boolean;
@@ -54,7 +54,7 @@ export interface Result {
   readonly remarks: readonly string[];
 }
 
-/** Runs the commands in their order, each to its end, and measures. One that fails ends the benchmark. */
+/** Runs the commands in order and measures each. A failed command ends the benchmark. */
 export async function runPlan(commands: readonly Command[], env: NodeJS.ProcessEnv = {}): Promise<Usage[]> {
   const directory = mkdtempSync(join(tmpdir(), 'banctl-bench-plan-'));
   try {
@@ -97,14 +97,14 @@ function runMeasurer(plan: string, env: NodeJS.ProcessEnv): Promise<string> {
   });
 }
 
-/** One of several things that are compared: what is measured, and what makes it undone before the next round. */
+/** One of several alternatives: its measurement, and how to undo it before the next round. */
 export interface Candidate {
   readonly what: string;
   readonly command: Command;
   readonly undo?: Command;
 }
 
-/** Runs all candidates in turn, round after round, each round beginning with another one, and a first one to warm up. */
+/** Runs all candidates in turn, round after round, each round with another first one, after a round that warms up. */
 export async function compare(
   candidates: readonly Candidate[],
   rounds: number,
@@ -175,7 +175,7 @@ export function floor(what: string, value: number, atLeast: number): Target {
   return { what, value, atLeast, isMet: value >= atLeast };
 }
 
-/** A number beside a target, that is only told. */
+/** A number beside a target, reported only. */
 export function told(what: string, value: number): Target {
   return { what, value, isMet: true };
 }

@@ -34,7 +34,7 @@ const banLine = ({ banlist, ctl }: Apache, address: string, ...more: string[]) =
   address,
 ];
 
-/** The environment in which Debian's apache2ctl asks this Apache. */
+/** The environment in which Debian's apache2ctl finds this Apache. */
 function controlEnvironment(apache: Apache): NodeJS.ProcessEnv {
   mkdirSync(join(apache.dir, 'socks'), { recursive: true });
   const envvars = join(apache.dir, 'envvars');
@@ -49,7 +49,7 @@ function controlEnvironment(apache: Apache): NodeJS.ProcessEnv {
 
 const isRefused = async (apache: Apache, from: string) => (await apache.get('/', { from })) === 403;
 
-/** No process of banctl waits any more. */
+/** No banctl process waits any more. */
 export const quiet = (apache: Apache) =>
   until('the last reload', () => processesNaming(`--banlist=${apache.banlist}`).length === 0, {
     limit: 90_000,
@@ -93,7 +93,7 @@ export async function series(): Promise<Result> {
     );
   }
   const of = (runs: readonly Series[], key: keyof Series) => runs.map((run) => run[key]);
-  // What the interval allows in the time that each run took.
+  // The number that the interval allows in each run's time.
   const excess = Math.max(
     ...ours.map(({ commands, enforced, reloads }) => reloads - (commands + enforced) / INTERVAL),
   );
@@ -172,7 +172,7 @@ export async function burst(): Promise<Result> {
       target('bans lost, in the worst run', worst(lost), 0),
       target('calls refused, in the worst run', worst(refused), 0),
       target('reloads, in the worst run', worst(reloads), 5),
-      // One waits; the one before it may be reloading still.
+      // One process waits; the one before it may still reload.
       target('most processes for a deferred reload, in the worst run', worst(peaks), 2),
     ],
     remarks: [],

@@ -1,4 +1,4 @@
-// fail2ban with the Python action and `banctl serve`, beside an action that does nothing and the guide's shell action.
+// fail2ban with the Python action and `banctl serve`, compared with an action that does nothing and a shell action.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -33,7 +33,7 @@ async function startJail(dir: string, action: string): Promise<Fail2ban> {
   });
 }
 
-/** What fail2ban's database says that the jail holds. */
+/** The jail's bans in fail2ban's database. */
 function fill({ db }: Fail2ban): void {
   const database = new DatabaseSync(db);
   const insert = database.prepare(

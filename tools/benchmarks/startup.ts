@@ -35,7 +35,7 @@ const shellAction = join(import.meta.dirname, 'shell-action.sh');
 const jail = 'djangoapp-admin-login';
 const newcomer = '203.0.113.55';
 
-/** The line that fail2ban calls, but for the reload. */
+/** fail2ban's command line, except for the reload. */
 const banLine = (program: string, banlist: string, ...addresses: string[]) => [
   program,
   'ban',
@@ -68,7 +68,7 @@ export function addresses(count: number): string[] {
   return Array.from({ length: count }, (_, n) => `198.${18 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`);
 }
 
-/** Lists of one length: banctl's, with holds as it writes them, and that of the shell action. */
+/** Lists of one length: banctl's, with holds in its own form, and the shell action's. */
 interface Lists {
   readonly banctl: string;
   readonly shell: string;
@@ -198,7 +198,7 @@ export function ratio(some: readonly Usage[], others: readonly Usage[], key: key
   return middle(some) / middle(others);
 }
 
-/** What one run of the marked executable has noted. Nanoseconds of the monotonic clock. */
+/** The record of one run of the marked executable. Nanoseconds of the monotonic clock. */
 interface Marks {
   readonly start: string;
   readonly began: string;

@@ -1,5 +1,5 @@
-// What is in a package, whatever its format: the executable, what is generated (manual page, completions, licences), and
-// the kit as a server of the layout needs it.
+// The contents of a package in any format: the executable, generated files (manual page, completions, licences), and the kit
+// for the server's layout.
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,7 +17,7 @@ export interface PackagedFile {
   readonly mode: number;
 }
 
-/** Files by their paths below the root, without a slash in front. */
+/** Files by their paths below the root, without a leading slash. */
 export type Contents = Map<string, PackagedFile>;
 
 /** The files that are the same in every format. */
@@ -40,7 +40,7 @@ export function text(content: string | Buffer): PackagedFile {
   return { content, mode: 0o644 };
 }
 
-/** gzip's header would hold the time of its making; level 9 is what Debian's policy asks for. */
+/** gzip's header would contain the time; Debian's policy asks for level 9. */
 export function compressed(content: string | Buffer): Buffer {
   return gzipSync(content, { level: 9 });
 }
@@ -57,8 +57,8 @@ export function kitFiles(layout: Layout): { file: KitFile; text: string }[] {
 }
 
 /**
- * A jail that is on would ban the proxy of a server that stands behind one. So it waits for the administrator, as the
- * distributions' own jails do.
+ * Switches the jail off: on a server behind a proxy, a jail that is on could ban the proxy. The distributions' own jails are
+ * off, too.
  */
 function offUntilEnabled(jail: string, name: string): string {
   return replaced(jail, /^enabled = (?:true|false)$/m, 'enabled = false').replace(
@@ -70,7 +70,7 @@ function offUntilEnabled(jail: string, name: string): string {
 }
 
 export function replaced(content: string, pattern: RegExp, by: string): string {
-  if (!pattern.test(content)) throw new Error(`${pattern} is not there to be replaced`);
+  if (!pattern.test(content)) throw new Error(`${pattern} matches nothing to replace`);
   return content.replace(pattern, by);
 }
 
@@ -83,24 +83,24 @@ export function script(name: string): string {
 }
 
 /**
- * The line that runs the audit, for a shell. Before the first ban there is nothing to look at, unless the administrator
- * has configured something.
+ * The shell line that runs the audit. Before the first ban there is nothing to audit, unless the administrator has
+ * configured something.
  */
 export function auditIfInUse({ banlist, bandir }: Layout): string {
   const isConfigured = `[ -e /etc/banctl.json ] && ! cmp -s /${DEFAULT_CONFIG} /etc/banctl.json`;
   return `if [ -e ${banlist} ] || [ -e ${bandir} ] || { ${isConfigured}; }; then banctl audit --fix; fi`;
 }
 
-/** The configuration that a first installation puts into /etc/banctl.json on a server without bans. */
+/** The first installation's /etc/banctl.json on a server without bans. */
 export const DEFAULT_CONFIG = 'usr/share/banctl/banctl.json';
 
-/** A unit of systemd that runs the audit by that line. */
+/** A systemd unit that runs the audit with that line. */
 export function unitIfInUse(unit: string, name: string, layout: Layout): string {
   if (name !== 'banctl-audit.service') return unit;
   return replaced(unit, /^ExecStart=.*$/m, `ExecStart=/bin/sh -c '${auditIfInUse(layout)}'`);
 }
 
-/** What of the kit belongs below /etc/fail2ban, the same in every format: its path and text; undefined for other files. */
+/** The kit files below /etc/fail2ban, the same in every format: path and text; undefined for other files. */
 export function fail2banFile(
   { directory, file }: KitFile,
   rendered: string,

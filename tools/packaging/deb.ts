@@ -1,4 +1,4 @@
-// A Debian package: its control files, and what it installs where.
+// A Debian package: its control files, and the places of its files.
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,7 +25,7 @@ import { copyright } from './licences.ts';
 import { MAINTAINER, type PackageOptions, SUMMARY, withTree } from './package.ts';
 
 const DOC = 'usr/share/doc/banctl';
-/** Snippets that an administrator switches on with a2enconf; the others are examples to adapt. */
+/** Snippets for a2enconf; the others are examples to adapt. */
 const TO_CHOOSE = /^djangoapp-(?:banlist|.*-log\.)/;
 
 /** Everything below /etc is a configuration file: dpkg keeps what the administrator changes. */
@@ -57,7 +57,7 @@ export function debContents(executable: string, { version, epochSeconds }: Packa
   return contents;
 }
 
-/** The job stays when the package is removed but not purged, and is there before anything is banned: it is silent then. */
+/** The job stays if the package is removed but not purged, and exists before the first ban: it prints nothing then. */
 function onceInUse(job: string): string {
   return replaced(
     job,
@@ -65,7 +65,7 @@ function onceInUse(job: string): string {
     `[ -d /run/systemd/system ] || [ ! -x /usr/bin/banctl ] || ${auditIfInUse(DEBIAN)}`,
   ).replace(
     /^# Where systemd runs.*$/m,
-    '# It does nothing where systemd runs: banctl-audit.timer takes its place. It begins with the first ban.',
+    '# It does nothing where systemd runs, because banctl-audit.timer replaces it. It starts with the first ban.',
   );
 }
 
@@ -83,20 +83,20 @@ Section: admin
 Priority: optional
 Description: ${SUMMARY}
  fail2ban calls banctl to ban addresses in Apache itself, where the visitor's
- address is known also behind CloudFront or a load balancer. No ban is lost and
- no unban undone, whoever runs at once or is killed; each ban says who holds it,
- until when and why; and Apache is reloaded as rarely as can be, or not at all.
+ address is known even behind CloudFront or a load balancer. No ban is lost
+ when calls run at once or are killed. Each ban records who holds it, until
+ when and why. banctl reloads Apache as rarely as possible, or never.
 `;
 }
 
-/** Makes the package, and returns its path. */
+/** Builds the package, and returns its path. */
 export function makeDeb(executable: string, options: PackageOptions): string {
   const contents = debContents(executable, options);
   const { version, output, compression } = options;
   const kilobytes = [...contents.values()].map(({ content }) => Math.ceil(Buffer.byteLength(content) / 1024));
   const deb = join(output, `banctl_${version}_${readElf(executable).architecture}.deb`);
   return withTree(contents, options, (root, touch) => {
-    // For the list: empty, it goes with the package; with a list it stays.
+    // For the list: an empty directory goes with the package, one with a list stays.
     mkdirSync(join(root, 'etc/apache2/djangoapp'), { recursive: true });
     const put = (name: string, content: string, mode = 0o644) => {
       writeFileSync(join(root, 'DEBIAN', name), content);
@@ -131,7 +131,7 @@ export function makeDeb(executable: string, options: PackageOptions): string {
   });
 }
 
-/** xz, which every dpkg reads. Its level 1 takes a seventh of the time of the default, for 5 % of size. */
+/** xz, which every dpkg reads. Its level 1 takes a seventh of the default's time, for 5 % of size. */
 function compressionOf(compression: PackageOptions['compression']): string[] {
   return { best: ['-Zxz', '-z9'], fast: ['-Zxz', '-z1'], none: ['-Znone'] }[compression];
 }

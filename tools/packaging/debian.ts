@@ -1,7 +1,7 @@
-/** What Debian wants to know of a package: dependencies and changelog. */
+/** Debian's metadata of a package: dependencies and changelog. */
 import type { Elf } from './elf.ts';
 
-/** The first GCC whose libstdc++ has a version of symbols, by its manual ("ABI Policy and Guidelines"). */
+/** The first GCC whose libstdc++ has a symbol version, from its manual ("ABI Policy and Guidelines"). */
 const LIBSTDCXX: Record<string, Record<number, string>> = {
   'GLIBCXX_3.4': {
     18: '4.8',
@@ -24,7 +24,7 @@ const LIBSTDCXX: Record<string, Record<number, string>> = {
   'CXXABI_1.3': { 8: '4.9', 9: '5', 10: '6', 11: '7', 12: '9', 13: '11', 14: '13', 15: '14' },
 };
 
-/** What dpkg-shlibdeps would say: packages with the first version that has what is asked for. */
+/** The result of dpkg-shlibdeps: packages with the first version that has the needed symbols. */
 export function libraryDependencies({ libraries, versions }: Elf): string[] {
   const highest = (prefix: string) =>
     versions
@@ -69,7 +69,7 @@ interface ChangelogOptions {
   readonly epoch: number;
 }
 
-/** The sections of CHANGELOG.md. The newest gets this version, whatever its heading says: it is what is packaged. */
+/** The sections of CHANGELOG.md. The newest gets the packaged version, whatever its heading says. */
 function releases(markdown: string, { version, epoch }: ChangelogOptions): Release[] {
   const [, ...sections] = markdown.split(/^## /m);
   return sections.map((section, index) => {

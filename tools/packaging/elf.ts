@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
 
 export interface Elf {
-  /** As Debian calls it. */
+  /** Debian's name for it. */
   readonly architecture: string;
   readonly libraries: readonly string[];
-  /** Versions of symbols that are asked for: `GLIBC_2.28`. */
+  /** The needed symbol versions: `GLIBC_2.28`. */
   readonly versions: readonly string[];
 }
 
@@ -13,7 +13,7 @@ const ARCHITECTURES: Record<string, string> = {
   AArch64: 'arm64',
 };
 
-/** readelf reads executables of every architecture, which dpkg-shlibdeps does only with that one's libraries at hand. */
+/** readelf reads executables of every architecture; dpkg-shlibdeps needs that architecture's libraries. */
 export function readElf(executable: string): Elf {
   const { stdout: said } = spawnSync('readelf', ['--wide', '-h', '-d', '-V', executable], {
     encoding: 'utf8',
@@ -30,7 +30,7 @@ export function readElf(executable: string): Elf {
   };
 }
 
-/** What rpm would find by itself on the processor's own machine: libraries, and the newest symbols of each. */
+/** What rpm would find on the processor's own machine: libraries, and the newest symbols of each. */
 export function soRequirements({ libraries, versions }: Elf): string[] {
   const highest = (prefix: string) =>
     versions

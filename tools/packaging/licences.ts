@@ -1,11 +1,11 @@
-/** What the executable contains, and its licences. */
+/** The executable's contents, and their licences. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Node's packages, one for each processor: of the others than x64 npm installs none. */
+/** Node's packages, one for each processor; npm installs only the one for x64. */
 const NODE = 'node_modules/node-linux-';
 
-/** The licences of all that is in the executable: banctl's own, its libraries' and Node's, in their own words. */
+/** The full licence texts of everything in the executable: banctl, its libraries and Node. */
 export function copyright(repository: string): string {
   const lock: { packages: Record<string, { dev?: boolean; version: string; license?: string }> } = JSON.parse(
     readFileSync(join(repository, 'package-lock.json'), 'utf8'),

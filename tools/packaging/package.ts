@@ -1,4 +1,4 @@
-// What the formats share: options, and a tree with the package's files.
+// Shared by the formats: options, and a tree with the package's files.
 import {
   chmodSync,
   lutimesSync,
@@ -17,15 +17,15 @@ export interface PackageOptions {
   readonly output: string;
   readonly version: string;
   readonly compression: 'best' | 'fast' | 'none';
-  /** The time that all files carry, so that the same input gives the same bytes. */
+  /** The time of all files, so that the same input gives the same bytes. */
   readonly epochSeconds: number;
 }
 
-/** The address is one that RFC 2606 keeps from ever belonging to anybody. */
+/** RFC 2606 reserves this domain, so the address belongs to no person. */
 export const MAINTAINER = 'The banctl authors <banctl@authors.invalid>';
 export const SUMMARY = 'bans attackers in Apache for fail2ban';
 
-/** Puts the files into a directory that lasts for `work`, whose `touch` sets modes and times. */
+/** Puts the files into a directory that exists during `work`; `touch` sets modes and times. */
 export function withTree<T>(
   contents: Contents,
   { output, epochSeconds }: PackageOptions,

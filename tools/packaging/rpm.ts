@@ -1,4 +1,4 @@
-// An RPM for RHEL, Amazon Linux and Fedora: its spec, and what it installs where.
+// An RPM for RHEL, Amazon Linux and Fedora: its spec, and the places of its files.
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -24,7 +24,7 @@ import { MAINTAINER, type PackageOptions, SUMMARY, withTree } from './package.ts
 
 const DOC = 'usr/share/doc/banctl';
 const UNITS = 'usr/lib/systemd/system';
-/** Where the list and its snippets live: httpd does not read it by itself. */
+/** The directory of the list and its snippets, which httpd does not read by default. */
 const OWN = 'etc/httpd/djangoapp';
 const ARCHITECTURES: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' };
 
@@ -40,7 +40,7 @@ export function rpmContents(executable: string, { epochSeconds }: PackageOptions
     const ofFail2ban = fail2banFile(file, rendered);
     if (ofFail2ban !== undefined) contents.set(...ofFail2ban);
     else if (file.directory === 'apache2') contents.set(`${OWN}/${file.file}`, text(rendered));
-    // systemd runs everywhere where this package is installed, so the timer takes the place of the cron job.
+    // systemd runs on every system with this package, so the timer replaces the cron job.
     else if (file.directory === 'systemd' && isInstalled(file))
       contents.set(`${UNITS}/${file.file}`, text(unitIfInUse(rendered, file.file, RED_HAT)));
     else contents.set(`${DOC}/examples/${name}`, text(rendered));
@@ -69,7 +69,7 @@ Recommends: httpd >= 2.4, fail2ban-server >= 0.11
 fail2ban calls banctl to ban addresses in Apache itself, where the visitor's
 address is known even behind CloudFront or a load balancer. No ban is lost
 when calls run at once or are killed. Each ban records who holds it, until
-when and why. Apache is reloaded as rarely as possible, or never.
+when and why. banctl reloads Apache as rarely as possible, or never.
 
 %install
 cp -a '${tree}/.' '%{buildroot}/'
@@ -101,7 +101,7 @@ function attributeOf(path: string): string {
   return path.startsWith(`${DOC}/`) || path.startsWith('usr/share/man/') ? '%doc ' : '';
 }
 
-/** Makes the package, and returns its path. */
+/** Builds the package, and returns its path. */
 export function makeRpm(executable: string, options: PackageOptions): string {
   const { version, output, epochSeconds, compression } = options;
   const elf = readElf(executable);
@@ -131,7 +131,7 @@ export function makeRpm(executable: string, options: PackageOptions): string {
   });
 }
 
-/** Nothing of this machine, or of the moment, may reach the package. */
+/** Keeps this machine's settings and the current time out of the package. */
 function definitions(top: string, compression: PackageOptions['compression']): string[] {
   const macros = {
     _topdir: top,
