@@ -147,7 +147,7 @@ suite('a reload command', { concurrency: 2 }, () => {
 });
 
 suite('an Apache in other namespaces', { concurrency: 2 }, () => {
-  /** Starts it again as process 2 of a namespace of its own, with a directory for its PidFile that nobody else sees. */
+  /** Starts it again as process 2 of its own namespace, with a private directory for its PidFile. */
   async function isolate(apache: Apache, hidden: string | undefined) {
     await apache.stop();
     if (hidden !== undefined) {

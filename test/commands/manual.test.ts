@@ -1,4 +1,4 @@
-// The manual page, the help and the README tell what the one table says, and the examples do what they say.
+// The manual page, the help and the README say what the one table says, and the examples do what they say.
 import assert from 'node:assert/strict';
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

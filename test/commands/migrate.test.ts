@@ -1,4 +1,4 @@
-// Bans moved between the list and the directory, while visitors come: nobody who is banned may get in on the way.
+// Bans moved between the list and the directory during requests: no banned visitor may get in on the way.
 import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
@@ -38,7 +38,7 @@ const held = (holder: string, address: string, reason = '') =>
 const written = (address: string, ...holds: string[]) =>
   `${holds.length === 0 ? '' : `# banctl ${holds.join(' ')}\n`}Require not ip ${address}\n`;
 
-/** Two holders with a reason, one unknown, a range, and lines of somebody else. */
+/** Two holders with a reason, one unknown, a range, and foreign lines. */
 const singles = [
   written(ipv4, held('web', ipv4, '5 failures: x'), held('manual', ipv4)),
   written(ipv6, held('web', ipv6)),

@@ -59,7 +59,7 @@ function call(apache: Apache, args: readonly string[], exitCode = 0): Promise<Re
   return banctlJson<Report>([command, ...otherOptions(apache, rest), ...rest], exitCode);
 }
 
-/** What `list` tells of the reload. */
+/** The reload in `list`'s output. */
 async function pendingOf({ banlist }: Apache): Promise<{ pending: boolean; error: string | null }> {
   type Listed = { reload: { pending: boolean; error: string | null } };
   const { pending, error } = (await banctlJson<Listed>(['list', `--banlist=${banlist}`])).reload;
@@ -121,7 +121,7 @@ function program(apache: Apache, name: string, text: string): string {
 }
 
 suite('reloads', { concurrency: 3 }, () => {
-  // First those that take as long as banctl waits: the other tests run meanwhile.
+  // The slowest first, which take as long as banctl waits: the other tests run at the same time.
   const commands: [what: string, text: string | undefined, said: RegExp][] = [
     ['hangs', 'sleep 600', /has not ended within \d+ s$/],
     ['does nothing', 'exit 0', /has not read its configuration again within \d+ s/],

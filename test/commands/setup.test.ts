@@ -110,7 +110,7 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
       );
       assert.match(first, /^ {2}fail2ban-down: /m);
 
-      // Requests come through a proxy, of which Apache is not told yet.
+      // Requests come through a proxy that Apache does not trust yet.
       for (let request = 0; request < 12; request += 1) await machine.get(attacker);
       machine.write(
         `${enabled}/proxy.conf`,

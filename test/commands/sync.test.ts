@@ -33,7 +33,7 @@ function temporary(): { dir: string; remove(): void } {
   return { dir, remove: () => rmSync(dir, { recursive: true, force: true }) };
 }
 
-/** Where single addresses are banned. A change there is a reload, or is none. */
+/** The place of single addresses' bans. A change there reloads Apache, or does not. */
 const places = [
   { place: 'the list', bandir: false },
   { place: 'the ban directory', bandir: true },

@@ -33,7 +33,7 @@ import { execute, until } from '../lab/wait.ts';
 const A = '203.0.113.5';
 const B = '2001:db8::5';
 const RANGE = '198.51.100.0/24';
-/** What a visitor who is not banned is told of. */
+/** The answer about a visitor who is not banned. */
 const NOBODY = 'nobody';
 
 function temporaryPlaces() {
@@ -80,7 +80,7 @@ function holdersIn(ban: string, address: string): string[] {
   return [...comment.matchAll(/\| (\S+) /g)].map(([, holder]) => holder ?? '').sort();
 }
 
-/** Whoever bans at first, what is asked for, and who may ban each address meanwhile and must in the end. */
+/** The first bans, the changes, and the permitted bans of each address on the way and in the end. */
 interface Story {
   /** Bans of the directory. */
   readonly first?: readonly Change[];
@@ -180,7 +180,7 @@ suite('a call about the ban directory that ends or stops in the middle', () => {
     });
   }
 
-  /** What others do meanwhile, who bans A in the end, and who bans it all the time from then on. */
+  /** The changes of other processes, the holder of A in the end, and the holder of A all the time from then on. */
   const MEANWHILE: [string, Story, { others: Change[]; end: string; always?: RegExp }][] = [
     [
       'an unban that removes the file, while another bans',
@@ -233,7 +233,7 @@ suite('a call about the ban directory that ends or stops in the middle', () => {
     const addresses = [A, B, '192.0.2.1'];
     const script = join(import.meta.dirname, '..', 'lab', 'changing.ts');
     const holders = ['web', 'ssh'];
-    /** What each holder may hold of each address by what was told: true, false, or undefined for both. */
+    /** Whether each holder may hold each address, by the acknowledged changes: true, false, or undefined for both. */
     const known = new Map<string, boolean | undefined>();
     for (let round = 0; round < 5; round += 1) {
       await Promise.all(

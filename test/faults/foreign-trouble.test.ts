@@ -117,12 +117,12 @@ async function nothingLeft(places: ReturnType<typeof temporaryPlaces>, leaves = 
     process.kill(pid, 'SIGKILL');
     await until('its end', () => !places.processes().includes(pid));
   }
-  // Whoever waits to reload has nobody that waits for it.
+  // No process waits for the one that waits to reload.
   await until('the end of all processes', () => places.processes().length === 0);
   assert.deepEqual(places.locks(), []);
 }
 
-// The slow ones take as long as they may: the others run meanwhile.
+// The slow ones take as long as they may; the others run at the same time.
 suite('troubles', { concurrency: 4 }, () => {
   suite('a program of Apache', { concurrency: 6 }, () => {
     const roles: [role: string, troubles: Record<string, Trouble>, options: (path: string) => string[]][] = [
@@ -257,7 +257,7 @@ suite('troubles', { concurrency: 4 }, () => {
   test('an Apache that is stopped and started all the time costs no ban', async () => {
     await using apache = await startApache({ remoteip: true });
     const options = [`--banlist=${apache.banlist}`, `--apachectl=${apache.ctl}`, '--reload-interval=0'];
-    // `-k graceful` starts an Apache that has stopped since banctl saw it run: that one is nobody's but the test's.
+    // `-k graceful` starts an Apache that has stopped since banctl saw it run; the test must end that one.
     const startAlone = async () => {
       for (;;) {
         const error = await apache.start().then(() => undefined, String);
@@ -357,7 +357,7 @@ suite('troubles', { concurrency: 4 }, () => {
               callAlone(true, ANSWER, 'sync', '--jail=web'),
               // Before and after the repair.
               callAlone(true, 2 * ANSWER, 'audit', '--fix', '--apachectl=/none'),
-              // Who holds it; and the jail that is known to hold it is told.
+              // Its holder, and the jail that is known to hold it, get the unban.
               callAlone(false, 2 * ANSWER, 'unban', A),
               callAlone(false, 2 * ANSWER, 'flush', '--all'),
             ]);

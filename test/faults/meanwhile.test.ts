@@ -185,7 +185,7 @@ suite('a file that others change while a call is under way', { concurrency: true
               failure.message,
             );
           }
-          // It may have begun anew in the place that it was told.
+          // It may have begun anew in the place that its options name.
           const anew = place.text();
           if (existsSync(place.directory)) rmSync(place.directory, { recursive: true });
           renameSync(join(place.above, 'moved'), place.directory);

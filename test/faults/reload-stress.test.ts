@@ -186,10 +186,10 @@ function waiters(banlist: string, started: ReadonlySet<number>): number[] {
   });
 }
 
-/** Calls of banctl, and what they have told of bans. */
+/** Calls of banctl, and their answers about bans. */
 function callers(apache: Apache) {
   const started = new Set<number>();
-  /** By `JAIL ADDRESS`: whether it is held, as told; absent if a killed call has left that open. */
+  /** By `JAIL ADDRESS`: whether it is held, by the answers; absent if a killed call has left that open. */
   const told = new Map<string, boolean | undefined>();
   const options = [`--banlist=${apache.banlist}`, `--apachectl=${apache.ctl}`, '--json'];
 
@@ -318,7 +318,7 @@ function killQuietly(pid: number): void {
   }
 }
 
-/** Where nobody has done anything that banctl cannot notice without a call. */
+/** Where no program has done anything that banctl cannot notice without a call. */
 const NEEDS_NO_CALL: readonly Topic[] = ['clocks', 'reloads', 'times', 'state'];
 
 test('at rest, apache answers what the list says, and at most one process has waited', async (t) => {
@@ -375,7 +375,7 @@ test('at rest, apache answers what the list says, and at most one process has wa
   t.diagnostic(`${count} events in ${rounds.length} rounds, ${apache.reloads()} reloads`);
 });
 
-/** What was told of each ban is so. */
+/** What the answers said of each ban is true. */
 function checkTold(list: string, told: ReadonlyMap<string, boolean | undefined>, what: () => string): void {
   for (const [key, isHeld] of told) {
     if (isHeld === undefined) continue;

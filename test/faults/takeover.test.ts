@@ -1,4 +1,4 @@
-// A lock whose holder is killed or stopped is taken over by many at once, at random moments; nobody's change is lost.
+// Many processes at once take over a lock whose holder is killed or stopped, at random moments; no change is lost.
 // `scripts/test --torture` does it longer.
 
 import assert from 'node:assert/strict';
@@ -194,7 +194,7 @@ suite('a call of the executable that is stopped, replaced, and goes on', { concu
     };
   }
 
-  /** Others ban and unban meanwhile; in the end everybody's change is there. */
+  /** Others ban and unban at the same time; in the end all changes are there. */
   async function others(
     temporary: TemporaryPlace,
     goesOn: Promise<void>,

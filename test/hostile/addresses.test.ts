@@ -195,7 +195,7 @@ function isFirst<T>(one: T, index: number, all: readonly T[]): boolean {
 // A real Apache, and visitors at the edges of what was asked for.
 
 const VISITORS_AT_ONCE = 20;
-/** Broader ones would leave nobody outside. */
+/** With broader ones, no address would be outside. */
 const NARROWEST = { 4: 12n, 6: 20n };
 
 const isInside = (network: Network, family: number, bits: bigint) =>

@@ -1,4 +1,4 @@
-// Inputs of the kinds that once made a ban not hold, although it was told, or come back after its unban.
+// Inputs of the kinds that once made an acknowledged ban fail, or come back after its unban.
 import assert from 'node:assert/strict';
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

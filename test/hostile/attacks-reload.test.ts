@@ -1,4 +1,4 @@
-// Inputs of the kinds that once made a ban not hold, although it was told, or come back after its unban.
+// Inputs of the kinds that once made an acknowledged ban fail, or come back after its unban.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -55,7 +55,7 @@ suite('an acknowledged ban holds', inOrder, () => {
   const get = (from: string) => apache.get('/', { from });
   const seen = (from: string, status: number, detail = () => '') =>
     until(`${from} to get ${status}`, async () => (await get(from)) === status, { limit: 30_000, detail });
-  /** Processes of banctl about this list that nobody waits for. */
+  /** banctl's detached processes for this list. */
   const waiters = () =>
     processesNaming(apache.banlist).filter((pid) => {
       try {

@@ -335,7 +335,7 @@ suite('a damaged database', () => {
       writeFileSync(path, spoil(Buffer.from(bytes)));
       const done = await sync(path);
       if (done.finished.exitCode === 0) {
-        // A damaged text is no address, or another: what is in the list is what was told.
+        // A damaged text is not an address, or another one: the list has what was reported.
         assert.match(
           done.text,
           /^# by hand\nRequire not ip 192\.0\.2\.1\n(?:# banctl \| web [^\n]*\nRequire not ip [\da-f.:/]+\n)*$/,

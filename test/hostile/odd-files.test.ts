@@ -1,4 +1,4 @@
-// What can stand where banctl reads and writes: no file at all, or one that nobody expects there.
+// Unexpected things in place of the files that banctl reads and writes, or no file at all.
 import assert from 'node:assert/strict';
 import {
   existsSync,
@@ -38,7 +38,7 @@ function temporaryDirectory() {
   };
 }
 
-/** A socket stays when its server is closed only if it is moved away meanwhile. */
+/** A socket stays when its server closes only if it was moved away before. */
 async function makeSocket(path: string): Promise<void> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(`${path}.new`, resolve));

@@ -30,11 +30,11 @@ import { TORTURE } from '../lab/torture.ts';
 import { execute, type Finished, until } from '../lab/wait.ts';
 
 const A = '203.0.113.5';
-/** Somebody without any rights: no name is needed. */
+/** A user without any rights; the user needs no name. */
 const OTHER = 54_321;
 const KEPT = "root's own\n";
 
-/** A directory that OTHER may write, and a file of root's beside it that nobody else may read. */
+/** A directory that OTHER may write, and beside it a file of root that no other user may read. */
 function temporaryPlaces() {
   const directory = mkdtempSync(join(tmpdir(), 'banctl-security-'));
   chmodSync(directory, 0o755);
@@ -57,7 +57,7 @@ function temporaryPlaces() {
     call: (...args: string[]): Promise<Finished> => execute('env', line(args)),
     run: (...args: string[]): Promise<Finished> =>
       execute('env', line([...args, `--banlist=${banlist}`, '--no-reload'])),
-    /** Begins when told, so that its pid is known before. */
+    /** Begins on a signal, so that its pid is known before. */
     waiting(...args: string[]): { child: ChildProcess; done: () => Promise<number | null> } {
       const child = spawn('sh', ['-c', 'read go; exec "$@"', 'sh', ...line(args)], {
         stdio: ['pipe', 'ignore', 'ignore'],
@@ -317,7 +317,7 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
         ...[places.banlist, places.bandir, places.shared].map(belongs),
       ].sort(),
     );
-    // As /tmp: nobody can move away what is another's.
+    // As in /tmp: no user can move another user's files away.
     chmodSync(above, 0o1777);
     for (const path of [places.banlist, places.bandir, places.shared]) chownSync(path, 0, 0);
     assert.deepEqual(await audit(), []);

@@ -98,7 +98,7 @@ function childrenOf(apache: Apache): string[] {
   return read(`/proc/${apache.pid()}/task/${apache.pid()}/children`).split(' ').filter(Boolean);
 }
 
-/** Puts the bans where one of the two lines of a snippet finds them, and nobody else. */
+/** Puts the bans where exactly one of a snippet's two lines finds them. */
 const rules: Record<string, (apache: Apache, addresses: readonly string[]) => Promise<void>> = {
   'the list': async (apache, addresses) => {
     writeFileSync(apache.banlist, addresses.map((address) => `Require not ip ${address}\n`).join(''));
@@ -304,7 +304,7 @@ ${others(dir)}`,
     ];
     for (const [spelling, path, status] of refused)
       test(`${spelling}: refused to the banned alone`, async () => {
-        // Apache itself answers an encoded slash with 404, to anybody.
+        // Apache itself answers an encoded slash with 404 to every visitor.
         assert.equal(await both(apache, path, banned), path.includes('%2f') ? 404 : 403);
         assert.equal(await both(apache, path, neighbours), status);
       });
@@ -371,7 +371,7 @@ suite('each file as it stands', () => {
   });
 });
 
-// 127.0.0.1 is the proxy here, 127.0.0.2 somebody who goes around it.
+// 127.0.0.1 is the proxy here, 127.0.0.2 a client that goes around it.
 // 198.51.100.9 is a proxy too. CloudFront's is any customer's, and its word counts for nothing: it is named itself.
 const proxies: [file: string, setUp: (text: string, dir: string) => string, believesChains: boolean][] = [
   [

@@ -35,7 +35,7 @@ after(() => {
   for (const dir of directories) rmSync(dir, { recursive: true });
 });
 
-/** The bans that banctl was told: holder, address, seconds. */
+/** The bans in banctl's calls: holder, address, seconds. */
 function calls(fail2ban: Fail2ban): string[] {
   const file = join(fail2ban.dir, 'calls');
   return (existsSync(file) ? readFileSync(file, 'utf8') : '')

@@ -230,7 +230,7 @@ function startBehind(folder: string, more = ''): Promise<Apache> {
 const cloudFront = ipRanges(['127.0.7.0/24', '2001:db8::/32']);
 
 suite('Apache behind CloudFront', () => {
-  /** A visitor's request by way of CloudFront, or of somebody who says so. */
+  /** A visitor's request through CloudFront, or through a client that claims so. */
   const visit = (apache: Apache, visitor: string, from = '127.0.7.1') =>
     apache.get('/', { from, headers: { 'X-Forwarded-For': visitor } });
   const start = async () => {

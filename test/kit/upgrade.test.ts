@@ -108,7 +108,7 @@ action = apache-banlist[name=djangoapp, banlist=${apache.banlist}, apache_reload
     for (const step of steps) {
       if (step === 'systemctl stop fail2ban') {
         await fail2ban.stop();
-        // The guide's second remark; and somebody tries passwords while nobody looks.
+        // The guide's second remark; an attacker also tries passwords while fail2ban is stopped.
         fail2ban.setJails(jail(', jail=%(__name__)s'));
         for (let count = 0; count < 5; count += 1) await apache.login(401, { from: newcomer });
       } else if (step === 'systemctl start fail2ban') {

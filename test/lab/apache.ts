@@ -80,7 +80,7 @@ export type Apache = AsyncDisposable & {
   readonly port: number;
   /** DIR/banlist.conf */
   readonly banlist: string;
-  /** DIR/bans, not there at the start. */
+  /** DIR/bans, which does not exist at the start. */
   readonly bandir: string;
   /** For `--apachectl`. */
   readonly ctl: string;

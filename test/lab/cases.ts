@@ -1,4 +1,4 @@
-// Random cases, as many as TORTURE says, from a seed that is told: `SEED=… scripts/test FILE` tries the same again.
+// Random cases, as many as TORTURE says, from a printed seed: `SEED=… scripts/test FILE` repeats the same ones.
 import type { TestContext } from 'node:test';
 import fc from 'fast-check';
 import { TORTURE } from './torture.ts';

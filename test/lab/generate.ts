@@ -19,7 +19,7 @@ export const ipv6Range = fc
   .map(([host, bits]) => `${host}/${bits}`);
 export const anyAddress = fc.oneof(ipv4, ipv6, ipv4Range, ipv6Range);
 
-/** What does not belong into an address, a name or a line of Apache's configuration. */
+/** Characters that are wrong in an address, a name or a line of Apache's configuration. */
 export const nasty = fc.constantFrom(
   ...[
     '\0',
@@ -107,7 +107,7 @@ const LOOKALIKES: Record<string, readonly string[]> = {
   f: ['F', 'ｆ', 'g', 'ff', 'fffff'],
 };
 
-/** What is put behind an address where somebody takes texts apart carelessly. */
+/** Suffixes of an address that a careless parser accepts. */
 const TAILS = [
   ...[
     '%eth0',
@@ -172,7 +172,7 @@ const TAILS = [
   ],
 ];
 
-/** IPv6 as anybody may write it: with zeros, capitals, `::` where zeros are, an IPv4 address at the end. */
+/** IPv6 in any spelling: with zeros, capitals, `::` for zeros, an IPv4 address at the end. */
 const spelledIpv6 = fc
   .tuple(
     fc.array(fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat(0xffff), fc.constant(0xffff)), {

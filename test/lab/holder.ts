@@ -1,4 +1,4 @@
-// A process that takes the lock of a file, tells so, and does what it is told: holder.ts FILE [MILLISECONDS]
+// A process that takes the lock of a file, reports it, and follows orders: holder.ts FILE [MILLISECONDS]
 // MILLISECONDS is how long it takes from making the lock's directory to anything else.
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';

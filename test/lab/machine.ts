@@ -41,7 +41,7 @@ export type Machine = AsyncDisposable & {
   done(program: string, ...args: string[]): Promise<string>;
   startApache(): Promise<void>;
   startFail2ban(): Promise<void>;
-  /** The answer to a request from this address, once Apache has been told whom to believe it; else from loopback. */
+  /** The answer to a request from this address, once Apache trusts a proxy; until then from loopback. */
   get(from: string, path?: string, method?: string): Promise<number>;
 };
 

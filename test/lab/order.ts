@@ -18,7 +18,7 @@ export interface Order {
   readonly skipsReads?: boolean;
   /** Files whose lock it takes first, from a holder that is stopped or killed. */
   readonly takesOver?: readonly string[];
-  /** A failure is told instead of ending the process. */
+  /** A failure is reported instead of ending the process. */
   readonly mayFail?: boolean;
   /** It repairs with `audit --fix`. */
   readonly fixes?: boolean;

@@ -12,7 +12,7 @@ export function processesNaming(text: string): number[] {
     .map(Number);
 }
 
-/** Empty for a process that has ended, is a zombie, or is somebody else's. */
+/** Empty for a process that has ended, is a zombie, or belongs to another user. */
 function read(pid: string, what: 'cmdline' | 'environ'): string {
   try {
     return readFileSync(`/proc/${pid}/${what}`, 'utf8').replaceAll('\0', ' ');

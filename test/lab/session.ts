@@ -7,7 +7,7 @@ import { until } from './wait.ts';
 /** Where the lines of a prompt are typed: undefined is the server, else the address that the requests come from. */
 type Prompts = Record<string, string | undefined>;
 
-/** Lines that only ask: what they tell may take a moment to become true. */
+/** Lines that only ask: their answer may take a moment to become true. */
 const ASKS = /^(?:curl|cat|find|banctl (?:list|explain|audit)) /;
 
 /**
@@ -56,7 +56,7 @@ async function repeatBlock(
   return typed;
 }
 
-/** What depends on the machine, or on how fast somebody types, and tells a reader nothing. */
+/** Parts that depend on the machine or on the speed of typing, and say nothing to a reader. */
 function withoutNoise(said: string): string {
   return said
     .split('\n')

@@ -30,7 +30,7 @@ export function startZsh(script: string, env: NodeJS.ProcessEnv): Shell {
   ]);
 }
 
-/** fish has a command that tells what it would offer. */
+/** fish has a command that prints its completions. */
 export function startFish(script: string, env: NodeJS.ProcessEnv): Shell {
   const words = Object.entries(env).map(([name, value]) => `${name}=${value ?? ''}`);
   return {

@@ -54,9 +54,9 @@ export type Site = AsyncDisposable & {
   done(command: string, ...args: string[]): Promise<string>;
   /** What is kept of the bans: the list, and after it each file of the directory. */
   list(): string;
-  /** Loses every ban, behind everybody's back; Apache knows it. */
+  /** Deletes every ban without banctl; Apache has loaded that. */
   clear(): Promise<void>;
-  /** What `list --json` tells. */
+  /** The output of `list --json`. */
   listed(): Promise<Listed>;
   /** Who holds the address, sorted; empty if it is not banned. */
   holders(address: string): Promise<(string | null)[]>;

@@ -32,7 +32,7 @@ interface Way {
   parameters(apache: Apache): string;
   /** The same as banctl's environment, for a jail that does not say it. */
   environment(apache: Apache): string;
-  /** What is kept of a ban; empty if there is none. */
+  /** What banctl keeps of a ban; empty if there is none. */
   record(apache: Apache, address: string): string;
   /** A change of a single address is a reload. Ranges are in the list, and reloaded, in any way. */
   readonly reloads: boolean;
@@ -445,7 +445,7 @@ function jails(way: Way) {
 
   test('a ban that bantime.increment makes longer has its new end', async () => {
     await using apache = await startApache({ mpm, remoteip: true, site: way.site });
-    // Those who come again; fail2ban tells it at once if it is longer by less than five seconds.
+    // Repeat offenders; fail2ban reports a longer ban at once if it is longer by less than five seconds.
     const increment = 'bantime = 2\nbantime.increment = true\nbantime.formula = ban.Time + 4';
     await using fail2ban = await startFail2ban({ jails: jail('one', action(way, apache), increment) });
     const length = (address: string) => {
@@ -535,7 +535,7 @@ function shellDays(way: Way) {
   }
 }
 
-/** Somebody else's mistake in Apache's configuration. */
+/** A mistake of the administrator in Apache's configuration. */
 function brokenConfiguration(way: Way) {
   suite("while Apache's configuration is broken", inOrder, () => {
     const servers = new Servers();

@@ -1,4 +1,4 @@
-// fail2ban with the Python action and a server: what it bans is banned, whatever becomes of the server meanwhile.
+// fail2ban with the Python action and a server: each of its bans is enforced, whatever happens to the server.
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

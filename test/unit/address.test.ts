@@ -113,7 +113,7 @@ suite('refused with exit 64', () => {
       '²03.0.113.5',
       '٢٠٣.0.113.5',
     ],
-    // IPv6 that is none.
+    // Texts that are not IPv6.
     ...[
       ':',
       ':::',

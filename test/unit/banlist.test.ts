@@ -206,7 +206,7 @@ suite('any list', () => {
       anyAddress.map(canonical),
       fc.constantFrom('10.1.2.3', '198.51.100.7', '203.0.113.0/25'),
     );
-    // A ban of banctl's that somebody has edited since.
+    // A ban of banctl that was edited since.
     const edited = fc
       .tuple(heldBan, fc.constantFrom('  Require', 'Require\t', '\nRequire', 'x\\\n: y\n  Require'))
       .map(([text, require]) => text.replace('Require', require));
@@ -215,7 +215,7 @@ suite('any list', () => {
       .map(([some, text]) => Buffer.concat([...some.map(toBytes), text]));
     fc.assert(
       fc.property(someList, fc.array(asked, { maxLength: 3 }), (text, more) => {
-        // A partial address has no slash to find it by; audit tells of it.
+        // A partial address has no slash to find it by; audit reports it.
         fc.pre(!/ip 10\b/.test(text.toString('latin1')));
         const searched = searchBans(text);
         const indexed = indexBans(denyLines(text));
