@@ -4,18 +4,16 @@ import { type Hold, isByHand, isOver, WIDENED_PREFIX } from '../bans/hold.ts';
 import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/holds.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { LONGEST_TEXT_BYTES } from '../system/read.ts';
+import { type BanFinder, findBans, indexBans } from './find.ts';
 import { networkOf, recount, type Widening } from './networks.ts';
 import {
   type Ban,
-  type BanFinder,
   bansOf,
   type DenyLine,
   type Draft,
   denyLines,
   type Edit,
-  findBans,
   formatBan,
-  indexBans,
   insertionPoint,
   isManaged,
   withoutArguments,

@@ -5,7 +5,6 @@ import {
   isContinued,
   isEnded,
   type LogicalLine,
-  lineEnd,
   lineStart,
   logicalLineAt,
   logicalLines,
@@ -64,18 +63,7 @@ export interface Edit {
   readonly insert: string;
 }
 
-/** Finds bans in a text, by whatever method. The audit handles ranges that are written as partial addresses. */
-export interface BanFinder {
-  /** The bans of exactly this address or range, and those with a hold that asked for it. */
-  naming(address: string): readonly Ban[];
-  /** The wider ranges that contain the address. */
-  covering(address: Address): readonly string[];
-}
-
 const DENY = 'Require not ip ';
-
-/** From this many addresses on, one pass over the text is cheaper than a search for each. */
-const SEARCHES_WORTH_A_PASS = 8;
 
 /** The lines of a ban. */
 export function formatBan(address: string, holds: readonly Hold[], widenedAfter?: number): string {
@@ -105,66 +93,6 @@ export function insertionPoint(text: Buffer): number {
   if (last?.content.startsWith('</')) return 0;
   const above = holdsAbove(text, start, readDeny(last?.content ?? '') ?? []);
   return above === undefined ? start : above.start;
-}
-
-/** A finder for `count` searches. */
-export function findBans(text: Buffer, count: number): BanFinder {
-  return count > SEARCHES_WORTH_A_PASS ? indexBans(denyLines(text)) : searchBans(text);
-}
-
-/** Searches the text: skips every line that does not contain the address. */
-export function searchBans(text: Buffer): BanFinder {
-  const answers = new Map<string, readonly Ban[]>();
-  const isElsewhere = otherSections(text);
-  return {
-    naming(address) {
-      const known = answers.get(address);
-      if (known !== undefined) return known;
-      const needle = Buffer.from(` ${address}`);
-      const found = new Map<number, Ban>();
-      for (let at = text.indexOf(needle); at !== -1; ) {
-        const ban = isElsewhere(at) ? undefined : banNamedAt(text, at, address);
-        if (ban !== undefined) found.set(ban.start, ban);
-        // Each line once: a range can have holds of thousands of addresses that begin with this one's text.
-        const end = lineEnd(text, at);
-        at = end === text.length ? -1 : text.indexOf(needle, end);
-      }
-      const bans = [...found.values()];
-      answers.set(address, bans);
-      return bans;
-    },
-    covering(address) {
-      const found: string[] = [];
-      for (let at = text.indexOf('/'); at !== -1; ) {
-        const line = logicalLineAt(text, logicalStart(text, at), 0);
-        const args = isElsewhere(at) ? [] : (readDeny(line?.content ?? '') ?? []);
-        for (const { address: range } of args) {
-          if (range !== undefined && isWider(range, address)) found.push(range.text);
-        }
-        at = line === undefined ? -1 : text.indexOf('/', line.end);
-      }
-      return found;
-    },
-  };
-}
-
-/** Searches lines that have been parsed. */
-export function indexBans(lines: readonly DenyLine[]): BanFinder {
-  const bans = new Map<string, Ban[]>();
-  for (const ban of bansOf(lines)) {
-    for (const name of new Set([ban.address, ...ban.holds.map((hold) => hold.address)])) {
-      const named = bans.get(name);
-      if (named === undefined) bans.set(name, [ban]);
-      else named.push(ban);
-    }
-  }
-  const ranges = lines
-    .flatMap((line) => line.arguments)
-    .flatMap(({ address }) => (address === undefined || !address.text.includes('/') ? [] : [address]));
-  return {
-    naming: (address) => bans.get(address) ?? [],
-    covering: (address) => ranges.filter((range) => isWider(range, address)).map((range) => range.text),
-  };
 }
 
 /** The bans that banctl manages: lines in its own form, and lines below its comment. */
@@ -211,46 +139,11 @@ export function withoutArguments(line: DenyLine, isRemoved: (argument: DenyArgum
   return { start: kept.length === 0 ? line.banStart : line.start, end: line.end, insert };
 }
 
-function isWider(range: Address, address: Address): boolean {
-  return range.text !== address.text && covers(range, address);
-}
-
-/** The ban that contains the occurrence of an address at `at`, if any. */
-function banNamedAt(text: Buffer, at: number, address: string): Ban | undefined {
-  const start = lineStart(text, at);
-  if (isContinued(text, start)) return undefined;
-  const line = logicalLineAt(text, start, 0);
-  if (line === undefined) return undefined;
-  const holds = parseHolds(line.content);
-  if (holds === undefined) {
-    const args = readDeny(line.content);
-    if (args?.length !== 1 || args[0]?.address?.text !== address) return undefined;
-    const above = holdsAbove(text, start, args);
-    const isOwn = above !== undefined || isExactLine(text, line, args[0].address);
-    return isOwn
-      ? {
-          address,
-          holds: above?.holds ?? [],
-          widenedAfter: above?.widenedAfter,
-          start: above?.start ?? start,
-          end: line.end,
-        }
-      : undefined;
-  }
-  if (!holds.some((hold) => hold.address === address)) return undefined;
-  const below = logicalLineAt(text, line.end, 0);
-  const args = below === undefined ? undefined : readDeny(below.content);
-  if (below === undefined || args?.length !== 1 || holdsFor(line.content, args) === undefined)
-    return undefined;
-  const widenedAfter = parseWidened(line.content);
-  return { address: args[0]?.address?.text ?? address, holds, widenedAfter, start, end: below.end };
-}
-
 /**
  * The holds in a comment, if they belong to the line below it: each hold's address must be one that the line bans.
  * Otherwise the comment's own line was removed, and this line must not inherit the holds.
  */
-function holdsFor(comment: string, args: readonly DenyArgument[]): Hold[] | undefined {
+export function holdsFor(comment: string, args: readonly DenyArgument[]): Hold[] | undefined {
   const holds = parseHolds(comment);
   const isOfLine = ({ address }: Hold) => {
     const asked = readAddress(address);
@@ -261,7 +154,8 @@ function holdsFor(comment: string, args: readonly DenyArgument[]): Hold[] | unde
   return holds?.every(isOfLine) ? holds : undefined;
 }
 
-function holdsAbove(
+/** The same for the comment above the line at `start`, with where it begins. */
+export function holdsAbove(
   text: Buffer,
   start: number,
   args: readonly DenyArgument[],
@@ -274,7 +168,8 @@ function holdsAbove(
   return holds === undefined ? undefined : { holds, widenedAfter: parseWidened(comment), start: aboveStart };
 }
 
-function isExactLine(text: Buffer, line: LogicalLine, address: Address | undefined): boolean {
+/** True for a line in exactly the form of banctl and of the shell action before it. */
+export function isExactLine(text: Buffer, line: LogicalLine, address: Address | undefined): boolean {
   if (address === undefined) return false;
   const raw = text.toString('latin1', line.start, line.end);
   return raw === `${DENY}${address.text}\n` || raw === DENY + address.text;

@@ -1,6 +1,7 @@
 import { changeList } from '../banlist/change.ts';
+import { type BanFinder, findBans } from '../banlist/find.ts';
 import { networksOf } from '../banlist/networks.ts';
-import { type Ban, type BanFinder, bansOf, denyLines, findBans } from '../banlist/text.ts';
+import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { now, WIDENED_PREFIX } from '../bans/hold.ts';

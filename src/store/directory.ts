@@ -1,7 +1,8 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { changeList } from '../banlist/change.ts';
-import { applyEdits, type Ban, bansOf, denyLines, formatBan, searchBans } from '../banlist/text.ts';
+import { searchBans } from '../banlist/find.ts';
+import { applyEdits, type Ban, bansOf, denyLines, formatBan } from '../banlist/text.ts';
 import { type Address, covers, isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { now } from '../bans/hold.ts';

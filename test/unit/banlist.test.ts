@@ -6,16 +6,9 @@ import { suite, test } from 'node:test';
 import fc from 'fast-check';
 import { changeList } from '../../src/banlist/change.ts';
 import { digestOf, EMPTY } from '../../src/banlist/digest.ts';
+import { indexBans, searchBans } from '../../src/banlist/find.ts';
 import { logicalLines } from '../../src/banlist/lines.ts';
-import {
-  applyEdits,
-  type Ban,
-  bansOf,
-  denyLines,
-  formatBan,
-  indexBans,
-  searchBans,
-} from '../../src/banlist/text.ts';
+import { applyEdits, type Ban, bansOf, denyLines, formatBan } from '../../src/banlist/text.ts';
 import { covers, parseAddress } from '../../src/bans/address.ts';
 import type { Change } from '../../src/bans/change.ts';
 import { formatHolds, type Hold } from '../../src/bans/hold.ts';
