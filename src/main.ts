@@ -14,9 +14,12 @@ async function main(argv: readonly string[]): Promise<number> {
 
 /**
  * Runs a command. fail2ban calls ban and unban for each address, so only these two are here. The other commands are a
- * separate part of the executable, which these two never load (see tools/bundle.ts).
+ * separate part of the executable, which these two never load (see tools/bundle.ts). The resident
+ * does without it too, since it keeps what it has loaded.
  */
 async function run({ command, operands, given }: Invocation): Promise<ExitCode> {
+  if (command === 'serve' && operands.length === 0)
+    return (await import('./commands/serve.ts')).serveCommand(resolveSettings(given, process.env));
   if (command !== 'ban' && command !== 'unban')
     return (await import('./full.ts')).runOther({ command, operands, given });
   const settings = resolveSettings(given, process.env);

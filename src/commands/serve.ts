@@ -1,4 +1,3 @@
-import { setFlagsFromString } from 'node:v8';
 import { parseAddress } from '../bans/address.ts';
 import type { Outcome } from '../bans/change.ts';
 import { holderOf } from '../bans/hold.ts';
@@ -7,6 +6,7 @@ import { resolveSettings, type Settings, withGiven } from '../cli/settings.ts';
 import { VERSION } from '../cli/version.ts';
 import { wideningOf } from '../protection/protection.ts';
 import type { ReloadReport } from '../reload/types.ts';
+import { preferMemory } from '../serve/memory.ts';
 import type { Hello, Request } from '../serve/protocol.ts';
 import { serve } from '../serve/serve.ts';
 import type { Said, Work } from '../serve/types.ts';
@@ -19,8 +19,6 @@ import { describeChange } from './show-change.ts';
 import { planSync } from './sync.ts';
 import { planRelease } from './unban.ts';
 
-/** Prefers memory to speed: the resident mostly waits for disks, and optimized code would take megabytes. */
-const V8_FLAGS = ['--optimize-for-size', '--no-opt'];
 /** A jail sends the same options in each request. Links and the configuration may change at any time. */
 const SETTINGS_KEPT_MS = 1000;
 /** Options that differ from request to request. */
@@ -28,7 +26,7 @@ const OF_ONE_BAN = ['since', 'for', 'reason'] as const;
 
 /** `banctl serve`: answers the Python action on a socket, until a signal ends it. */
 export function serveCommand(settings: Settings): Promise<ExitCode> {
-  for (const flag of V8_FLAGS) setFlagsFromString(flag);
+  preferMemory();
   surviveEndings();
   return serve(settings, { prepare, describe }, VERSION);
 }

@@ -7,6 +7,7 @@ import type { StoreOptions } from '../store/store.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import { readText, statFile } from '../system/read.ts';
 import { warn } from '../terminal/print.ts';
+import { collectWhenQuiet } from './memory.ts';
 
 /** Changes come in bursts: one check covers all of them. */
 const GATHERED_MS = 500;
@@ -113,6 +114,7 @@ export class Ends {
     this.#listed = new Map();
     for (const ban of bans) setEnd(this.#listed, ban.address, [ban]);
     this.#listVersion = read;
+    collectWhenQuiet();
   }
 
   /** Reads the whole directory again if a file was added, replaced or removed since the last time. */
@@ -134,6 +136,7 @@ export class Ends {
       setEnd(this.#filed, address, this.#mayEnd(bandir, address) ? bansInFile(bandir, address) : []);
       if (index % FILES_IN_ONE_GO === FILES_IN_ONE_GO - 1) await new Promise(setImmediate);
     }
+    if (addresses.length > 0) collectWhenQuiet();
   }
 
   /** Most files belong to jails and need no parsing. */

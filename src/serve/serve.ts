@@ -8,6 +8,7 @@ import { warn } from '../terminal/print.ts';
 import { Connection } from './connection.ts';
 import { Ends } from './ends.ts';
 import { isPassed, listen } from './listen.ts';
+import { collectWhenQuiet } from './memory.ts';
 import { Metrics } from './metrics.ts';
 import { type Hello, monotonicSeconds, PROTOCOL, type Request } from './protocol.ts';
 import { Queue } from './queue.ts';
@@ -88,6 +89,7 @@ class Resident {
       count(isBanctlError(error) ? error.exitCode : EXIT.internal);
       throw error;
     } finally {
+      collectWhenQuiet();
       this.#renewIfReplaced();
     }
   };

@@ -3,6 +3,7 @@
 //   await using server = await startServer({ dir, options: ['--banlist=…'] });
 //   const client = await server.connect();
 //   const { exit, said } = await client.ask('ban', { address: '203.0.113.5', options: { jail: 'web' } });
+import { readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { executable } from './banctl.ts';
@@ -26,6 +27,20 @@ export type Server = AsyncDisposable & {
   start(): Promise<void>;
   connect(hello?: object): Promise<Client>;
 };
+
+/** The variables that systemd gives the server. */
+export function unitEnvironment(): Record<string, string> {
+  const unit = join(import.meta.dirname, '..', '..', 'systemd', 'banctl.service');
+  const lines = readFileSync(unit, 'utf8').matchAll(/^Environment=(.*)$/gm);
+  const variables = [...lines].flatMap(([, words = '']) => words.split(' '));
+  return Object.fromEntries(variables.map((variable) => variable.split('=') as [string, string]));
+}
+
+/** Megabytes of a process that are no file's: the program itself is mapped from its file. */
+export function ownMegabytes({ pid }: Daemon): number {
+  const status = readFileSync(`/proc/${pid}/status`, 'latin1');
+  return Number(/^RssAnon:\s+(\d+)/m.exec(status)?.[1]) / 1024;
+}
 
 export async function startServer(options: {
   dir: string;

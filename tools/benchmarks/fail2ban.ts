@@ -1,5 +1,5 @@
 // fail2ban's own stop and start with thousands of bans: with banctl's action, and with one that does nothing.
-import { mkdirSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -8,6 +8,7 @@ import { executable } from '../../test/lab/banctl.ts';
 import { type Fail2ban, startFail2ban } from '../../test/lab/fail2ban.ts';
 import { processesNaming } from '../../test/lab/processes.ts';
 import { until } from '../../test/lab/wait.ts';
+import { awaitLines } from './log-lines.ts';
 import { figure, median, type Result, target } from './measure.ts';
 
 const BANS = 5000;
@@ -50,22 +51,7 @@ async function cycle(fail2ban: Fail2ban, apache: Apache): Promise<Cycle> {
   const from = fail2ban.log().length;
   const began = performance.now();
   await fail2ban.start();
-  let [read, restored, rest] = [from, 0, ''];
-  const log = openSync(join(fail2ban.dir, 'fail2ban.log'), 'r');
-  const buffer = Buffer.alloc(1 << 20);
-  await until(
-    `${BANS} restored bans`,
-    async () => {
-      const count = readSync(log, buffer, 0, buffer.length, read);
-      read += count;
-      const text = rest + buffer.toString('utf8', 0, count);
-      restored += text.split('Restore Ban').length - 1;
-      rest = text.slice(-10).includes('Restore Ban') ? '' : text.slice(-10);
-      if (restored < BANS) await new Promise((resolve) => setTimeout(resolve, 50));
-      return restored >= BANS;
-    },
-    { limit: PATIENCE },
-  );
+  await awaitLines(join(fail2ban.dir, 'fail2ban.log'), from, 'Restore Ban', BANS, PATIENCE);
   // Logged before its action: the last one has run when fail2ban answers again.
   await fail2ban.client('status', 'web');
   const started = performance.now();

@@ -1,18 +1,23 @@
 // fail2ban with the Python action and `banctl serve`, compared with an action that does nothing and a shell action.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { setTimeout } from 'node:timers/promises';
 import { executable } from '../../test/lab/banctl.ts';
 import { type Fail2ban, startFail2ban } from '../../test/lab/fail2ban.ts';
-import { type Server, startServer } from '../../test/lab/served.ts';
-import { until } from '../../test/lab/wait.ts';
+import { ownMegabytes, type Server, startServer, unitEnvironment } from '../../test/lab/served.ts';
+import { awaitLines } from './log-lines.ts';
 import { figure, median, type Result, target } from './measure.ts';
 
 const RESTORED = 5000;
 const BANNED = 1000;
 const RUNS = 3;
+/** Each takes a minute. */
+const CYCLES = 2;
 const PATIENCE_MS = 600_000;
+/** By then the server has given back what it needed for its work. */
+const QUIET_MS = 5000;
 const shell = join(import.meta.dirname, 'shell-action.sh');
 
 const ACTIONS: [string, string][] = [
@@ -33,6 +38,8 @@ async function startJail(dir: string, action: string): Promise<Fail2ban> {
   });
 }
 
+const logOf = ({ dir }: Fail2ban) => join(dir, 'fail2ban.log');
+
 /** The jail's bans in fail2ban's database. */
 function fill({ db }: Fail2ban): void {
   const database = new DatabaseSync(db);
@@ -49,15 +56,10 @@ function fill({ db }: Fail2ban): void {
 
 /** Seconds of a start, and of a stop, with all bans restored. */
 async function cycle(fail2ban: Fail2ban): Promise<{ start: number; stop: number }> {
-  const from = fail2ban.log().length;
+  const from = statSync(logOf(fail2ban)).size;
   const began = performance.now();
   await fail2ban.start();
-  const restored = () =>
-    fail2ban
-      .log()
-      .slice(from)
-      .match(/Restore Ban/g)?.length ?? 0;
-  await until('the restored bans', () => restored() >= RESTORED, { limit: PATIENCE_MS });
+  await awaitLines(logOf(fail2ban), from, 'Restore Ban', RESTORED, PATIENCE_MS);
   // Logged before its action: the last one has run when fail2ban answers again.
   await fail2ban.client('status', 'web');
   const start = (performance.now() - began) / 1000;
@@ -69,18 +71,19 @@ async function cycle(fail2ban: Fail2ban): Promise<{ start: number; stop: number 
 /** Milliseconds from each ban to the next by fail2ban's own log, of `banip` with many addresses. */
 async function bans(fail2ban: Fail2ban, count: number): Promise<number[]> {
   const addresses = Array.from({ length: count }, (_, n) => `198.19.${n >> 8}.${n & 255}`);
-  const from = fail2ban.log().length;
+  const log = logOf(fail2ban);
+  const from = statSync(log).size;
   await fail2ban.client('set', 'web', 'banip', ...addresses);
-  const times = () =>
-    [
-      ...fail2ban
-        .log()
-        .slice(from)
-        .matchAll(/^(\S+ \S+),(\d+) .*\] Ban /gm),
-    ].map(([, time = '', ms]) => Date.parse(time.replace(' ', 'T')) + Number(ms));
-  await until('the bans', () => times().length >= count, { limit: PATIENCE_MS });
-  const [first = 0, last = 0] = [times()[0], times().at(-1)];
+  const lines = await awaitLines(log, from, '] Ban ', count, PATIENCE_MS);
+  const times = lines.map((line) => {
+    const [, time = '', ms] = /^(\S+ \S+),(\d+) /.exec(line) ?? [];
+    return Date.parse(time.replace(' ', 'T')) + Number(ms);
+  });
+  const [first = 0, last = 0] = [times[0], times.at(-1)];
   await fail2ban.client('unban', '--all');
+  // The client gives up before thousands of programs have ended.
+  await awaitLines(log, from, '] Unban ', count, PATIENCE_MS);
+  await fail2ban.client('status', 'web');
   return [(last - first) / (count - 1), (last - first) / 1000];
 }
 
@@ -97,6 +100,7 @@ export async function served(): Promise<Result> {
     await using server = await startServer({
       dir,
       options: [`--banlist=${list}`, `--bandir=${bandir}`, '--no-reload'],
+      env: unitEnvironment(),
     });
     const action = (more: string) =>
       `apache-banlist.py[banctl="${executable}", banlist="${list}", dbfile="DIR/fail2ban.sqlite3", socket="${server.socket}"${more}]`;
@@ -124,13 +128,14 @@ export async function served(): Promise<Result> {
       fill(jail);
     }
     const [nothing, ours]: [{ start: number; stop: number }[], { start: number; stop: number }[]] = [[], []];
-    for (let run = 0; run < RUNS; run += 1) {
+    for (let run = 0; run < CYCLES; run += 1) {
       nothing.push(await cycle(noop));
       ours.push(await cycle(filed));
     }
     const of = (cycles: typeof nothing, key: 'start' | 'stop') => cycles.map((one) => one[key]);
     const ratio = (key: 'start' | 'stop') => median(of(ours, key)) / median(of(nothing, key));
-    const megabytes = residentMegabytes(server);
+    await setTimeout(QUIET_MS);
+    const [resident, own] = [residentMegabytes(server), ownMegabytes(server.daemon())];
     return {
       name: 'serve',
       title: 'fail2ban bans through banctl serve',
@@ -153,7 +158,8 @@ export async function served(): Promise<Result> {
         target('a ban in the directory: served / shell', median(each.filed) / median(each.shell), 1.3),
         target('a ban in a list of 10: served / shell', median(each.listed) / median(each.shell), 1.3),
         target(`${BANNED} bans: served / shell`, median(many.filed) / median(many.shell), 0.5),
-        target('resident after that, MB', megabytes, 60),
+        target('resident after that, MB', resident, 60),
+        target('of which not its executable, MB', own, 20),
       ],
       remarks: [],
     };
