@@ -83,7 +83,7 @@ export function parseWidened(line: string): number | undefined {
   return count === undefined ? undefined : Number(count);
 }
 
-export function isOver(hold: Hold, now: number): boolean {
+export function isOver(hold: Pick<Hold, 'until'>, now: number): boolean {
   return hold.until !== null && hold.until <= now;
 }
 
