@@ -20,6 +20,7 @@ import { request as httpRequest, type IncomingHttpHeaders } from 'node:http';
 import { connect, createServer } from 'node:net';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { runningApache, servingChildren, someListen } from '../../src/apache/processes.ts';
 import { outlives } from '../../src/system/process.ts';
 import { daemon, execute, type Finished, tail, until } from './wait.ts';
 
@@ -99,7 +100,7 @@ export type Apache = AsyncDisposable & {
   login(answer: 200 | 302 | 401 | 403, options?: RequestOptions & { path?: string }): Promise<number>;
   /** apache2 -f CONFIG and these arguments. */
   ask(...args: string[]): Promise<Finished>;
-  /** Reloads, and awaits that the configuration was read. */
+  /** Reloads, and awaits that the configuration was read, and that whoever comes next is served by it. */
   graceful(): Promise<void>;
   /** How many reloads there were since the start. */
   reloads(): number;
@@ -237,9 +238,14 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
     ask,
     async graceful() {
       const before = version();
+      const seen = runningApache(pidFile);
+      const children = seen === undefined ? [] : servingChildren(seen);
       const { exitCode, stderr } = await ask('-k', 'graceful');
       if (exitCode) throw new Error(`graceful: exit ${exitCode}\n${stderr}`);
       await until('a new PidFile', () => existsSync(pidFile) && version() !== before, { detail });
+      // On a busy machine a child of before may take one more visitor.
+      const stillListen = () => seen !== undefined && someListen(seen, children);
+      await until('the children of before to stop listening', () => !stillListen(), { detail });
     },
     reloads,
     stop: () => server.end(),
