@@ -1,6 +1,6 @@
 // Inputs of the kinds that once made an acknowledged ban fail, or come back after its unban.
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, suite, test } from 'node:test';
@@ -47,28 +47,22 @@ suite('what is written in the list', inOrder, () => {
     }
   }
 
-  for (const room of [40, 4096]) {
+  // Each call reads 64 MiB, or writes them: few calls.
+  for (const [room, exitCode] of [
+    [40, 73],
+    [4096, 0],
+  ] as const) {
     test(`a list that ends ${room} bytes before the most that is read: what is written can be read`, async () => {
       const most = 2 ** 26;
-      writeFileSync(banlist, `Require not ip ${B}\n`);
-      const left = most - room - statSync(banlist).size;
-      const comment = `${'#'.repeat(1023)}\n`;
-      appendFileSync(banlist, `${comment.repeat(left / 1024)}${'#'.repeat((left % 1024) - 1)}\n`);
+      const ban = `Require not ip ${B}\n`;
+      const comment = `${'#'.repeat(most / 64 - 1)}\n`.repeat(64);
+      writeFileSync(banlist, `${ban}${comment.slice(room + ban.length)}`);
       assert.equal(statSync(banlist).size, most - room);
-      const { exitCode, stderr } = await banctl([
-        'ban',
-        A,
-        '--jail=web',
-        '--no-reload',
-        `--banlist=${banlist}`,
-      ]);
-      assert.ok([0, 73, 78].includes(exitCode), stderr);
-      for (const args of [
-        ['list'],
-        ['unban', B, '--no-reload', '--no-fail2ban'],
-        ['unban', A, '--jail=web', '--no-reload'],
-      ])
-        assert.deepEqual((await banctl([...args, `--banlist=${banlist}`])).exitCode, 0, args.join(' '));
+      const call = (...args: string[]) => banctl([...args, '--no-reload', `--banlist=${banlist}`]);
+      const banned = await call('ban', A, '--jail=web');
+      assert.equal(banned.exitCode, exitCode, banned.stderr);
+      const lifted = await call('unban', A, B, '--no-fail2ban');
+      assert.deepEqual([lifted.exitCode, lifted.stderr], [0, '']);
       assert.doesNotMatch(readFileSync(banlist, 'utf8'), /Require/);
     });
   }
