@@ -35,7 +35,12 @@ export function bypassFindings(directives: readonly Directive[], places: Places)
     isBan(directive, places) ? [{ directive, position }] : [],
   );
   if (bans.length === 0) return [];
-  return [...cacheFindings(directives), ...satisfyFindings(directives), ...sectionFindings(directives, bans)];
+  return [
+    ...cacheFindings(directives, bans),
+    ...satisfyFindings(directives),
+    ...sectionFindings(directives, bans),
+    ...bans.flatMap(({ directive }) => enclosingFindings(directive, directives)),
+  ];
 }
 
 function isBan({ included, name, argument }: Directive, { banlist, bandir }: Places): boolean {
@@ -44,12 +49,31 @@ function isBan({ included, name, argument }: Directive, { banlist, bandir }: Pla
   return ruledDirectories(`Require ${argument}`).some((path) => isSamePlace(path, bandir));
 }
 
-/** mod_cache answers before authorization, unless its handler is a normal one. */
-function cacheFindings(directives: readonly Directive[]): Finding[] {
-  const cached = directives.find(({ name }) => name === 'cacheenable');
-  const isQuick = directives.findLast(({ name }) => name === 'cachequickhandler')?.argument ?? 'on';
-  if (cached === undefined || /^off$/i.test(isQuick)) return [];
+/**
+ * mod_cache answers before Apache asks who may, unless its handler is a usual one. Each virtual host has its own setting,
+ * or the server's. What a <Location> has cached is cached by the usual handler alone.
+ */
+function cacheFindings(directives: readonly Directive[], bans: readonly Ban[]): Finding[] {
+  const hosts = new Set([undefined, ...directives.map((directive) => hostOf(directive)?.id)]);
+  const quickHosts = [...hosts].filter((host) => isQuick(directives, host));
+  const cached = directives.find((directive) => {
+    if (directive.name !== 'cacheenable' || merged(directive.sections).length > 0) return false;
+    return bans.some((ban) => quickHosts.some((host) => isOn(directive, host) && isOn(ban.directive, host)));
+  });
+  if (cached === undefined) return [];
   return [finding(cached, 'mod_cache answers the banned from its cache', 'set CacheQuickHandler off')];
+}
+
+function isQuick(directives: readonly Directive[], host: number | undefined): boolean {
+  const settings = directives.filter(({ name }) => name === 'cachequickhandler');
+  const of = (id: number | undefined) => settings.findLast((setting) => hostOf(setting)?.id === id);
+  return !/^off$/i.test((of(host) ?? of(undefined))?.argument ?? 'on');
+}
+
+/** True if a directive counts on this virtual host; undefined is the server without one. */
+function isOn(directive: Directive, host: number | undefined): boolean {
+  const own = hostOf(directive)?.id;
+  return own === undefined || own === host;
 }
 
 /** A visitor whom Allow admits needs nothing else. Without an Allow, that is every visitor (mod_access_compat). */
@@ -66,13 +90,42 @@ function sectionFindings(directives: readonly Directive[], bans: readonly Ban[])
     const inner = merged(directive.sections).at(-1);
     if (inner === undefined) return;
     if (isOwnRequire(directive) && !opening.has(inner.id)) opening.set(inner.id, { directive, position });
-    if (directive.name === 'authmerging' && /^and$/i.test(directive.argument)) merging.add(inner.id);
+    if (directive.name !== 'authmerging') return;
+    if (/^and$/i.test(directive.argument)) merging.add(inner.id);
+    else merging.delete(inner.id);
   });
   return [...opening].flatMap(([id, { directive, position }]) => {
     const isPast = !merging.has(id) && bans.some((ban) => getsPast(ban, directive, position));
     const { name, argument } = merged(directive.sections).at(-1) ?? { name: '', argument: '' };
     const what = `<${name}${argument === '' ? '' : ` ${argument}`}> has Require lines of its own, which let the banned in`;
     return isPast ? [finding(directive, what, 'add "AuthMerging And" to it')] : [];
+  });
+}
+
+/** Sections around a ban, within which Apache does not ask for it always. */
+function enclosingFindings(ban: Directive, directives: readonly Directive[]): Finding[] {
+  return ban.sections.flatMap((section, at): Finding[] => {
+    if (/^limit(?:except)?$/.test(section.name))
+      return [
+        finding(
+          ban,
+          `<${section.name}> bans for some methods of requests alone`,
+          'write the ban outside of it',
+        ),
+      ];
+    const own = ban.sections[at + 1]?.id;
+    const isChoice =
+      section.name === 'requireany' &&
+      directives.some(
+        (other) =>
+          other.name === 'require' &&
+          !HARMLESS.test(other.argument) &&
+          other.sections.some(({ id }) => id === section.id) &&
+          !other.sections.some(({ id }) => id === own),
+      );
+    return isChoice
+      ? [finding(ban, '<requireany> lets in the banned whom another line of it admits', 'write <RequireAll>')]
+      : [];
   });
 }
 

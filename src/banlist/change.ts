@@ -5,6 +5,7 @@ import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/hol
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { LONGEST_TEXT_BYTES } from '../system/read.ts';
 import { type BanFinder, findBans, indexBans } from './find.ts';
+import type { DenyArgument } from './lines.ts';
 import { networkOf, recount, type Widening } from './networks.ts';
 import {
   type Ban,
@@ -15,7 +16,9 @@ import {
   type Edit,
   formatBan,
   insertionPoint,
+  isFor,
   isManaged,
+  joinedLines,
   withoutArguments,
 } from './text.ts';
 
@@ -48,8 +51,11 @@ export function changeList(
   const lines = isByHand || countsNetworks ? denyLines(text) : [];
   const foreign = new Set(lines.filter((line) => !isManaged(line)).flatMap(addressesOf));
   const finder = isByHand || countsNetworks ? indexBans(lines) : findBans(text, changes.length);
+  const isJoined = changes.some((change) => change.verb === 'release' && finder.isJoined(change.address));
+  const all = isJoined && lines.length === 0 ? denyLines(text) : lines;
+  const joined: Joined[] = isJoined ? joinedLines(all).map((line) => ({ line, holds: line.holds })) : [];
   const drafts = new Map<string, Draft>();
-  const drafting: Drafting = { finder, drafts, placed: new Map(), isWidened, now };
+  const drafting: Drafting = { finder, drafts, placed: new Map(), isWidened, joined, now };
   const answers = new Map<Change, () => Outcome>();
   for (const change of changes) {
     onChange?.();
@@ -79,9 +85,9 @@ export function changeList(
       insert: added.map(linesOf).join(''),
     });
   }
-  const all = [...edits, ...foreignEdits(lines, changes)];
-  refuseTooLarge(text, all);
-  return { edits: all, outcomes };
+  edits.push(...foreignEdits(all, changes, joined));
+  refuseTooLarge(text, edits);
+  return { edits, outcomes };
 }
 
 /** @throws BanctlError cannotWrite for a text that grows beyond what banctl can read; a text that shrinks is fine */
@@ -102,6 +108,12 @@ export function tidyOver(bans: readonly Ban[], now: number): Change[] {
   return over.map(({ address }) => ({ verb: 'tidy', address }));
 }
 
+/** A line of several addresses below a comment of banctl's, with the holds that are left. */
+interface Joined {
+  readonly line: DenyLine;
+  holds: readonly Hold[];
+}
+
 /** A list during its changes. */
 interface Drafting {
   readonly finder: BanFinder;
@@ -110,6 +122,8 @@ interface Drafting {
   readonly placed: Map<string, Set<string>>;
   /** Whether the list has networks that are banned instead of addresses. */
   readonly isWidened: boolean;
+  /** Lines of several addresses, if a release is about one of them. */
+  readonly joined: readonly Joined[];
   readonly now: number;
 }
 
@@ -159,15 +173,22 @@ function release(
   const named = draftsNaming(address, drafting).filter(isAlive);
   const isForeign = holder === null && foreign.has(address);
   let isChanged = isForeign;
+  const isReleased = (hold: Hold, banned = hold.address) =>
+    (hold.address === address || (holder === null && banned === address)) &&
+    (holder === null || hold.holder === holder) &&
+    (seen === undefined || seen.some((known) => sameHold(known, hold)));
   for (const draft of named) {
     const { holds: before, unknownHolder } = draft;
-    const isReleased = (hold: Hold) =>
-      (hold.address === address || (holder === null && draft.address === address)) &&
-      (holder === null || hold.holder === holder) &&
-      (seen === undefined || seen.some((known) => sameHold(known, hold)));
-    draft.holds = releaseHolds(draft.holds, isReleased, now);
+    draft.holds = releaseHolds(before, (hold) => isReleased(hold, draft.address), now);
     if (draft.address === address) draft.unknownHolder = false;
     isChanged ||= draft.holds.length < before.length || draft.unknownHolder !== unknownHolder;
+  }
+  const isAbout = (hold: Hold) => hold.address === address;
+  const joined = drafting.joined.filter(({ holds }) => holds.some(isAbout));
+  for (const one of joined) {
+    const { holds: before } = one;
+    one.holds = releaseHolds(before, (hold) => isReleased(hold), now);
+    isChanged ||= one.holds.length < before.length;
   }
   return () => {
     // A network that was banned instead of the address has returned the hold by now.
@@ -175,19 +196,29 @@ function release(
       ...named,
       ...(drafts.get(address) === undefined ? [] : [draftOf(address, drafting)]),
     ]);
-    const holders = [...left].flatMap((draft) => draft.holds.map((hold) => hold.holder));
-    const wider = finder.covering(parseAddress(address)).filter(isStillThere(drafts));
+    const holds = [...left, ...joined.map((one) => ({ holds: one.holds.filter(isAbout) }))];
+    const holders = holds.flatMap((one) => one.holds.map((hold) => hold.holder));
+    const wider = finder.covering(parseAddress(address)).filter(isStillThere(drafting));
     const heldBy = [...new Set([...holders, ...wider])];
     if (heldBy.length > 0) return { address, status: 'still-held', heldBy, isChanged };
-    return { address, status: named.length > 0 || isForeign ? 'unbanned' : 'not-banned', heldBy, isChanged };
+    const isBanned = named.length > 0 || joined.length > 0 || isForeign;
+    return { address, status: isBanned ? 'unbanned' : 'not-banned', heldBy, isChanged };
   };
 }
 
-function isStillThere(drafts: Map<string, Draft>): (address: string) => boolean {
+function isStillThere({ drafts, joined }: Drafting): (address: string) => boolean {
+  const isFreedIn = (one: Joined, address: string) =>
+    one.line.arguments.some((argument) => argument.address?.text === address && isFreed(one, argument));
   return (address) => {
     const draft = drafts.get(address);
-    return draft === undefined || isAlive(draft);
+    return (draft === undefined || isAlive(draft)) && !joined.some((one) => isFreedIn(one, address));
   };
+}
+
+/** True for what was banned for holds alone that are released by now. */
+function isFreed({ line, holds }: Joined, argument: DenyArgument): boolean {
+  const isOfIt = (hold: Hold) => isFor(hold, argument);
+  return line.holds.some(isOfIt) && !holds.some(isOfIt);
 }
 
 /** `seen` are bans found under another name: a range's line can have another spelling. */
@@ -246,16 +277,25 @@ function addressesOf(line: DenyLine): string[] {
   return line.arguments.flatMap(({ address }) => address?.text ?? []);
 }
 
-/** What releases by hand do to foreign lines. */
-function foreignEdits(lines: readonly DenyLine[], changes: readonly Change[]): Edit[] {
+/** What releases do to lines that banctl did not write: those by hand to any, a holder's to those with its holds. */
+function foreignEdits(
+  lines: readonly DenyLine[],
+  changes: readonly Change[],
+  joined: readonly Joined[],
+): Edit[] {
   const released = new Set(
     changes.flatMap((change) =>
       change.verb === 'release' && change.holder === null ? [change.address] : [],
     ),
   );
+  const isNamed = ({ address }: DenyArgument) => released.has(address?.text ?? '');
   return lines
-    .filter(
-      (line) => !isManaged(line) && line.arguments.some(({ address }) => released.has(address?.text ?? '')),
-    )
-    .map((line) => withoutArguments(line, ({ address }) => released.has(address?.text ?? '')));
+    .filter((line) => !isManaged(line))
+    .flatMap((line) => {
+      const { holds } = line;
+      const left = joined.find((one) => one.line === line) ?? { line, holds };
+      const isRemoved = (argument: DenyArgument) => isNamed(argument) || isFreed(left, argument);
+      const isChanged = left.holds.length < holds.length || line.arguments.some(isNamed);
+      return isChanged ? [withoutArguments(line, left.holds, isRemoved)] : [];
+    });
 }

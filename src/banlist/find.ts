@@ -9,7 +9,16 @@ import {
   otherSections,
   readDeny,
 } from './lines.ts';
-import { type Ban, bansOf, type DenyLine, denyLines, holdsAbove, holdsFor, isExactLine } from './text.ts';
+import {
+  type Ban,
+  bansOf,
+  type DenyLine,
+  denyLines,
+  holdsAbove,
+  holdsFor,
+  isExactLine,
+  joinedLines,
+} from './text.ts';
 
 /* How to find one ban, or a few, in a long list; pure. */
 
@@ -19,6 +28,8 @@ export interface BanFinder {
   naming(address: string): readonly Ban[];
   /** The wider ranges that contain the address. */
   covering(address: Address): readonly string[];
+  /** True if holds on it stand above a line of several addresses, which banctl does not write. */
+  isJoined(address: string): boolean;
 }
 
 /** From this many addresses on, one pass over the text is cheaper than a search for each. */
@@ -32,8 +43,9 @@ export function findBans(text: Buffer, count: number): BanFinder {
 /** Searches the text: skips every line that does not contain the address. */
 export function searchBans(text: Buffer): BanFinder {
   const answers = new Map<string, readonly Ban[]>();
+  const joined = new Set<string>();
   const isElsewhere = otherSections(text);
-  return {
+  const finder: BanFinder = {
     naming(address) {
       const known = answers.get(address);
       if (known !== undefined) return known;
@@ -42,6 +54,7 @@ export function searchBans(text: Buffer): BanFinder {
       for (let at = text.indexOf(needle); at !== -1; ) {
         const ban = isElsewhere(at) ? undefined : banNamedAt(text, at, address);
         if (ban !== undefined) found.set(ban.start, ban);
+        else if (!isElsewhere(at) && isJoinedAt(text, at, address)) joined.add(address);
         // Each line once: a range can have holds of thousands of addresses that begin with this one's text.
         const end = lineEnd(text, at);
         at = end === text.length ? -1 : text.indexOf(needle, end);
@@ -62,7 +75,12 @@ export function searchBans(text: Buffer): BanFinder {
       }
       return found;
     },
+    isJoined(address) {
+      finder.naming(address);
+      return joined.has(address);
+    },
   };
+  return finder;
 }
 
 /** Searches lines that have been parsed. */
@@ -78,9 +96,11 @@ export function indexBans(lines: readonly DenyLine[]): BanFinder {
   const ranges = lines
     .flatMap((line) => line.arguments)
     .flatMap(({ address }) => (address === undefined || !address.text.includes('/') ? [] : [address]));
+  const joined = new Set(joinedLines(lines).flatMap((line) => line.holds.map((hold) => hold.address)));
   return {
     naming: (address) => bans.get(address) ?? [],
     covering: (address) => ranges.filter((range) => isWider(range, address)).map((range) => range.text),
+    isJoined: (address) => joined.has(address),
   };
 }
 
@@ -117,4 +137,14 @@ function banNamedAt(text: Buffer, at: number, address: string): Ban | undefined 
     return undefined;
   const widenedAfter = parseWidened(line.content);
   return { address: args[0]?.address?.text ?? address, holds, widenedAfter, start, end: below.end };
+}
+
+/** True if the occurrence of an address at `at` is a hold in a comment above a line of several addresses. */
+function isJoinedAt(text: Buffer, at: number, address: string): boolean {
+  const start = lineStart(text, at);
+  const comment = isContinued(text, start) ? undefined : logicalLineAt(text, start, 0);
+  if (comment === undefined || !parseHolds(comment.content)?.some((hold) => hold.address === address))
+    return false;
+  const args = readDeny(logicalLineAt(text, comment.end, 0)?.content ?? '') ?? [];
+  return args.length > 1 && holdsFor(comment.content, args) !== undefined;
 }

@@ -110,6 +110,11 @@ export function isManaged(line: DenyLine): boolean {
   return line.isExact || (line.holds.length > 0 && line.arguments.length === 1);
 }
 
+/** Lines of several addresses below a comment of banctl's. */
+export function joinedLines(lines: readonly DenyLine[]): DenyLine[] {
+  return lines.filter((line) => line.holds.length > 0 && !isManaged(line));
+}
+
 /**
  * Every `Require not ip` line that bans, with the holds in the comment directly above it. A line inside a section that
  * Apache may ignore is foreign.
@@ -132,11 +137,27 @@ export function denyLines(text: Buffer): DenyLine[] {
   return found;
 }
 
-/** A foreign line without some of its arguments; empty if no argument is left. */
-export function withoutArguments(line: DenyLine, isRemoved: (argument: DenyArgument) => boolean): Edit {
-  const kept = line.arguments.filter((argument) => !isRemoved(argument)).map((argument) => argument.text);
-  const insert = kept.length === 0 ? '' : `${DENY}${kept.join(' ')}\n`;
-  return { start: kept.length === 0 ? line.banStart : line.start, end: line.end, insert };
+/**
+ * A foreign line without some of its arguments, and with these holds in its comment as far as they are for the others.
+ * Nothing is left of a line that has no others.
+ */
+export function withoutArguments(
+  line: DenyLine,
+  holds: readonly Hold[],
+  isRemoved: (argument: DenyArgument) => boolean,
+): Edit {
+  const kept = line.arguments.filter((argument) => !isRemoved(argument));
+  const held = holds.filter((hold) => kept.some((argument) => isFor(hold, argument)));
+  const comment = held.length === 0 ? '' : `${formatHolds(held, line.widenedAfter)}\n`;
+  const insert =
+    kept.length === 0 ? '' : `${comment}${DENY}${kept.map((argument) => argument.text).join(' ')}\n`;
+  return { start: line.banStart, end: line.end, insert };
+}
+
+/** True if a hold asked for what the argument bans. */
+export function isFor(hold: Hold, argument: DenyArgument): boolean {
+  const asked = readAddress(hold.address);
+  return asked !== undefined && argument.address !== undefined && covers(argument.address, asked);
 }
 
 /**
@@ -145,13 +166,7 @@ export function withoutArguments(line: DenyLine, isRemoved: (argument: DenyArgum
  */
 export function holdsFor(comment: string, args: readonly DenyArgument[]): Hold[] | undefined {
   const holds = parseHolds(comment);
-  const isOfLine = ({ address }: Hold) => {
-    const asked = readAddress(address);
-    return (
-      asked !== undefined && args.some((argument) => argument.address && covers(argument.address, asked))
-    );
-  };
-  return holds?.every(isOfLine) ? holds : undefined;
+  return holds?.every((hold) => args.some((argument) => isFor(hold, argument))) ? holds : undefined;
 }
 
 /** The same for the comment above the line at `start`, with where it begins. */

@@ -38,11 +38,27 @@ export const past: Texts = {
     `${text}<Location /open>\nOrder deny,allow\nAllow from all\nSatisfy any\n</Location>\n`,
   'a <Location> after a ban that stands in one': (text) =>
     `${inLocation(text)}<Location "/open/">\nRequire all granted\n</Location>\n`,
+  'a ban for some methods': (text) =>
+    text
+      .replace('<RequireAll>', '<Limit POST>\n<RequireAll>')
+      .replace('</RequireAll>', '</RequireAll>\n</Limit>'),
+  'a ban beside what else admits': (text) =>
+    text
+      .replace('<RequireAll>', '<RequireAny>\nRequire all granted\n<RequireAll>')
+      .replace('</RequireAll>', '</RequireAll>\n</RequireAny>'),
+  'a later <If> that is merged no more': (text) =>
+    `${text}<If "true">\nAuthMerging And\nAuthMerging Off\nRequire all granted\n</If>\n`,
   'an <If> before a ban in a <Location>': (text) =>
     `<If "%{REQUEST_URI} =~ m#^/open/#">\nRequire all granted\n</If>\n${inLocation(text)}`,
 };
 
 export const harmless: Texts = {
+  'mod_cache in a <Location>': (text) =>
+    `${text}CacheRoot CACHE\n<Location "/open">\nCacheEnable disk\n</Location>\nCacheIgnoreNoLastMod On\n`,
+  'a <RequireAny> with the ban alone': (text) =>
+    text
+      .replace('<RequireAll>', '<RequireAny>\n<RequireAll>')
+      .replace('</RequireAll>', '</RequireAll>\n</RequireAny>'),
   'the ban alone': (text) => text,
   'mod_cache as a usual handler': (text) => `${text}${cache}CacheQuickHandler off\n`,
   'an <If> before it': (text) => `<If "%{REQUEST_URI} =~ m#^/open/#">\nRequire all granted\n</If>\n${text}`,

@@ -758,6 +758,41 @@ suite('a range in another spelling', () => {
   }
 });
 
+suite("a line of several addresses below banctl's comment", () => {
+  const comment = (...holders: string[]) => ban(A, holders).split('\n')[0];
+  const joined = (args: string, ...holders: string[]) =>
+    `# mine\n${comment(...holders)}\nRequire not ip ${args}\n`;
+  for (const count of [1, 9]) {
+    const others = addressesFrom(count - 1).map((address) => release(address, 'web'));
+    const lift = (text: string, holder: string | null = 'web') =>
+      change(text, [release(A, holder), ...others]);
+    test(`loses what was held, and keeps the rest, for ${count} of them`, () => {
+      for (const args of [`${A} ${B}`, `${B} ${A}`]) {
+        const { text, outcomes } = lift(joined(args, `web ${A}`));
+        assert.equal(text, `# mine\nRequire not ip ${B}\n`);
+        assert.equal(outcomes[0]?.status, 'unbanned');
+      }
+    });
+    test(`loses a range with its last hold, for ${count} of them`, () => {
+      const { text, outcomes } = lift(joined('203.0.113.0/24 2001:db8::1', `web ${A}`));
+      assert.equal(text, '# mine\nRequire not ip 2001:db8::1\n');
+      assert.equal(outcomes[0]?.status, 'unbanned');
+    });
+    test(`keeps what another holds, for ${count} of them`, () => {
+      const { text, outcomes } = lift(joined(`${A} ${B}`, `web ${A}`, `ssh ${A}`));
+      assert.equal(text, joined(`${A} ${B}`, `ssh ${A}`));
+      assert.deepEqual([outcomes[0]?.status, outcomes[0]?.heldBy], ['still-held', ['ssh']]);
+    });
+    test(`is as before after another jail's release, for ${count} of them`, () => {
+      const text = joined(`${A} ${B}`, `ssh ${A}`);
+      assert.equal(lift(text).text, text);
+    });
+    test(`loses the comment too when it is released by hand, for ${count} of them`, () => {
+      assert.equal(lift(joined(`${A} ${B}`, `web ${A}`), null).text, `# mine\nRequire not ip ${B}\n`);
+    });
+  }
+});
+
 suite('a list as large as banctl reads', () => {
   const full = Buffer.concat([Buffer.alloc(2 ** 26 - 200, '#\n'), Buffer.from(`\n${ban(A, ['web'])}`)]);
 

@@ -51,3 +51,19 @@ test('another virtual host, which has no ban of its own, gets past nothing', () 
   };
   assert.deepEqual(found(files, [['/c'], ['/c', '/x/banlist.conf']]), []);
 });
+
+suite('mod_cache answers first where its own virtual host lets it', () => {
+  const cache = 'CacheEnable disk /\n';
+  const off = 'CacheQuickHandler off\n';
+  const host = (text: string) => `<VirtualHost *>\n${text}</VirtualHost>\n`;
+  const cases: [string, string, number][] = [
+    ['another host has it off', host(cache + ban) + host(off), 1],
+    ['the host has it off', host(cache + ban + off) + host('CacheQuickHandler on\n'), 0],
+    ['the server has it off', host(cache + ban) + off, 0],
+    ['the host has it on again', off + cache + ban + host('CacheQuickHandler on\n'), 1],
+    ['another host caches', host(ban) + host(cache), 0],
+    ['the server caches, a host bans', cache + host(ban), 1],
+  ];
+  for (const [what, text, count] of cases)
+    test(what, () => assert.equal(found({ '/c': text }, [['/c'], ['/c', '/x/banlist.conf']]).length, count));
+});
