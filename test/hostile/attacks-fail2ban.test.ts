@@ -1,6 +1,6 @@
 // Inputs of the kinds that once made an acknowledged ban fail, or come back after its unban.
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, suite, test } from 'node:test';
@@ -104,5 +104,75 @@ suite('two jails with one name', inOrder, () => {
     }
     assert.equal((await site.run('sync', '--jail=djangoapp')).exitCode, 0);
     await site.answer([A, B], 403);
+  });
+});
+
+suite('a ban that Apache refuses the list for', inOrder, () => {
+  const section = (kind: 'RequireAll' | 'RequireAny') =>
+    `<If "true">\nAuthMerging And\n<${kind}>\nRequire all granted\nIncludeOptional BANLIST\n</${kind}>\n</If>\n`;
+  let site: Site;
+  let blamesOnce: string;
+  const configure = (kind: 'RequireAll' | 'RequireAny') =>
+    writeFileSync(join(site.apache.dir, 'ban.conf'), section(kind).replace('BANLIST', site.apache.banlist));
+  const failures = () => site.fail2ban.log().split('Failed to execute ban').length - 1;
+  const inList = (address: string) => site.list().includes(`Require not ip ${address}\n`);
+  before(async () => {
+    site = await startSite({ apache: { list: '', site: (dir) => `IncludeOptional ${dir}/ban.conf` } });
+    configure('RequireAll');
+    await site.apache.graceful();
+    const { dir, ctl } = site.apache;
+    // While the file is there, Apache's test blames the list for what it does not say a second time.
+    blamesOnce = join(dir, 'blames-once');
+    const control = writeScript(
+      dir,
+      'apachectl',
+      `case " $* " in *' -t '*) if rm ${blamesOnce} 2>/dev/null; then echo "AH00526: Syntax error on line 1 of ${site.apache.banlist}:" >&2; exit 1; fi ;; esac; exec ${ctl} "$@"`,
+    );
+    site.fail2ban.setJails(site.jails({ web: '' }).replace(`apachectl="${ctl}"`, `apachectl="${control}"`));
+    await site.fail2ban.stop();
+    await site.fail2ban.start();
+  });
+  after(() => site[Symbol.asyncDispose]());
+
+  test('once: it is taken back, and fail2ban tries again and has it', async () => {
+    writeFileSync(blamesOnce, '');
+    await site.tells('set', 'web', 'banip', A);
+    await site.seen([A], 403);
+    assert.ok(!existsSync(blamesOnce), 'it was blamed');
+    assert.match(site.fail2ban.log(), /returned 65/);
+    assert.equal(failures(), 0);
+    await site.tells('set', 'web', 'unbanip', A);
+    await site.seen([A], 200);
+  });
+
+  test('every time: fail2ban logs the failure, and the list is as it was until the cause is gone', async () => {
+    await site.bans('web', A);
+    await site.seen([A], 403);
+    await site.tells('set', 'web', 'unbanip', A);
+    await site.seen([A], 200);
+    // An empty list passes there, and no line of it does: "negative Require directive has no effect".
+    configure('RequireAny');
+    await site.apache.graceful();
+    await site.tells('set', 'web', 'banip', B);
+    await until('the failure', () => failures() === 1);
+    assert.match(site.fail2ban.log(), /RequireAny/, 'it says why');
+    assert.ok(!inList(B));
+    assert.equal(await site.get(B), 200);
+    const asked = async () => {
+      const { stdout } = await site.run('audit', '--fix', '--json');
+      const { findings } = JSON.parse(stdout) as {
+        findings: { code: string; address?: string; fixed: boolean }[];
+      };
+      return findings.filter(({ code }) => code === 'missing').map(({ address, fixed }) => [address, fixed]);
+    };
+    assert.deepEqual(await asked(), [[B, false]]);
+    assert.ok(!inList(B), 'a repair takes back what Apache refuses, too');
+    assert.equal((await site.apache.ask('-t')).exitCode, 0, 'Apache can be started');
+    configure('RequireAll');
+    await site.apache.graceful();
+    assert.deepEqual(await asked(), [[B, true]]);
+    await site.seen([B], 403);
+    await site.tells('set', 'web', 'unbanip', B);
+    await until('the end of the ban', () => !inList(B));
   });
 });
