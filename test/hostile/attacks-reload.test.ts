@@ -207,20 +207,24 @@ suite('an acknowledged ban holds', inOrder, () => {
       `<IfModule authz_core_module>\n<IfDefine NEVER>\nRequire not ip ${A}\n</IfDefine>\n</IfModule>\n`,
     ],
     ['a section over two lines', `<IfDefine \\\nNEVER>\nRequire not ip ${A}\n</IfDefine>\n`],
-    ['any of some', `<RequireAny>\nRequire all granted\nRequire not ip ${A}\n</RequireAny>\n`],
+    [
+      'any of some, which takes no refusal of its own',
+      `<RequireAny>\nRequire all granted\n<RequireAll>\nRequire all granted\nRequire not ip ${A}\n</RequireAll>\n</RequireAny>\n`,
+    ],
     [
       'any of some, with an ended section before',
-      `<RequireAny>\n<IfDefine NEVER>\n</IfDefine>\nRequire all granted\nRequire not ip ${A}\n</RequireAny>\n`,
+      `<RequireAny>\n<IfDefine NEVER>\n</IfDefine>\nRequire all granted\n<RequireAll>\nRequire all granted\nRequire not ip ${A}\n</RequireAll>\n</RequireAny>\n`,
+    ],
+    [
+      'none of some',
+      `<RequireNone>\n<RequireAll>\nRequire ip 192.0.2.0/24\nRequire not ip ${A}\n</RequireAll>\n</RequireNone>\n`,
     ],
   ];
   for (const [what, text] of SECTIONS) {
-    test(`a line in ${what} is no ban`, async (t) => {
+    test(`a line in ${what} is no ban`, async () => {
       writeFileSync(apache.banlist, text);
       const tested = await apache.ask('-t');
-      if (tested.exitCode !== 0) {
-        t.skip('this Apache does not take it');
-        return;
-      }
+      assert.equal(tested.exitCode, 0, tested.stderr);
       await done('reload', '--force');
       assert.equal(await get(A), 200);
       assert.equal((await banctl(['explain', A, `--banlist=${apache.banlist}`])).exitCode, 1, 'not banned');
