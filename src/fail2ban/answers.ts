@@ -75,8 +75,8 @@ export function parseIgnored(answer: string): string[] | undefined {
   return [...answer.matchAll(/^[|`]- (.+)$/gm)].map((match) => match[1] ?? '');
 }
 
-/** `get JAIL actions`: the second line has their names. */
-export function parseActions(answer: string): string[] {
+/** `get JAIL actions` and `get JAIL actionproperties ACTION`: the second line has the names. */
+export function parseNames(answer: string): string[] {
   const [, names = ''] = /\n(.*)/s.exec(answer) ?? [];
   return names.split(', ').map((name) => name.trim());
 }

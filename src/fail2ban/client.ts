@@ -4,7 +4,7 @@ import {
   type BanTimes,
   type ConfiguredJail,
   type HeldBan,
-  parseActions,
+  parseNames,
   parseBanned,
   parseConfiguration,
   parseDatabasePath,
@@ -137,7 +137,7 @@ function* inLines(addresses: readonly string[]): Generator<readonly string[]> {
 
 /** How a running jail uses banctl's action: one value for each list. */
 export async function jailActions(client: string, jail: string): Promise<JailAction[]> {
-  const names = await ask(client, ['get', jail, 'actions'], parseActions);
+  const names = await ask(client, ['get', jail, 'actions'], parseNames);
   const own = names.ok ? names.value.filter(isOwnAction) : [];
   return Promise.all(own.map((name) => jailAction(client, jail, name)));
 }
@@ -179,9 +179,12 @@ export function configuredActions({ name: jail, actions }: ConfiguredJail): Jail
 
 /** The socket of a jail's Python action; undefined if the jail has another action, or does not say. */
 export async function jailSocket(client: string, jail: string): Promise<string | undefined> {
-  const names = await ask(client, ['get', jail, 'actions'], parseActions);
+  const names = await ask(client, ['get', jail, 'actions'], parseNames);
   const action = names.ok ? names.value.find(isOwnAction) : undefined;
   if (action === undefined) return undefined;
+  // fail2ban logs an error for a property that an action lacks, so banctl looks for it first.
+  const properties = await ask(client, ['get', jail, 'actionproperties', action], parseNames);
+  if (!properties.ok || !properties.value.includes('socket')) return undefined;
   const socket = await ask(client, ['get', jail, 'action', action, 'socket'], (answer) => answer.trim());
   return socket.ok && socket.value.startsWith('/') ? socket.value : undefined;
 }
@@ -190,13 +193,22 @@ function isOwnAction(name: string): boolean {
   return name.startsWith(ACTION);
 }
 
+/**
+ * When each client last ran into the time limit, by `performance.now()`. An audit has a dozen questions: a server that
+ * hangs costs it the limit once, not at each of them.
+ */
+const hungAtMs = new Map<string, number>();
+
 /** Asks once. An answer that `parse` does not understand may mean anything; `parse` can give the reason. */
 async function ask<T>(
   client: string,
   args: readonly string[],
   parse: (answer: string) => T | Unanswered | undefined,
 ): Promise<Asked<T>> {
+  if (performance.now() - (hungAtMs.get(client) ?? Number.NEGATIVE_INFINITY) < LIMIT_SECONDS * 1000)
+    return hung();
   const outcome = await run(client, args, LIMIT_SECONDS);
+  if (outcome.isTimedOut) hungAtMs.set(client, performance.now());
   if (outcome.exitCode !== 0) return unanswered(client, args, outcome);
   const value = parse(outcome.stdout);
   if (value === undefined) return notUnderstood(client, outcome.stdout);
@@ -214,7 +226,7 @@ function unanswered(
 ): Unanswered {
   const none = (state: Unanswered['state'], why: string): Unanswered => ({ ok: false, why, state });
   if (!isFound) return none('absent', `${client} was not found`);
-  if (isTimedOut) return none('silent', `fail2ban has not answered within ${LIMIT_SECONDS} s`);
+  if (isTimedOut) return hung();
   if (exitCode === undefined) return none('silent', `${client} failed: ${said.stderr}`);
   if (/does not exist/.test(said.stdout)) return none('no-jail', `fail2ban has no jail ${jail}`);
   if (/permission denied/i.test(said.stderr))
@@ -222,6 +234,10 @@ function unanswered(
   if (verb === '-d')
     return none('silent', `fail2ban cannot read its configuration: ${firstLine(said.stderr)}`);
   return none('stopped', 'fail2ban is not running');
+}
+
+function hung(): Unanswered {
+  return { ok: false, why: `fail2ban has not answered within ${LIMIT_SECONDS} s`, state: 'silent' };
 }
 
 function firstLine(text: string): string {

@@ -11,6 +11,8 @@ const WORDS: ReadonlyMap<string, PythonValue> = new Map([
   ['False', false],
 ]);
 const CLOSING: Readonly<Record<string, string>> = { '[': ']', '(': ')', '{': '}' };
+/** fail2ban nests four levels at most. Without a bound, a long answer of brackets overflows the stack. */
+const DEEPEST = 50;
 
 class NotPython extends Error {}
 
@@ -18,7 +20,7 @@ class NotPython extends Error {}
 export function parsePython(text: string): PythonValue | undefined {
   const tokens = tokensOf(text.trim());
   try {
-    const value = tokens === undefined ? undefined : readValue(tokens);
+    const value = tokens === undefined ? undefined : readValue(tokens, 0);
     return tokens?.length === 0 ? value : undefined;
   } catch (error) {
     if (error instanceof NotPython) return undefined;
@@ -52,30 +54,30 @@ function unescapeText(text: string): string {
   });
 }
 
-function readValue(tokens: Token[]): PythonValue {
+function readValue(tokens: Token[], depth: number): PythonValue {
   const token = tokens.pop();
-  if (token === undefined) throw new NotPython();
+  if (token === undefined || depth > DEEPEST) throw new NotPython();
   if ('value' in token) return token.value;
   const closing = CLOSING[token.mark];
   if (closing === undefined) throw new NotPython();
-  return token.mark === '{' ? readDictionary(tokens) : readList(tokens, closing);
+  return token.mark === '{' ? readDictionary(tokens, depth) : readList(tokens, closing, depth);
 }
 
-function readList(tokens: Token[], closing: string): PythonValue[] {
+function readList(tokens: Token[], closing: string, depth: number): PythonValue[] {
   const values: PythonValue[] = [];
   while (!takes(tokens, closing)) {
-    values.push(readValue(tokens));
+    values.push(readValue(tokens, depth + 1));
     if (!takes(tokens, ',') && !isNext(tokens, closing)) throw new NotPython();
   }
   return values;
 }
 
-function readDictionary(tokens: Token[]): Map<string, PythonValue> {
+function readDictionary(tokens: Token[], depth: number): Map<string, PythonValue> {
   const entries = new Map<string, PythonValue>();
   while (!takes(tokens, '}')) {
-    const key = readValue(tokens);
+    const key = readValue(tokens, depth + 1);
     if (typeof key !== 'string' || !takes(tokens, ':')) throw new NotPython();
-    entries.set(key, readValue(tokens));
+    entries.set(key, readValue(tokens, depth + 1));
     if (!takes(tokens, ',') && !isNext(tokens, '}')) throw new NotPython();
   }
   return entries;

@@ -228,7 +228,6 @@ suite('troubles', { concurrency: 4 }, () => {
       ['with garbage', (path) => writeFileSync(path, 'x\0\u001b[2J')],
       ['with no pid', (path) => writeFileSync(path, '-1\n')],
       ['with a pid of no process', (path) => writeFileSync(path, '99999999999\n')],
-      ['of another program', (path) => writeFileSync(path, `${process.pid}\n`)],
       ['that is a directory', (path) => mkdirSync(path)],
       ['that is a named pipe', (path) => execute('mkfifo', [path])],
       ['that is a device', (path) => execute('mknod', [path, 'c', '1', '5'])],
@@ -252,6 +251,20 @@ suite('troubles', { concurrency: 4 }, () => {
         }
       });
     }
+  });
+
+  test('a PidFile of another program is left to the control program, which may run Apache elsewhere', async () => {
+    using places = temporaryPlaces();
+    const pidFile = join(places.directory, 'apache2.pid');
+    writeFileSync(pidFile, `${process.pid}\n`);
+    const apachectl = places.script(
+      'apachectl',
+      `echo "$*" >> ${places.directory}/calls; echo 'PidFile: "${pidFile}"'`,
+    );
+    const { exitCode, stdout, stderr } = await places.call('ban', A, `--apachectl=${apachectl}`);
+    assert.deepEqual([exitCode, stdout, stderr], [0, `${A} banned\n`, '']);
+    assert.equal(read(join(places.directory, 'calls')), '-t -D DUMP_RUN_CFG -D DUMP_INCLUDES\n-k graceful\n');
+    await nothingLeft(places);
   });
 
   test('an Apache that is stopped and started all the time costs no ban', async () => {
