@@ -204,11 +204,13 @@ function listed(path: string): string[] {
     `http:${path.slice(1)}`,
     `//h${path}`,
     `/${path.slice(1)}.${path}`,
+    `${path}x/..%2Fy/%2e./..`,
+    `/x%2f..${path.slice(0, -1)}%2Fz/../../../${path.slice(1)}`,
   ];
 }
 
-/** With so many, the filter for access logs counts a request wherever it leads, as its comments say. */
-const MANY_UPS = /(?:\/(?:\.|%2e){2}.*){11}/i;
+/** With these, the filter for access logs counts a request wherever it leads, as its comments say. */
+const MANY_UPS = /(?:\/(?:\.|%2e){2}.*){11}|%2f.*\/(?:\.|%2e){2}(?:\/|\?|$)/i;
 
 // A target of HTTP has neither blanks nor control characters, and is not all the world's letters.
 const sendable = (target: string) =>
