@@ -37,7 +37,7 @@ export async function progressOf(operands: readonly string[]): Promise<StartProg
 function readLines(): string[] {
   return readStandardInput()
     .split('\n')
-    .flatMap((line) => line.replace(/[#;].*/, '').split(','))
+    .flatMap((line) => line.replace(/[#;].*/s, '').split(','))
     .map((word) => word.trim())
     .filter((word) => word !== '');
 }

@@ -578,8 +578,12 @@ suite('standard input', () => {
     const cases = casesOf(t, 12, fc.record({ lines, end, isEnded: fc.boolean() }));
     const inputs = cases.map(({ lines, end, isEnded }) => {
       const input = Buffer.from(lines.join(end) + (isEnded ? end : ''));
-      const asked = input.toString().split('\n');
-      return { input, asked: asked.map((line) => line.trim()).filter(Boolean) };
+      // As block lists are written, with comments and commas.
+      const words = input
+        .toString()
+        .split('\n')
+        .flatMap((line) => line.slice(0, `${line}#`.search(/[#;]/)).split(','));
+      return { input, asked: words.map((word) => word.trim()).filter(Boolean) };
     });
     const all = await networksOf(inputs.flatMap(({ asked }) => asked));
     const tried = inputs.map(({ input, asked }) => ({ input, networks: all.splice(0, asked.length) }));

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
 import {
-  parseNames,
   parseBanned,
   parseConfiguration,
   parseDatabasePath,
   parseHeldBan,
   parseHolders,
   parseIgnored,
+  parseNames,
   parseStatus,
 } from '../../src/fail2ban/answers.ts';
 import { parsePython } from '../../src/fail2ban/python.ts';
@@ -51,7 +51,8 @@ suite('parsePython', () => {
     'toString',
     "'a' 'b'",
   ])
-    test(`takes ${JSON.stringify(text.slice(0, 20))} for nothing`, () => assert.equal(parsePython(text), undefined));
+    test(`takes ${JSON.stringify(text.slice(0, 20))} for nothing`, () =>
+      assert.equal(parsePython(text), undefined));
 
   test('reads any text that Python has quoted', () => {
     const quoted = (text: string) =>
