@@ -3,6 +3,7 @@ import { type DenyLine, denyLines } from '../banlist/text.ts';
 import { type Address, covers, isPartial } from '../bans/address.ts';
 import { HOLDS_PREFIX, isOver, parseHolds } from '../bans/hold.ts';
 import { findProtected } from '../protection/protection.ts';
+import { shorten } from '../system/printable.ts';
 
 /** The findings in the text of the list itself. */
 export interface ListFault {
@@ -64,11 +65,14 @@ function unreadableLines(text: Buffer, lines: readonly DenyLine[]): ListFault[] 
 function spellingFaults(line: DenyLine): ListFault[] {
   const at = { line: line.number };
   if (line.arguments.length === 0) return [{ code: 'bad-line', ...at, message: 'no address' }];
-  const refused = line.arguments.filter((argument) => argument.address === undefined);
-  const partial = line.arguments.filter((argument) => isPartial(argument.text));
+  const different = [...new Map(line.arguments.map((argument) => [argument.text, argument])).values()];
+  const refused = different.filter((argument) => argument.address === undefined);
+  const partial = different.filter((argument) => isPartial(argument.text));
   const odd = refused.length + partial.length === 0 && !line.isExact;
   return [
-    ...refused.map(({ text }): ListFault => ({ code: 'bad-line', ...at, message: `Apache refuses ${text}` })),
+    ...refused.map(
+      ({ text }): ListFault => ({ code: 'bad-line', ...at, message: `Apache refuses ${shorten(text)}` }),
+    ),
     ...partial.map(
       ({ text, address }): ListFault => ({
         code: 'partial-address',
@@ -78,7 +82,13 @@ function spellingFaults(line: DenyLine): ListFault[] {
       }),
     ),
     ...(odd
-      ? [{ code: 'not-canonical', ...at, message: `not as banctl writes it: ${line.content}` } as const]
+      ? [
+          {
+            code: 'not-canonical',
+            ...at,
+            message: `not as banctl writes it: ${shorten(line.content)}`,
+          } as const,
+        ]
       : []),
   ];
 }
@@ -90,7 +100,8 @@ function repetitions(lines: readonly DenyLine[]): ListFault[] {
   const all = lines.flatMap((line) =>
     line.arguments.flatMap(({ address }) => (address ? [{ address, line }] : [])),
   );
-  const ranges = all.filter(({ address }) => address.text.includes('/'));
+  const isRange = ({ address }: { address: Address }) => address.text.includes('/');
+  const ranges = [...new Map(all.filter(isRange).map((one) => [one.address.text, one])).values()];
   for (const { address, line } of all) {
     const earlier = first.get(address.text);
     if (earlier === undefined) first.set(address.text, line.number);

@@ -11,7 +11,12 @@ export function printable(text: string): string {
 
 /** A text from outside for a message, shortened and quoted as in JSON. */
 export function quote(text: string): string {
-  return printableJson(text.length > 200 ? `${text.slice(0, 200)}…` : text);
+  return printableJson(shorten(text));
+}
+
+/** The beginning of a text from outside, for a message that is read by people. */
+export function shorten(text: string): string {
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
 }
 
 /** JSON that is safe on a terminal: escapes what could steer the terminal, without changing the meaning. */
