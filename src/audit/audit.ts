@@ -14,6 +14,7 @@ import { type Comparison, compareWithFail2ban, comparisonFindings, NOT_ASKED } f
 import { fileFindings, openDirectory, repairFiles } from './files.ts';
 import { type Finding, SETTLING } from './finding.ts';
 import { type ListFault, listFaults } from './list.ts';
+import { nameFindings } from './names.ts';
 import type { AuditOptions } from './types.ts';
 
 /** The findings, and the repairs that are safe. */
@@ -33,7 +34,8 @@ export interface AuditResult {
 
 /** Compares the list, fail2ban and Apache, and with `--fix` makes the safe repairs. */
 export async function audit(settings: AuditOptions): Promise<AuditResult> {
-  const before = await inspect(settings);
+  const names = await nameFindings(settings);
+  const before = await inspect(settings, names);
   const { jails } = before.comparison;
   if (settings.fix && !settings.dryRun) noteAudit(settings.record);
   if (!settings.fix || settings.dryRun || before.findings.length === 0) {
@@ -45,7 +47,7 @@ export async function audit(settings: AuditOptions): Promise<AuditResult> {
     openDirectory(settings.bandir);
   const options = { ...settings, widening: wideningOf(settings) };
   await repair(options, before.comparison, before.repairs, (holders) => askAgain(settings, before, holders));
-  const after = await inspect(settings);
+  const after = await inspect(settings, names);
   const left = new Set(after.findings.map(identityOf));
   const known = new Set(before.findings.map(identityOf));
   return {
@@ -73,11 +75,11 @@ async function askAgain(
   return truths.ok ? truths.value : [];
 }
 
-async function inspect(settings: AuditOptions): Promise<Inspection> {
+async function inspect(settings: AuditOptions, names: readonly Finding[]): Promise<Inspection> {
   const { text } = readText(settings.banlist);
   const bans = await readBans(settings);
   const comparison = await settledComparison(settings, bans);
-  const ranges = protectedRanges(settings.protect);
+  const ranges = protectedRanges(settings);
   const faults = [
     ...listFaults(text, ranges, now()),
     ...(settings.bandir === undefined ? [] : directoryFaults(settings.bandir, ranges, now())),
@@ -95,6 +97,7 @@ async function inspect(settings: AuditOptions): Promise<Inspection> {
       }),
       ...(await apacheFindings(settings, settings.asked)),
       ...fileFindings(settings),
+      ...names,
       ...(settings.fix ? [] : lateFindings(settings, bans)),
     ],
     comparison,
@@ -103,9 +106,18 @@ async function inspect(settings: AuditOptions): Promise<Inspection> {
       ...faults.flatMap(({ code, address }) =>
         code === 'duplicate' && address !== undefined ? [{ verb: 'tidy', address } as const] : [],
       ),
+      ...faults.flatMap(({ code, address }) => (code === 'protected' ? narrowing(bans, address) : [])),
     ],
     bans,
   };
+}
+
+/** Counted again, a network that was widened before an address in it was protected gives way to its own addresses. */
+function narrowing(bans: readonly Ban[], address: string | undefined): Change[] {
+  const widened = bans.find((ban) => ban.address === address && ban.widenedAfter !== undefined);
+  return widened === undefined
+    ? []
+    : [{ verb: 'count', address: widened.address, holds: [], isProtected: true }];
 }
 
 /** A hold by hand has an end, and no job will end it. */

@@ -17,6 +17,7 @@ export type FindingCode =
   | 'not-enforced'
   | 'proxy-banned'
   | 'no-audit'
+  | 'unresolved-name'
   | 'leftover'
   | 'unsafe-permissions'
   | 'not-served';
@@ -56,6 +57,7 @@ const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   'not-enforced': 'error',
   'proxy-banned': 'error',
   'no-audit': 'warning',
+  'unresolved-name': 'warning',
   leftover: 'info',
   'unsafe-permissions': 'warning',
   'not-served': 'info',

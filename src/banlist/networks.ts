@@ -57,13 +57,15 @@ function addressesOf(change: Exclude<Change, { verb: 'count' }>): string[] {
 /** Widens and narrows the networks of the changes. */
 export function recount(changes: readonly Change[], counted: Counted): void {
   const networks = networksOf(changes);
-  const elsewhere = new Map<string, readonly Hold[]>();
-  for (const change of changes) if (change.verb === 'count') elsewhere.set(change.address, change.holds);
+  const counts = changes.filter((change) => change.verb === 'count');
+  const elsewhere = new Map(counts.map(({ address, holds }) => [address, holds]));
+  const isProtected = new Set(counts.flatMap((count) => (count.isProtected ? count.address : [])));
   const names = new Set([...counted.bans.map(({ address }) => address), ...counted.drafts.keys()]);
   const singles = Map.groupBy(names, (name) => networkOf(name)?.text);
   for (const [text, network] of networks) {
     const inside = (singles.get(text) ?? []).map(counted.draftOf);
-    recountOne(network, inside, elsewhere.get(text) ?? [], counted);
+    const allows = (other: Address) => !isProtected.has(text) && counted.widening?.allows(other) !== false;
+    recountOne(network, inside, elsewhere.get(text) ?? [], { ...counted, allows });
   }
 }
 
@@ -71,7 +73,7 @@ function recountOne(
   network: Address,
   singles: readonly Draft[],
   elsewhere: readonly Hold[],
-  { draftOf, widening, now }: Counted,
+  { draftOf, widening, now, allows }: Counted & Pick<Widening, 'allows'>,
 ): void {
   const draft = draftOf(network.text);
   const isWidened = draft.widenedAfter !== undefined;
@@ -81,7 +83,7 @@ function recountOne(
   const inside = [...draft.holds, ...singles.flatMap(({ holds }) => holds), ...elsewhere];
   const held = inside.filter((hold) => hold.address !== network.text && !isOver(hold, now));
   const isMany = new Set(held.map(({ address }) => address)).size >= after;
-  if (isMany && widening?.allows(network) !== false) {
+  if (isMany && allows(network)) {
     draft.widenedAfter = after;
     draft.holds = merged(draft.holds, [...singles.flatMap(({ holds }) => holds), ...elsewhere]);
     for (const single of singles) single.holds = [];

@@ -40,6 +40,8 @@ export type Change =
       readonly verb: 'count';
       readonly address: string;
       readonly holds: readonly Hold[];
+      /** An address in it has become protected: the network may not stay banned, however many are held. */
+      readonly isProtected?: boolean;
     }
   | {
       /** Keeps one line of several for the same address, and drops expired holds by hand. */

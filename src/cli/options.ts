@@ -203,7 +203,8 @@ export const OPTIONS = {
     kind: 'values',
     placeholder: 'CIDR',
     parse: parseProtected,
-    describe: "never ban these; @FILE reads a list of them, or AWS's ip-ranges.json",
+    describe:
+      "never ban these; a host name is resolved by the audit's job; @FILE reads a list, or AWS's ip-ranges.json",
     commands: ['ban', 'sync', 'audit', 'report', 'setup'],
   },
   force: {

@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { readAddress } from '../bans/address.ts';
 import { parseDuration } from '../bans/duration.ts';
 import { isJailName, now, parseTime } from '../bans/hold.ts';
+import { isHostName } from '../bans/host-name.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { followLinksBelow, followOwnLinks } from '../system/links.ts';
 import { printable, quote } from '../system/printable.ts';
@@ -31,10 +32,10 @@ export function configFileIn({ root }: ValueContext): string {
   return root === undefined ? CONFIG_FILE : followLinksBelow(root, CONFIG_FILE);
 }
 
-/** An entry of `--protect`: an address, a range, or `@FILE`, which is read later. */
+/** An entry of `--protect`: an address, a range, a host name, or `@FILE`, which are looked up later. */
 export function parseProtected(entry: string): string {
-  if (entry.startsWith('@') || readAddress(entry) !== undefined) return entry;
-  const hint = 'give one address or CIDR range, or @FILE';
+  if (entry.startsWith('@') || readAddress(entry) !== undefined || isHostName(entry)) return entry;
+  const hint = 'give one address or CIDR range, a host name, or @FILE';
   throw new BanctlError(EXIT.usage, `not an address: ${quote(entry)}`, hint);
 }
 

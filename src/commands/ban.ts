@@ -51,7 +51,7 @@ function timeOf(since: Settings['since']): number | undefined {
 }
 
 function refuseUnwise(targets: readonly Address[], settings: Settings): void {
-  const ranges = protectedRanges(settings.protect, targets);
+  const ranges = protectedRanges(settings, targets);
   for (const target of targets) {
     if (isTooBroad(target)) {
       recordRefusal('too-broad', [target.text], settings);

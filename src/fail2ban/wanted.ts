@@ -1,10 +1,10 @@
 import { type Address, isTooBroad, readAddress, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
+import type { Protected } from '../protection/names.ts';
 import { findProtected, protectedRanges } from '../protection/protection.ts';
 import type { HeldBan } from './answers.ts';
 
-export interface WantedOptions {
-  readonly protect: readonly string[];
+export interface WantedOptions extends Protected {
   readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
 }
 
@@ -33,7 +33,7 @@ export function selectWanted(
   ignored: readonly string[],
   settings: WantedOptions,
 ): { wanted: WantedBan[]; refused: RefusedBan[] } {
-  const ranges = protectedRanges(settings.protect);
+  const ranges = protectedRanges(settings);
   const free = ignored.flatMap((entry) => readAddress(entry) ?? []);
   const wanted: WantedBan[] = [];
   const refused: RefusedBan[] = [];

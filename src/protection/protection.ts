@@ -1,9 +1,11 @@
 import { networkInterfaces } from 'node:os';
 import type { Widening } from '../banlist/networks.ts';
 import { type Address, isIPv4, overlaps, parseAddress, readAddress } from '../bans/address.ts';
+import { isHostName } from '../bans/host-name.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
 import { cannotReadInput, readInput } from '../system/read.ts';
+import { type Protected, readNames } from './names.ts';
 
 /** The service in AWS's ip-ranges.json whose addresses CloudFront uses towards origins. */
 export const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
@@ -20,16 +22,18 @@ const LOOPBACK: readonly Address[] = [
  * The ranges that are never banned: loopback, this host's own addresses, and `--protect`. With `targets`, omits own
  * addresses of other families, because reading IPv6 addresses takes long for the ban of an IPv4 one.
  */
-export function protectedRanges(protect: readonly string[], targets?: readonly Address[]): Address[] {
+export function protectedRanges({ protect, record }: Protected, targets?: readonly Address[]): Address[] {
   const isAsked = (family: string) =>
     targets?.some((target) => isIPv4(target) === (family === 'IPv4')) !== false;
   const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const names = protect.some(isHostName) ? readNames(record) : undefined;
   return [
     ...LOOPBACK,
     ...own.flatMap(({ address, family }) => (isAsked(family) ? (readAddress(address) ?? []) : [])),
-    ...protect.flatMap((entry) =>
-      entry.startsWith('@') ? readRangesFile(entry.slice(1)) : [parseAddress(entry)],
-    ),
+    ...protect.flatMap((entry) => {
+      if (entry.startsWith('@')) return readRangesFile(entry.slice(1));
+      return isHostName(entry) ? (names?.get(entry.toLowerCase()) ?? []) : [parseAddress(entry)];
+    }),
   ];
 }
 
@@ -42,14 +46,12 @@ export function findProtected(target: Address, ranges: readonly Address[]): Addr
 export function wideningOf({
   widenAfter,
   protect,
-}: {
-  readonly widenAfter: number | undefined;
-  readonly protect: readonly string[];
-}): Widening | undefined {
+  record,
+}: Protected & { readonly widenAfter: number | undefined }): Widening | undefined {
   if (widenAfter === undefined) return undefined;
   let ranges: Address[] | undefined;
   const allows = (network: Address) => {
-    ranges ??= protectedRanges(protect);
+    ranges ??= protectedRanges({ protect, record });
     return findProtected(network, ranges) === undefined;
   };
   return { after: widenAfter, protect, allows };

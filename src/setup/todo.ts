@@ -178,9 +178,9 @@ function proxyTodo(server: Server, settings: SetupOptions, files: readonly strin
 }
 
 /** The address of most requests, if nearly all came from private or protected addresses. */
-function commonProxy(server: Server, { protect }: SetupOptions): string | undefined {
-  const own = protectedRanges([]);
-  const proxies = [...PRIVATE.map(parseAddress), ...protectedRanges(protect)];
+function commonProxy(server: Server, { protect, record }: SetupOptions): string | undefined {
+  const own = protectedRanges({ protect: [] });
+  const proxies = [...PRIVATE.map(parseAddress), ...protectedRanges({ protect, record })];
   const clients = logsOf(server)
     .flatMap((log) => endOf(log).split('\n'))
     .flatMap((line) => clientOf(line) ?? [])

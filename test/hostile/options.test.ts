@@ -252,7 +252,7 @@ suite('any file of protected ranges', () => {
     for (const text of texts) {
       writeFileSync(path, text);
       try {
-        const ranges = protectedRanges([`@${path}`]).map((range) => range.text);
+        const ranges = protectedRanges({ protect: [`@${path}`] }).map((range) => range.text);
         right += 1;
         const named = text.trimStart().startsWith('{')
           ? [...JSON.parse(text).prefixes]

@@ -157,6 +157,17 @@ suite('--widen-after', () => {
     assert.equal(change(three, [release('203.0.113.0/24', null)]).text, '');
   });
 
+  test('a network in which an address has become protected gives way, however many are held', () => {
+    const three = inTurn([add(A(1)), add(A(2), 'ssh'), add(A(3))], AFTER_3);
+    assert.deepEqual(banned(three), ['203.0.113.0/24']);
+    const count = { verb: 'count', address: '203.0.113.0/24', holds: [] } as const;
+    // A caller that is not given --widen-after, as cron's audit.
+    assert.equal(change(three, [count]).text, three);
+    const { text } = change(three, [{ ...count, isProtected: true }]);
+    assert.deepEqual(banned(text), [A(1), A(2), A(3)]);
+    assert.deepEqual(asked(text), asked(three));
+  });
+
   test('lines of others stay, whatever is widened', () => {
     const foreign = `# mine\nRequire not ip ${A(200)}\n`;
     const three = inTurn(
