@@ -420,7 +420,7 @@ suite('exit codes and messages', () => {
     assert.match(list.text(), /^Require not ip 10\.0\.0\.0\/7$/m);
   });
 
-  test('--protect @FILE reads a list, or the ip-ranges.json of AWS', async () => {
+  test('--protect @FILE reads a list, the ip-ranges.json of AWS, or the ranges of a search engine', async () => {
     const list = temporaryList();
     const plain = join(list.folder, 'plain');
     writeFileSync(plain, '# ours\n192.0.2.0/24 # office\n\n');
@@ -436,11 +436,17 @@ suite('exit codes and messages', () => {
         ipv6_prefixes: [{ ipv6_prefix: '2001:db8::/32', service }],
       }),
     );
-    const protect = ['--protect', `@${plain}`, '--protect', `@${aws}`];
+    const crawlers = join(list.folder, 'crawlers.json');
+    const prefixes = [{ ipv6Prefix: '2001:dba:4801:10::/64' }, { ipv4Prefix: '192.0.0.0/27' }];
+    writeFileSync(crawlers, JSON.stringify({ creationTime: '2026-11-25T00:00:00.000000', prefixes }));
+    const protect = [plain, aws, crawlers].flatMap((path) => ['--protect', `@${path}`]);
     for (const [address, code] of [
       ['192.0.2.9', 77],
       ['198.51.100.7', 77],
       ['2001:db8::7', 77],
+      ['2001:dba:4801:10::7', 77],
+      ['192.0.0.7', 77],
+      ['2001:dba:4801:11::7', 0],
       [A, 0],
     ] as const)
       assert.equal((await list.call('ban', address, ...protect)).exitCode, code, address);

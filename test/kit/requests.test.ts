@@ -228,14 +228,13 @@ type Changes = Record<string, Record<string, string | number>>;
  * the list: its reloads restart Django, and requests that are under way then end with 500.
  */
 function jails(apache: Apache, changes: Changes = {}, where: 'list' | 'directory' = 'directory'): string {
-  const bandir = where === 'list' ? '' : `, bandir="${apache.bandir}"`;
   return ['denied', 'probes', 'flood']
     .map((name) => {
       const text = readFileSync(join(repository, 'jail.d', `djangoapp-${name}.local`), 'utf8');
       const own = {
         enabled: 'true',
         logpath: logOf(apache),
-        action: `apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"${bandir}]`,
+        action: actionOf(apache, where),
         ...changes[name],
       };
       return Object.entries(own).reduce(
@@ -245,6 +244,10 @@ function jails(apache: Apache, changes: Changes = {}, where: 'list' | 'directory
       );
     })
     .join('\n');
+}
+function actionOf(apache: Apache, where: 'list' | 'directory'): string {
+  const bandir = where === 'list' ? '' : `, bandir="${apache.bandir}"`;
+  return `apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"${bandir}]`;
 }
 const startJails = (...given: Parameters<typeof jails>) =>
   startFail2ban({
@@ -375,3 +378,51 @@ for (const where of ['list', 'directory'] as const)
     assert.equal(fail2ban.log().split('Ban 203.0.113.51').length - 1, 1, fail2ban.log());
     assert.equal(await get('/'), 200);
   });
+
+test('an attacker who takes a new address of a /64 for each try is counted, and banned, by network', async () => {
+  await using apache = await startApache(
+    underWsgi(answering, {
+      remoteip: true,
+      site: kit('djangoapp-banlist.conf'),
+      after: kit('djangoapp-login-log.conf') + requestsLog,
+    }),
+  );
+  const jail = readFileSync(join(repository, 'jail.d', 'djangoapp-networks.local'), 'utf8')
+    .replace(/^enabled = .*$/m, 'enabled = true')
+    .replace(/^logpath = .*$/m, `logpath = ${join(apache.dir, 'djangoapp-networks.log')}`)
+    .replace(/^action = .*$/m, () => `action = ${actionOf(apache, 'directory')}`);
+  await using fail2ban = await startFail2ban({ jails: jail, filterFiles: ['djangoapp-networks.conf'] });
+  const log = () => linesOf(join(apache.dir, 'djangoapp-networks.log')).map((line) => line.split(' ')[0]);
+  const ask = async (from: string, method: string, target: string, answer: number) =>
+    (await rawRequest(apache, target, { method, from, headers: { 'X-Answer': `${answer}` } })).status;
+  // As an attacker spells it, and as Apache does: with zeros in the network, in the host, in both.
+  const hosts = Array.from({ length: 19 }, (_, n) => [`${n + 1}`, `0:0:${n + 1}:0`, `${n + 1}:a:b:c`][n % 3]);
+  for (const network of ['2001:db8:0:7', '2001:0:0:7', '2001:db8:1:2']) {
+    for (const host of hosts) {
+      const from = host?.includes(':') ? `${network}:${host}` : `${network}::${host}`;
+      assert.equal(await ask(from, 'POST', '/admin/login/', 200), 200);
+    }
+  }
+  assert.equal(log().length, 3 * hosts.length);
+  // What is no failure, and an IPv4 address, which has a jail of its own.
+  assert.equal(await ask('2001:db8:1:2::99', 'POST', '/admin/login/', 302), 302);
+  assert.equal(await ask('2001:db8:1:2::99', 'GET', '/page/', 404), 404);
+  assert.equal(await ask('203.0.113.5', 'POST', '/admin/login/', 200), 200);
+  assert.equal(log().length, 3 * hosts.length);
+  // The twentieth.
+  await ask('2001:db8:0:7::99', 'POST', '/admin/login/', 200);
+  await ask('2001:0:0:7::99', 'GET', '/.env', 404);
+  const banned = ['2001:0:0:7::/64', '2001:db8:0:7::/64'];
+  await until('the bans', async () => (await fail2ban.banned('djangoapp-networks')).length === 2, {
+    detail: fail2ban.log,
+  });
+  assert.deepEqual(await fail2ban.banned('djangoapp-networks'), banned);
+  for (const from of ['2001:db8:0:7::abcd', '2001:0:0:7:1:2:3:4'])
+    await until(`${from} to be refused`, async () => (await ask(from, 'GET', '/', 200)) === 403, {
+      detail: fail2ban.log,
+    });
+  for (const from of ['2001:db8:0:8::1', '2001:db8:1:2::1', '203.0.113.5'])
+    assert.equal(await ask(from, 'GET', '/', 200), 200, from);
+  await fail2ban.client('set', 'djangoapp-networks', 'unbanip', '2001:db8:0:7::/64');
+  await until('the end', async () => (await ask('2001:db8:0:7::abcd', 'GET', '/', 200)) === 200);
+});
