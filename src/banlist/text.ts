@@ -119,7 +119,18 @@ export function joinedLines(lines: readonly DenyLine[]): DenyLine[] {
  * Every `Require not ip` line that bans, with the holds in the comment directly above it. A line inside a section that
  * Apache may ignore is foreign.
  */
-export function denyLines(text: Buffer): DenyLine[] {
+export function denyLines(text: Buffer): readonly DenyLine[] {
+  const known = lastRead?.deref();
+  if (known?.text.equals(text)) return known.lines;
+  const lines = readDenyLines(text);
+  lastRead = new WeakRef({ text, lines });
+  return lines;
+}
+
+/** An audit and a report read the same list several times. It is given up with the next collection of garbage. */
+let lastRead: WeakRef<{ readonly text: Buffer; readonly lines: readonly DenyLine[] }> | undefined;
+
+function readDenyLines(text: Buffer): DenyLine[] {
   const found: DenyLine[] = [];
   const isElsewhere = otherSections(text);
   let above: LogicalLine | undefined;

@@ -63,8 +63,8 @@ export function parseHolds(line: string): Hold[] | undefined {
     const [, name, address, since, until, reason] = HOLD.exec(text) ?? [];
     const holder = readHolder(name ?? '');
     if (holder === undefined || address === undefined || since === undefined) return undefined;
-    const sinceSeconds = Date.parse(since) / 1000;
-    const untilSeconds = until === undefined ? null : Date.parse(until) / 1000;
+    const sinceSeconds = secondsOf(since);
+    const untilSeconds = until === undefined ? null : secondsOf(until);
     if (Number.isNaN(sinceSeconds) || Number.isNaN(untilSeconds)) return undefined;
     holds.push({
       holder,
@@ -76,6 +76,9 @@ export function parseHolds(line: string): Hold[] | undefined {
   }
   return holds;
 }
+
+/** Of a time in a comment; thousands of bans have the same. */
+const secondsOf = remembering((text: string) => Date.parse(text) / 1000);
 
 /** The number of held addresses that led to the ban of their network, from its comment; undefined for any other ban. */
 export function parseWidened(line: string): number | undefined {
@@ -166,7 +169,7 @@ export function isOfOtherHost(holder: string): boolean {
 }
 
 /** Undefined for a text that neither {@link holderText} wrote nor an older banctl, which escaped each `@`. */
-function readHolder(text: string): string | undefined {
+const readHolder = remembering((text: string): string | undefined => {
   try {
     const [holder = '', ...host] = text.split('@').map(decodeURIComponent);
     const isHolder = [holder, ...host].every(isJailName);
@@ -176,7 +179,7 @@ function readHolder(text: string): string | undefined {
   } catch {
     return undefined;
   }
-}
+});
 
 /** One word of ASCII without a bar. */
 const holderText = remembering((holder: string) =>
@@ -184,16 +187,20 @@ const holderText = remembering((holder: string) =>
 );
 const escapeReason = remembering((text: string) => text.replace(/[%|]/g, encodeURIComponent));
 
+/** How many results are remembered: a resident lives long. */
+const MOST_REMEMBERED = 65_536;
+
 /** Remembers the last results, because thousands of bans of one call share holder, times and reason. */
-function remembering<T>(format: (value: T) => string): (value: T) => string {
-  const texts = new Map<T, string>();
+function remembering<T, R>(format: (value: T) => R): (value: T) => R {
+  const known = new Map<T, R>();
   return (value) => {
-    let text = texts.get(value);
-    if (text === undefined) {
-      text = format(value);
-      texts.set(value, text);
+    let result = known.get(value);
+    if (result === undefined) {
+      result = format(value);
+      if (known.size >= MOST_REMEMBERED) known.clear();
+      known.set(value, result);
     }
-    return text;
+    return result;
   };
 }
 

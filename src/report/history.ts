@@ -45,7 +45,13 @@ export function bucketFor(spanSeconds: number): number {
 
 function bucketsOf(bans: readonly PastBan[], bucketSeconds: number): Numbers['buckets'] {
   const buckets = new Map<number, Counter>();
-  for (const { jail, since } of bans) add(counterOf(buckets, Math.floor(since / bucketSeconds)), jail);
+  let [at, counter]: [number, Counter] = [-1, new Map()];
+  // Most bans are of the same bucket as the one before.
+  for (const { jail, since } of bans) {
+    const bucket = Math.floor(since / bucketSeconds);
+    if (bucket !== at) [at, counter] = [bucket, counterOf(buckets, bucket)];
+    add(counter, jail);
+  }
   return [...buckets]
     .sort(([one], [other]) => one - other)
     .map(([at, counter]) => ({ from: formatTime(at * bucketSeconds), byJail: mostFirst(counter) }));
@@ -67,7 +73,7 @@ function hoursOf(bans: readonly PastBan[]): Numbers['byHour'] {
 
 /** The addresses that were banned more than once. */
 function addressesOf(bans: readonly PastBan[], counts: Counter): Numbers['addresses'] {
-  const named = mostFirst(counts, 2).slice(0, MOST_NAMED);
+  const named = mostFirst(counts, 2, MOST_NAMED);
   const jails = new Map<string, Counter>(named.map(({ name }) => [name, new Map()]));
   for (const { address, jail } of bans) {
     const counter = jails.get(address);
@@ -92,8 +98,8 @@ function networksOf(counts: Counter): Numbers['networks'] {
     networks.set(name, network);
   }
   return [...networks]
+    .filter(([, { addresses }]) => addresses > 1)
     .map(([name, numbers]) => ({ name, ...numbers }))
-    .filter(({ addresses }) => addresses > 1)
     .sort((one, other) => other.count - one.count || other.addresses - one.addresses)
     .slice(0, MOST_NAMED);
 }
@@ -115,7 +121,8 @@ function durationsOf(bans: readonly PastBan[]): Tally[] {
 
 function durationName(seconds: number | null): string {
   if (seconds === null) return 'for ever';
-  return DURATIONS.find(([, most]) => seconds <= most)?.[0] ?? 'longer';
+  for (const [name, most] of DURATIONS) if (seconds <= most) return name;
+  return 'longer';
 }
 
 /** The most frequent first. */
@@ -144,9 +151,18 @@ function counterOf<K>(counters: Map<K, Counter>, key: K): Counter {
   return counter;
 }
 
-function mostFirst(counter: ReadonlyMap<string, number>, least = 1): Tally[] {
-  return [...counter]
-    .filter(([, count]) => count >= least)
-    .map(([name, count]) => ({ name, count }))
-    .sort((one, other) => other.count - one.count || (one.name < other.name ? -1 : 1));
+function mostFirst(counter: ReadonlyMap<string, number>, least = 1, most = counter.size): Tally[] {
+  const enough = leastOf(counter, least, most);
+  const tallies: Tally[] = [];
+  for (const [name, count] of counter) if (count >= enough) tallies.push({ name, count });
+  return tallies
+    .sort((one, other) => other.count - one.count || (one.name < other.name ? -1 : 1))
+    .slice(0, most);
+}
+
+/** The least count of the most frequent: only those need to be sorted. */
+function leastOf(counter: ReadonlyMap<string, number>, least: number, most: number): number {
+  if (counter.size <= most) return least;
+  const counts = Float64Array.from(counter.values()).sort();
+  return Math.max(least, counts[counts.length - most] ?? least);
 }

@@ -10,6 +10,14 @@ type Recorded = ReportDocument['record'];
 type Ended = Extract<Entry, { did: 'unban' }>;
 
 const MOST_NAMED = 12;
+const NONE: readonly string[] = [];
+
+/** A ban of an address began or ended. */
+interface Event {
+  readonly at: number;
+  readonly isEnd: boolean;
+  readonly address: string;
+}
 
 const WAYS: readonly (readonly [name: string, describe: string, is: (entry: Ended) => boolean])[] = [
   ['jail', 'their jail let them go', ({ how, by }) => how === 'unban' && by !== null],
@@ -73,23 +81,21 @@ export function bansByHand(entries: readonly Entry[], since: number): PastBan[] 
 /** How long ended bans lasted, in seconds: from the last known beginning before the end. */
 function lengths(entries: readonly Entry[], bans: readonly PastBan[]): number[] {
   const begins = new Map<string, number>();
-  const wanted = new Set(entries.flatMap((entry) => (entry.did === 'unban' ? (entry.addresses ?? []) : [])));
-  const events = [
-    ...bans
-      .filter(({ address }) => wanted.has(address))
-      .map(({ address, since }) => ({ at: since, begin: [address], end: [] as string[] })),
-    ...entries.map((entry) => ({
-      at: entry.at,
-      begin: entry.did === 'ban' ? (entry.addresses ?? []) : [],
-      end: entry.did === 'unban' ? (entry.addresses ?? []) : [],
-    })),
-  ].sort((one, other) => one.at - other.at);
+  const ended = entries.filter((entry) => entry.did === 'unban');
+  const wanted = new Set(ended.flatMap(({ addresses = NONE }) => addresses));
+  const events: Event[] = [];
+  for (const { address, since } of bans)
+    if (wanted.has(address)) events.push({ at: since, isEnd: false, address });
+  for (const { at, did, addresses = NONE } of entries.filter((entry) => entry.did !== 'reload'))
+    if (did !== 'refuse')
+      for (const address of addresses) events.push({ at, isEnd: did === 'unban', address });
   const found: number[] = [];
-  for (const { at, begin, end } of events) {
-    for (const address of begin) if (!begins.has(address)) begins.set(address, at);
-    for (const address of end) {
-      const began = begins.get(address);
-      if (began !== undefined) found.push(at - began);
+  for (const { at, isEnd, address } of events.sort((one, other) => one.at - other.at)) {
+    const began = begins.get(address);
+    if (!isEnd) {
+      if (began === undefined) begins.set(address, at);
+    } else if (began !== undefined) {
+      found.push(at - began);
       begins.delete(address);
     }
   }
