@@ -42,6 +42,62 @@ suite('calls killed at random moments, some with their process group', () => {
   }
 });
 
+suite('networks that are banned while three of their addresses are held, by calls killed at random moments', () => {
+  const NETWORK = '203.0.113.0/24';
+  const within = (network: string) => [1, 2, 3].map((last) => network.replace('0/24', String(last)));
+  const PROTECTED = '198.51.100.0/24';
+  const addresses = [...within(NETWORK), ...within(PROTECTED)];
+  const config = { 'widen-after': 3, protect: ['198.51.100.200'] };
+  const heldIn = (text: string, prefix: string) =>
+    new Set(
+      [...text.matchAll(/\| \S+ (\S+) since/g)].flatMap(([, one = '']) =>
+        one.startsWith(prefix) ? one : [],
+      ),
+    );
+
+  test('the list has the network in every version in which three are held, and never one with a protected address', async (t) => {
+    await using load = await startWorkload({ place: 'the list', isKilling: true, addresses, config });
+    await Promise.all(HOLDERS.map((holder) => load.hold(holder, CALLS)));
+    let widened = 0;
+    for (const text of load.versions) {
+      const isWidened = text.includes(`Require not ip ${NETWORK}\n`);
+      assert.equal(isWidened, heldIn(text, '203.0.113.').size === 3, text);
+      assert.doesNotMatch(text, /198\.51\.100\.0/);
+      if (isWidened) widened += 1;
+    }
+    for (const line of load.told()) t.diagnostic(line);
+    t.diagnostic(`${widened} of ${load.versions.size} versions have the network`);
+    assert.ok(widened > 0 && widened < load.versions.size, `${widened} of ${load.versions.size}`);
+    await load.check();
+    await load.clear();
+  });
+
+  test('in the directory, the next call makes it right', async (t) => {
+    await using load = await startWorkload({ place: 'the directory', isKilling: true, addresses, config });
+    for (let round = 0; round < ROUNDS; round += 1) {
+      await Promise.all(HOLDERS.map((holder) => load.hold(holder, CALLS / ROUNDS)));
+      for (const verb of ['ban', 'unban']) {
+        const call = [verb, '203.0.113.9', '198.51.100.9', '--jail=calm', '--no-reload', ...load.where];
+        const { exitCode, stderr } = await execute(executable, call);
+        assert.deepEqual([exitCode, stderr], [0, '']);
+      }
+      const { stdout } = await execute(executable, ['list', '--json', ...load.where]);
+      const { bans } = JSON.parse(stdout) as { bans: { address: string; holds: { address: string }[] }[] };
+      const held = new Set(bans.flatMap(({ holds }) => holds.map(({ address }) => address)));
+      const banned = bans.map(({ address }) => address);
+      const isMany = within(NETWORK).every((address) => held.has(address));
+      assert.equal(banned.includes(NETWORK), isMany, `${[...held]}: ${banned}`);
+      assert.ok(!banned.includes(PROTECTED), `${banned}`);
+      for (const address of held)
+        assert.ok(banned.includes(address) || (isMany && within(NETWORK).includes(address)), address);
+      t.diagnostic(`${[...held]} held, ${banned} banned`);
+    }
+    for (const line of load.told()) t.diagnostic(line);
+    await load.check();
+    await load.clear();
+  });
+});
+
 suite('reloads and those who wait for them, killed at random moments', () => {
   const waiters = ({ banlist }: Apache) => processesNaming(`reload --when-due --banlist=${banlist}`);
 

@@ -75,6 +75,8 @@ export async function startWorkload({
   isKilling,
   directory: given,
   reloading,
+  addresses = ADDRESSES,
+  config,
 }: {
   place: Place;
   fail2ban?: Fail2ban;
@@ -83,11 +85,21 @@ export async function startWorkload({
   directory?: string;
   /** Options of each call about its reload. By default there is none. */
   reloading?: () => readonly string[];
+  /** Which addresses the calls are about. */
+  addresses?: readonly string[];
+  /** Options of each call, as its configuration file has them. */
+  config?: object;
 }) {
   const directory = given ?? mkdtempSync(join(tmpdir(), 'banctl-workload-'));
   const banlist = join(directory, 'banlist.conf');
   const bandir = join(directory, 'bans');
-  const where = [`--banlist=${banlist}`, ...(place === 'the directory' ? [`--bandir=${bandir}`] : [])];
+  const configFile = join(directory, 'banctl.json');
+  const where = [
+    `--banlist=${banlist}`,
+    ...(place === 'the directory' ? [`--bandir=${bandir}`] : []),
+    ...(config === undefined ? [] : [`--config=${configFile}`]),
+  ];
+  if (config !== undefined) writeFileSync(configFile, JSON.stringify(config));
   const options = () => [
     ...where,
     ...(isKilling ? [`--lock-timeout=${LONGEST_WAIT}`] : []),
@@ -179,7 +191,7 @@ export async function startWorkload({
 
   /** One call of a holder, or several at once by a shell, and what each of them makes of the holder's addresses. */
   function nextCall(holder: string): { what: string; command: string[]; makes: Map<string, boolean> } {
-    const one = pick(ADDRESSES);
+    const one = pick(addresses);
     const single = (verb: 'ban' | 'unban') => [executable, verb, one, `--jail=${holder}`, ...options()];
     const held = JAILS[holder];
     const [what] = pick([
@@ -196,7 +208,7 @@ export async function startWorkload({
       return {
         what,
         command: [executable, 'flush', `--jail=${holder}`, ...options()],
-        makes: new Map(ADDRESSES.map((address) => [address, false])),
+        makes: new Map(addresses.map((address) => [address, false])),
       };
     if (what === 'sync' && held !== undefined && fail2ban !== undefined) {
       const from = Math.random() < 0.5 ? [] : ['--from-database', `--fail2ban-db=${fail2ban.db}`];
@@ -214,7 +226,7 @@ export async function startWorkload({
       };
     }
     if (what === 'shell') {
-      const makes = new Map(ADDRESSES.slice(0, 3).map((address) => [address, Math.random() < 0.6]));
+      const makes = new Map(addresses.slice(0, 3).map((address) => [address, Math.random() < 0.6]));
       const calls = [...makes].map(
         ([address, isBan]) =>
           `'${executable}' ${isBan ? 'ban' : 'unban'} ${address} '--jail=${holder}' ${options()
@@ -250,6 +262,9 @@ export async function startWorkload({
   const watched = place === 'the directory' ? watchFiles(bandir) : undefined;
   return {
     temporaries,
+    where,
+    /** Each version of the list that was seen. */
+    versions: versions.seen,
     /** So many calls of one holder. Without kills each is looked at as soon as it has ended. */
     async hold(holder: string, calls: number): Promise<void> {
       for (let call = 0; call < calls && !isEnding; call += 1) {
@@ -273,7 +288,7 @@ export async function startWorkload({
           fail2ban !== undefined && turn % 3 === 2
             ? `--fail2ban-client=${fail2ban.clientCommand}`
             : '--no-fail2ban';
-        const short = await run('ban --for', [executable, 'ban', pick(ADDRESSES), '--for=1', ...options()]);
+        const short = await run('ban --for', [executable, 'ban', pick(addresses), '--for=1', ...options()]);
         assert.ok(short === 0 || (short === undefined && isKilling), `a short ban ended with ${short}`);
         const what = asked === '--no-fail2ban' ? 'audit --fix --no-fail2ban' : 'audit --fix';
         const code = await run(what, [executable, 'audit', '--fix', asked, ...options()]);
@@ -297,7 +312,7 @@ export async function startWorkload({
       for (const text of texts)
         assert.match(
           text,
-          /^(?:# banctl(?: \| \S+ \S+ since \S+ (?:for ever|until \S+))+\nRequire not ip [\d.a-f:]+\n)*$/,
+          /^(?:# banctl(?: widened after 3)?(?: \| \S+ \S+ since \S+ (?:for ever|until \S+))+\nRequire not ip [\d.a-f:]+(?:\/\d+)?\n)*$/,
         );
       for (let from = 0; from < texts.length; from += AT_ONCE)
         assert.equal(await refusedByApache(texts.slice(from, from + AT_ONCE)), '');
@@ -308,7 +323,7 @@ export async function startWorkload({
       for (const verb of ['ban', 'unban']) {
         const { exitCode, stderr } = await banctl([
           verb,
-          ...ADDRESSES,
+          ...addresses,
           ...(verb === 'ban' ? [] : ['--no-fail2ban']),
           ...where,
           '--no-reload',
