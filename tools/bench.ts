@@ -6,6 +6,7 @@ import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { enforced, files, requests } from './benchmarks/directory.ts';
 import { fail2banCycle } from './benchmarks/fail2ban.ts';
+import { filters } from './benchmarks/filters.ts';
 import type { Result, Target } from './benchmarks/measure.ts';
 import { burst, first, series } from './benchmarks/reloads.ts';
 import { reportPage } from './benchmarks/report.ts';
@@ -22,6 +23,7 @@ const BENCHMARKS: Record<string, () => Promise<Result>> = {
   requests,
   files,
   fail2ban: fail2banCycle,
+  filters,
   report: reportPage,
   serve: served,
 };
