@@ -80,7 +80,7 @@ export async function filters(): Promise<Result> {
       figures: seconds.map((one) => figure(one.what, 's', [one.seconds])),
       targets: seconds.map((one) => told(`${one.what}: microseconds a request`, (one.seconds / LINES) * 1e6)),
       remarks: [
-        'Of 1,000 requests: 30 answers 404, 2 denied, 1 failed login, 1 probe; 3 of 10 visitors by IPv6. Nobody is banned.',
+        'Of 1,000 requests: 30 answers 404, 2 denied, 1 failed login, 1 probe; 3 of 10 visitors by IPv6. No address is banned.',
       ],
     };
   } finally {
