@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { styleText } from 'node:util';
-import { type Apache, startApache } from '../test/lab/apache.ts';
+import { type Apache, kit, startApache } from '../test/lab/apache.ts';
 import { type Fail2ban, startFail2ban } from '../test/lab/fail2ban.ts';
 import { processesNaming } from '../test/lab/processes.ts';
 import { execute, until } from '../test/lab/wait.ts';
@@ -20,7 +20,9 @@ async function startServers(dir: string, stack: AsyncDisposableStack): Promise<[
     mkdirSync(join(dir, name));
     return join(dir, name);
   };
-  const apache = stack.use(await startApache({ dir: own('apache2'), remoteip: true }));
+  const server = kit('djangoapp-login-log.conf');
+  const apache = stack.use(await startApache({ dir: own('apache2'), remoteip: true, server }));
+  const log = join(apache.dir, 'djangoapp-login.log');
   const config = join(dir, 'banctl.json');
   writeFileSync(config, JSON.stringify({ banlist: apache.banlist, apachectl: apache.ctl }));
   // For this process and fail2ban, which passes it on to banctl.
@@ -32,7 +34,7 @@ async function startServers(dir: string, stack: AsyncDisposableStack): Promise<[
       dir: own('fail2ban'),
       stock: true,
       jails: '',
-      jailFiles: [`${jail}.local`, ['server.local', `[${jail}]\nlogpath = ${apache.accessLog}\n`]],
+      jailFiles: [`${jail}.local`, ['server.local', `[${jail}]\nlogpath = ${log}\n`]],
     }),
   );
   return [apache, fail2ban];
@@ -40,7 +42,7 @@ async function startServers(dir: string, stack: AsyncDisposableStack): Promise<[
 
 async function tell(dir: string, stack: AsyncDisposableStack) {
   heading(
-    'Starting a real Apache and a real fail2ban, with the action, filter, jail and snippet of this repository',
+    'Starting a real Apache and a real fail2ban, with the action, filter, jail and snippets of this repository',
   );
   const [apache, fail2ban] = await startServers(dir, stack);
   say(
@@ -84,7 +86,7 @@ async function tell(dir: string, stack: AsyncDisposableStack) {
   await visit(attacker, 'GET /', 200);
   await visit(attacker, 'POST /admin/login/', 401, 5);
 
-  heading('fail2ban sees the fifth failure in the access log, and calls banctl');
+  heading('fail2ban sees the fifth failure in the log of failed logins, and calls banctl');
   await fail2ban.awaitLog(new RegExp(`\\[${jail}\\] Ban ${attacker}`));
   await until(
     `the next request of ${attacker} to be refused`,

@@ -53,8 +53,9 @@ async function install(kit: readonly KitFile[], server: Server, settings: Settin
     ...(written === undefined ? [] : [written.report]),
     ...(await startTimer(server, settings)),
   ];
-  const isMoveOffered = listed > 0 && bandir === undefined && !settings.listOnly;
   const todo = await todoAfterInstall(server, files, chosen);
+  const isOffered = todo.some(({ code }) => code === 'list-in-use');
+  const isMoveOffered = listed > 0 && bandir === undefined && !settings.listOnly && !isOffered;
   tell(files, isMoveOffered ? [...todo, toMigrate(server, listed, settings)] : todo, settings);
   if (written !== undefined && !settings.json)
     print(

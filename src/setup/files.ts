@@ -26,14 +26,7 @@ import {
   withJail,
 } from './kit.ts';
 import { isRemembered, MEMORY, type Memory, readMemory, remember, writeMemory } from './memory.ts';
-import {
-  isJailEnabled,
-  isPackagedUnit,
-  logsOf,
-  namingJail,
-  possibleDirectories,
-  type Server,
-} from './server.ts';
+import { isJailEnabled, isPackagedUnit, namingJail, possibleDirectories, type Server } from './server.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
@@ -153,16 +146,16 @@ function targetOf(file: KitFile, path: string, server: Server, options: Options)
   if (file.file !== `${JAIL}.local`) return isPackaged ? [] : [{ path, text, variants: [file.text] }];
   const isOn = isJailEnabled(server) || options.enableJail;
   if (isPackaged) return isOn ? [{ path, text: JAIL_SWITCH, variants: [] }] : [];
-  // Without its log, fail2ban would not start with the jail on.
-  if (isOn && lacksLogs(server, options, text)) return [];
+  // Where its log is missing, fail2ban would not start with the jail on.
+  if (isOn && lacksLog(server, options)) return [];
   const variants = [file.text, withJail(text, true), withJail(text, false)];
   return [{ path, text: withJail(text, isOn), variants }];
 }
 
-/** True if the jail's log is missing. In another system's tree, that system's own Apache may bring it. */
-export function lacksLogs(server: Server, { root }: Pick<SetupOptions, 'root'>, jail: string): boolean {
-  const readsOwnLog = jail.includes(loginLog(server.layout).path);
-  return root === undefined && !readsOwnLog && logsOf(server).length === 0;
+/** True if the jail's log is missing and cannot be made. In another system's tree it may come with that system's Apache. */
+export function lacksLog({ layout, at }: Server, { root }: Pick<SetupOptions, 'root'>): boolean {
+  const { path } = loginLog(layout);
+  return root === undefined && !existsSync(at(path)) && !existsSync(at(dirname(path)));
 }
 
 function planned(targets: readonly Target[], server: Server, memory: Memory): Step[] {

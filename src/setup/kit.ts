@@ -34,6 +34,8 @@ export interface Places {
 
 /** The snippet that an administrator includes. */
 export const SNIPPET = 'djangoapp-banlist';
+/** The snippet that has Apache write the log which the jail reads. */
+export const LOG_SNIPPET = 'djangoapp-login-log';
 /** The jail that the kit brings, and its file. */
 export const JAIL = 'djangoapp-admin-login';
 /** Runs the audit on servers without cron. */
@@ -107,10 +109,6 @@ export function kitFile(kit: readonly KitFile[], name: string): KitFile {
 const ON_RED_HAT: readonly (readonly [debian: string, redHat: string])[] = [
   [`${DEBIAN.apache}/conf-available`, `${RED_HAT.apache}/conf.d`],
   [DEBIAN.apache, RED_HAT.apache],
-  [
-    "Debian's access.log and other_vhosts_access.log, and site-access.log alike",
-    'access_log and ssl_access_log',
-  ],
   ['/var/log/apache2/*access.log', '/var/log/httpd/*access_log'],
   // httpd on RHEL loads it already.
   [', after "a2enmod remoteip" and "a2enmod headers"', ''],
@@ -168,7 +166,7 @@ export function withJail(text: string, isEnabled: boolean): string {
     );
 }
 
-/** The log of failed logins, with the owner and mode of the distribution's Apache logs. */
+/** The log of failed logins, which the jail reads, with the owner and mode of the distribution's Apache logs. */
 export function loginLog(layout: Layout): { path: string; group: string; mode: number } {
   const name = 'djangoapp-login.log';
   return layout.apache === DEBIAN.apache
@@ -176,8 +174,8 @@ export function loginLog(layout: Layout): { path: string; group: string; mode: n
     : { path: `/var/log/httpd/${name}`, group: 'root', mode: 0o644 };
 }
 
-/** The logs that the kit's jail reads: a directory, and the end of their names. */
-export function jailLogs(layout: Layout): { directory: string; suffix: string } {
+/** The access logs: a directory, and the end of their names. */
+export function accessLogs(layout: Layout): { directory: string; suffix: string } {
   return layout.apache === DEBIAN.apache
     ? { directory: '/var/log/apache2', suffix: 'access.log' }
     : { directory: '/var/log/httpd', suffix: 'access_log' };

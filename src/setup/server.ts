@@ -5,7 +5,7 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { followLinks, followLinksBelow } from '../system/links.ts';
 import { run } from '../system/program.ts';
 import { readText } from '../system/read.ts';
-import { JAIL, jailLogs, type KitDirectory, TIMER } from './kit.ts';
+import { accessLogs, JAIL, type KitDirectory, TIMER } from './kit.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
@@ -96,9 +96,9 @@ export function possibleDirectories({ layout }: Server, part: KitDirectory): str
   return [part === 'cron.d' ? '/etc/cron.d' : `/etc/fail2ban/${part}`];
 }
 
-/** The logs that the kit's jail would read. Without any, fail2ban does not start. */
-export function logsOf({ layout, at }: Server): string[] {
-  const { directory, suffix } = jailLogs(layout);
+/** The access logs that there are. */
+export function accessLogsOf({ layout, at }: Server): string[] {
+  const { directory, suffix } = accessLogs(layout);
   return namesIn(at(directory))
     .filter((name) => name.endsWith(suffix))
     .map((name) => join(at(directory), name));

@@ -4,16 +4,17 @@ import { DEBIAN } from '../apache/layout.ts';
 import { audit } from '../audit/audit.ts';
 import { covers, parseAddress, readAddress } from '../bans/address.ts';
 import { jailNames } from '../fail2ban/client.ts';
+import { ownSetting } from '../fail2ban/jail-files.ts';
 import { whySshdJailFails } from '../fail2ban/sshd-log.ts';
 import { protectedRanges } from '../protection/protection.ts';
 import { askAll, filesOfAll } from '../reload/ask.ts';
 import { followLinks } from '../system/links.ts';
-import type { FileReport, ReasonToKeep } from './files.ts';
-import { JAIL, jailLogs, SNIPPET, TIMER } from './kit.ts';
+import { type FileReport, lacksLog, type ReasonToKeep } from './files.ts';
+import { JAIL, LOG_SNIPPET, loginLog, SNIPPET, TIMER } from './kit.ts';
 import {
+  accessLogsOf,
   installedProgram,
   isJailEnabled,
-  logsOf,
   namedSnippets,
   possibleDirectories,
   type Server,
@@ -38,7 +39,7 @@ const MOST = 0.9;
 const JAIL_OFF: Todo = {
   code: 'jail-off',
   message:
-    'the jail is off; once Apache enforces bans and, behind a proxy, mod_remoteip is set up: banctl setup --enable-jail, then fail2ban-client reload',
+    'the jail is off; once Apache enforces bans, logs failed logins and, behind a proxy, has mod_remoteip set up: banctl setup --enable-jail, then fail2ban-client reload',
 };
 
 /** For a server with bans in its list: it keeps the list until its administrator moves them. */
@@ -58,15 +59,17 @@ export async function todoAfterInstall(
   settings: SetupOptions,
 ): Promise<Todo[]> {
   const isAsked = settings.root === undefined && !settings.dryRun;
-  const parts = [...missingParts(server, files, settings), ...program(server)];
-  const apache = isAsked ? await apacheTodo(server, settings) : [toInclude(server), behindProxy(server)];
+  const parts = [...missingParts(server, settings), ...program(server)];
+  const apache = isAsked
+    ? await apacheTodo(server, settings)
+    : [toInclude(server), ...toLog(server), behindProxy(server)];
   const fail2ban = await fail2banTodo(server, files, settings, isAsked);
   // The audit finds some of it too, but setup knows the right order of steps.
   const told = new Set([...parts, ...fail2ban].map(({ code }) => code));
   return [...parts, ...apache.filter(({ code }) => !told.has(code)), ...fail2ban];
 }
 
-function missingParts(server: Server, files: readonly FileReport[], settings: SetupOptions): Todo[] {
+function missingParts(server: Server, settings: SetupOptions): Todo[] {
   const { at, directoryFor } = server;
   const hasFail2ban = directoryFor('jail.d') !== undefined;
   const hasTimer = existsSync(at(TIMER_LINK));
@@ -76,7 +79,7 @@ function missingParts(server: Server, files: readonly FileReport[], settings: Se
       message:
         'there is no /etc/fail2ban, so action, filter and jail are left out; apt-get install fail2ban, or dnf install fail2ban, then banctl setup again',
     },
-    hasFail2ban && withoutLogs(server, files, settings),
+    hasFail2ban && withoutLog(server, settings),
     hasFail2ban && !isJailEnabled(server) && !settings.enableJail && JAIL_OFF,
     directoryFor('systemd') !== undefined &&
       !hasTimer && {
@@ -94,25 +97,21 @@ function missingParts(server: Server, files: readonly FileReport[], settings: Se
   return todo.filter((one) => one !== false);
 }
 
-/** False unless the jail will run, and reads the default logs. */
-function withoutLogs(server: Server, files: readonly FileReport[], settings: SetupOptions): Todo | false {
-  const { directory, suffix } = jailLogs(server.layout);
-  const usual = `${directory}/*${suffix}`;
-  const jail = readOrEmpty(server.at(`/etc/fail2ban/jail.d/${JAIL}.local`));
+/** False unless the jail is to run, and its log cannot be made. */
+function withoutLog(server: Server, settings: SetupOptions): Todo | false {
   const isOn = settings.enableJail || isJailEnabled(server);
-  if (!isOn || logsOf(server).length > 0) return false;
-  const code = 'no-log';
-  if (files.every(({ path }) => !path.includes(`/${JAIL}.local`)))
-    return {
-      code,
-      message: `no log matches ${usual}, so setup skips the jail: fail2ban refuses to start when a jail has no log; start Apache, then banctl setup --enable-jail again`,
-    };
-  return (
-    jail.split('\n').includes(`logpath = ${usual}`) && {
-      code,
-      message: `fail2ban does not start until a log matches ${usual}`,
-    }
-  );
+  if (!isOn || !readsLoginLog(server) || !lacksLog(server, settings)) return false;
+  const { path } = loginLog(server.layout);
+  return {
+    code: 'no-log',
+    message: `there is no ${dirname(path)} for the jail's log, so setup skips the jail: fail2ban refuses to start when a jail has no log; install Apache, then banctl setup --enable-jail again`,
+  };
+}
+
+/** True unless the administrator has the jail read another log. */
+function readsLoginLog({ at, layout }: Server): boolean {
+  const { path } = loginLog(layout);
+  return ownSetting(at, JAIL, 'logpath')?.includes(basename(path)) ?? true;
 }
 
 function program(server: Server): Todo[] {
@@ -121,23 +120,41 @@ function program(server: Server): Todo[] {
   return [{ code: 'not-in-path', message }];
 }
 
-function snippet({ directoryFor }: Server): string {
-  return `${directoryFor('apache2')}/${SNIPPET}.conf`;
+function snippet({ directoryFor }: Server, name = SNIPPET): string {
+  return `${directoryFor('apache2')}/${name}.conf`;
+}
+
+/** What has Apache read a snippet for all sites. */
+function toEnable(server: Server, name: string): string {
+  const path = snippet(server, name);
+  return path.includes('/conf-available/')
+    ? `a2enconf ${name}`
+    : `ln -s ${path} ${server.layout.apache}/conf.d/`;
+}
+
+function toReload({ layout }: Server): string {
+  return layout.apache === DEBIAN.apache
+    ? 'apache2ctl configtest and systemctl reload apache2'
+    : 'httpd -t and systemctl reload httpd';
 }
 
 function toInclude(server: Server, what = "put the ban into Apache's configuration"): Todo {
-  const path = snippet(server);
-  const isDebian = server.layout.apache === DEBIAN.apache;
-  const everywhere = path.includes('/conf-available/')
-    ? `a2enconf ${SNIPPET}`
-    : `ln -s ${path} ${server.layout.apache}/conf.d/`;
-  const after = isDebian
-    ? 'apache2ctl configtest and systemctl reload apache2'
-    : 'httpd -t and systemctl reload httpd';
   return {
     code: 'not-included',
-    message: `${what}: ${everywhere} for all sites, or "Include ${path}" in the <VirtualHost> of one; then ${after}`,
+    message: `${what}: ${toEnable(server, SNIPPET)} for all sites, or "Include ${snippet(server)}" in the <VirtualHost> of one; then ${toReload(server)}`,
   };
+}
+
+/** Unless Apache's configuration names the log of failed logins: the jail would wait for ever. */
+function toLog(server: Server, files: readonly string[] = []): Todo[] {
+  if (server.directoryFor('jail.d') === undefined || !readsLoginLog(server)) return [];
+  const path = snippet(server, LOG_SNIPPET);
+  const log = new RegExp(`^[^#\n]*${basename(loginLog(server.layout).path)}`, 'm');
+  const isLogged =
+    namedSnippets(server, [path]).length > 0 || files.some((file) => log.test(readOrEmpty(file)));
+  if (isLogged) return [];
+  const message = `apache does not log failed logins, which the jail counts: ${toEnable(server, LOG_SNIPPET)}, after setting DJANGOAPP_LOGIN in ${path} if the login is not /admin/login/; then ${toReload(server)}`;
+  return [{ code: 'no-login-log', message }];
 }
 
 function behindProxy({ directoryFor }: Server, why = ''): Todo {
@@ -150,7 +167,9 @@ function behindProxy({ directoryFor }: Server, why = ''): Todo {
 
 async function apacheTodo(server: Server, settings: SetupOptions): Promise<Todo[]> {
   const asked = await askAll(settings);
-  const { findings } = await audit({ ...settings, fix: false, asked });
+  const audited = await audit({ ...settings, fix: false, asked });
+  // With --list-only the administrator has chosen.
+  const findings = audited.findings.filter(({ code }) => code !== 'list-in-use' || !settings.listOnly);
   const files = filesOfAll(asked);
   const isNamed = namedSnippets(server, [snippet(server)]).length > 0;
   const isIncluded =
@@ -164,7 +183,12 @@ async function apacheTodo(server: Server, settings: SetupOptions): Promise<Todo[
   });
   const what = findings.find(({ code }) => code === 'not-included')?.message.replace(/;.*/, '');
   const include = isIncluded ? [] : [toInclude(server, what)];
-  return [...include, ...others, ...proxyTodo(server, settings, files ?? [])];
+  // A container's files are not to be seen here.
+  const isElsewhere = asked.some(
+    ({ configuration }) => configuration?.result === 'passed' && configuration.isElsewhere,
+  );
+  const log = isElsewhere ? [] : toLog(server, files);
+  return [...include, ...log, ...others, ...proxyTodo(server, settings, files ?? [])];
 }
 
 /** The requests in the logs come from proxies, and Apache's configuration names no proxy. */
@@ -181,7 +205,7 @@ function proxyTodo(server: Server, settings: SetupOptions, files: readonly strin
 function commonProxy(server: Server, { protect, record }: SetupOptions): string | undefined {
   const own = protectedRanges({ protect: [] });
   const proxies = [...PRIVATE.map(parseAddress), ...protectedRanges({ protect, record })];
-  const clients = logsOf(server)
+  const clients = accessLogsOf(server)
     .flatMap((log) => endOf(log).split('\n'))
     .flatMap((line) => clientOf(line) ?? [])
     .filter((client) => !own.some((range) => covers(range, client)));

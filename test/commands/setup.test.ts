@@ -34,7 +34,8 @@ const jail = 'djangoapp-admin-login';
 
 const ACTION = '/etc/fail2ban/action.d/apache-banlist.conf';
 const SERVED_ACTION = '/etc/fail2ban/action.d/apache-banlist.py';
-const FILTER = `/etc/fail2ban/filter.d/${jail}.conf`;
+const FILTER = '/etc/fail2ban/filter.d/djangoapp-login.conf';
+const ACCESS_FILTER = `/etc/fail2ban/filter.d/${jail}.conf`;
 const FILTERS = readdirSync(join(repository, 'filter.d')).map((name) => `/etc/fail2ban/filter.d/${name}`);
 const JAILS = readdirSync(join(repository, 'jail.d')).map((name) => `/etc/fail2ban/jail.d/${name}`);
 const JAIL = `/etc/fail2ban/jail.d/${jail}.local`;
@@ -60,6 +61,7 @@ const LAYOUTS: Record<
     apache: string;
     snippets: string;
     enable: string[];
+    log: string[];
     disable: string[];
     enabled: string;
     graceful: string[];
@@ -69,6 +71,7 @@ const LAYOUTS: Record<
     apache: '/etc/apache2',
     snippets: '/etc/apache2/conf-available',
     enable: ['a2enconf', 'djangoapp-banlist'],
+    log: ['a2enconf', 'djangoapp-login-log'],
     disable: ['a2disconf', 'djangoapp-banlist'],
     enabled: '/etc/apache2/conf-enabled',
     graceful: ['apache2ctl', '-k', 'graceful'],
@@ -77,6 +80,7 @@ const LAYOUTS: Record<
     apache: '/etc/httpd',
     snippets: '/etc/httpd/djangoapp',
     enable: ['ln', '-s', '/etc/httpd/djangoapp/djangoapp-banlist.conf', '/etc/httpd/conf.d/'],
+    log: ['ln', '-s', '/etc/httpd/djangoapp/djangoapp-login-log.conf', '/etc/httpd/conf.d/'],
     disable: ['rm', '/etc/httpd/conf.d/djangoapp-banlist.conf'],
     enabled: '/etc/httpd/conf.d',
     graceful: ['httpd', '-k', 'graceful'],
@@ -92,21 +96,25 @@ const statusOf = ({ files }: Told, path: string) => files.find((file) => file.pa
 const codes = ({ todo }: Told) => todo.map(({ code }) => code);
 
 suite('on a new server, as its administrator types it', { concurrency: true }, () => {
-  for (const [layout, { apache, snippets, enable, disable, enabled, graceful }] of Object.entries(LAYOUTS)) {
+  for (const [layout, places] of Object.entries(LAYOUTS)) {
+    const { apache, snippets, enable, log, disable, enabled, graceful } = places;
     test(`${layout}: from the executable alone to the first 403, and back to the list alone`, async () => {
-      const places = ['--list-only'];
       await using machine = await startMachine(layout as LayoutName);
       await machine.startApache();
       const before = machine.files('/etc');
       const list = `${apache}/djangoapp/banlist.conf`;
       const [command = '', ...args] = enable;
 
-      const first = await machine.done('banctl', 'setup', ...places);
+      const first = await machine.done('banctl', 'setup', '--list-only');
       assert.match(first, new RegExp(`^/etc/fail2ban/jail\\.d/${jail}\\.local written$`, 'm'));
       assert.match(first, new RegExp(`^${list} written$`, 'm'));
       assert.match(
         first,
         new RegExp(`^ {2}not-included: apache does not read ${list}: ${enable.join(' ')} for `, 'm'),
+      );
+      assert.match(
+        first,
+        new RegExp(`^ {2}no-login-log: apache does not log failed logins, .*: ${log.join(' ')}, after `, 'm'),
       );
       assert.match(first, /^ {2}fail2ban-down: /m);
 
@@ -117,14 +125,17 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
         'RemoteIPHeader X-Forwarded-For\nRemoteIPInternalProxy 127.0.0.0/8\n',
       );
       await machine.done(command, ...args);
-      assert.deepEqual(codes(await setUp(machine, '--enable-jail', ...places)), [
+      assert.ok(codes(await setUp(machine, '--list-only')).includes('no-login-log'));
+      const [logCommand = '', ...logArgs] = log;
+      await machine.done(logCommand, ...logArgs);
+      assert.deepEqual(codes(await setUp(machine, '--enable-jail', '--list-only')), [
         'reload-pending',
         'fail2ban-down',
       ]);
       await machine.done('banctl', 'reload');
       await machine.startFail2ban();
 
-      const again = await machine.done('banctl', 'setup', ...places);
+      const again = await machine.done('banctl', 'setup', '--list-only');
       assert.equal(again, 'nothing has changed\n');
       assert.equal(await machine.done('banctl', 'audit'), '');
 
@@ -138,7 +149,10 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
       const kept = await setUp(machine, '--remove');
       assert.deepEqual(
         kept.files.filter(({ status }) => status !== 'removed').map(({ path, status }) => ({ path, status })),
-        [{ path: `${snippets}/djangoapp-banlist.conf`, status: 'in-use' }],
+        ['djangoapp-banlist', 'djangoapp-login-log'].map((name) => ({
+          path: `${snippets}/${name}.conf`,
+          status: 'in-use',
+        })),
       );
       assert.ok(
         kept.files.some(({ reason }) => reason?.includes(disable.join(' '))),
@@ -152,12 +166,16 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
       );
       const [undo = '', ...words] = disable;
       await machine.done(undo, ...words);
+      await machine.done(
+        undo,
+        ...words.map((word) => word.replace('djangoapp-banlist', 'djangoapp-login-log')),
+      );
       const [control = '', ...controls] = graceful;
       await machine.done(control, ...controls);
       const removed = await setUp(machine, '--remove');
       assert.deepEqual(
         removed.files.map(({ status }) => status),
-        ['removed'],
+        ['removed', 'removed'],
       );
       assert.deepEqual(
         machine.files('/etc').filter((path) => !before.includes(path) && !path.endsWith('/proxy.conf')),
@@ -177,6 +195,7 @@ suite('on a server that is not as it should be', { concurrency: 2 }, () => {
     assert.deepEqual(codes(await setUp(machine)), [
       'jail-off',
       'not-included',
+      'no-login-log',
       'apache-down',
       'fail2ban-down',
     ]);
@@ -184,7 +203,11 @@ suite('on a server that is not as it should be', { concurrency: 2 }, () => {
     await setUp(machine, '--enable-jail');
     assert.equal((await machine.run('fail2ban-client', '-t')).exitCode, 0);
     await machine.startApache();
-    assert.deepEqual(codes(await setUp(machine, '--enable-jail')), ['not-included', 'fail2ban-down']);
+    assert.deepEqual(codes(await setUp(machine, '--enable-jail')), [
+      'not-included',
+      'no-login-log',
+      'fail2ban-down',
+    ]);
     assert.equal((await machine.run('fail2ban-client', '-t')).exitCode, 0);
     assert.match(await machine.done('fail2ban-client', '-d'), new RegExp(jail));
   });
@@ -262,6 +285,25 @@ suite('on a server that is not as it should be', { concurrency: 2 }, () => {
     );
   });
 
+  test("Debian 12 without rsyslog: setup and audit name the line that lets fail2ban's own sshd jail start", async () => {
+    await using machine = await startMachine('debian');
+    machine.write('/etc/fail2ban/jail.d/defaults-debian.conf', '[sshd]\nenabled = true\n');
+    const { todo } = await setUp(machine, '--enable-jail');
+    const line =
+      "printf '[sshd]\\nbackend = systemd\\n' > /etc/fail2ban/jail.d/sshd-journal.local, then systemctl restart fail2ban";
+    const told = todo.find(({ code }) => code === 'fail2ban-down')?.message ?? '';
+    assert.ok(told.includes(line), told);
+    const ofAudit = async () =>
+      /^fail2ban-down: .*$/m.exec((await machine.run('banctl', 'audit')).stdout)?.[0];
+    const found = (await ofAudit()) ?? '';
+    assert.ok(
+      found.includes(`jail ${jail} bans nobody; fail2ban does not start: `) && found.includes(line),
+      found,
+    );
+    await machine.done('sh', '-c', line.replace(/, then .*/, ''));
+    assert.match((await ofAudit()) ?? '', /bans nobody; systemctl start fail2ban$/);
+  });
+
   test('fail2ban does not read the new file beside a changed one', async () => {
     await using machine = await startMachine('debian');
     await machine.startApache();
@@ -281,9 +323,10 @@ suite('on a server that is not as it should be', { concurrency: 2 }, () => {
     assert.deepEqual(codes(await setUp(machine, '--no-fail2ban')), [
       'jail-off',
       'not-included',
+      'no-login-log',
       'config-broken',
     ]);
-    await machine.done('a2enconf', 'djangoapp-banlist');
+    await machine.done('a2enconf', 'djangoapp-banlist', 'djangoapp-login-log');
     assert.deepEqual(codes(await setUp(machine, '--no-fail2ban')), ['jail-off', 'config-broken']);
     assert.equal(statusOf(await setUp(machine, '--remove', '--no-fail2ban'), SNIPPET), 'in-use');
   });
@@ -368,6 +411,19 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     write(JAIL, read(JAIL).replace('enabled = false', 'enabled = true'));
     await told();
     assert.match(read(JAIL), /^enabled = true$/m);
+  });
+
+  test('does not ask for the log of failed logins where the jail reads another, or Apache writes it', async () => {
+    const { told, write } = tree();
+    const isAsked = async () => codes(await told()).includes('no-login-log');
+    assert.ok(await isAsked());
+    const own = '/etc/fail2ban/jail.d/own.local';
+    write(own, `[${jail}]\nfilter = ${jail}\nlogpath = /var/log/apache2/*access.log\n`);
+    assert.ok(!(await isAsked()));
+    write(own, '[other]\nlogpath = /var/log/apache2/*access.log\n');
+    assert.ok(await isAsked());
+    write('/etc/apache2/apache2.conf', 'IncludeOptional conf-available/djangoapp-login-log.conf\n');
+    assert.ok(!(await isAsked()));
   });
 
   test('beside the package, switches the jail on without a copy of it', async () => {
@@ -908,7 +964,7 @@ suite('setup --print', () => {
       assert.doesNotMatch(stdout, /\/apache2\b(?!\/\))|a2en|APACHE_LOG_DIR|Debian|access\.log\b/, name);
     }
     await told();
-    assert.match(read(JAIL), /^logpath = \/var\/log\/httpd\/\*access_log$/m);
+    assert.match(read(JAIL), /^logpath = \/var\/log\/httpd\/djangoapp-login\.log$/m);
     assert.ok(files().includes('/etc/httpd/djangoapp/djangoapp-banlist.conf'));
     assert.ok(
       !files().some((path) => path.startsWith('/etc/httpd/conf.d/')),
@@ -957,7 +1013,8 @@ suite('setup --remove', () => {
     assert.match(stdout, new RegExp(`^${JAIL} kept, because it was changed$`, 'm'));
     assert.match(stdout, new RegExp(`^${ACTION} kept: ${JAIL} names it$`, 'm'));
     assert.match(stdout, new RegExp(`^${FILTER} kept: ${JAIL} names it$`, 'm'));
-    assert.deepEqual(files(), [ACTION, FILTER, JAIL, LIST, MEMORY].sort());
+    // The other filter has the jail's name.
+    assert.deepEqual(files(), [ACTION, FILTER, ACCESS_FILTER, JAIL, LIST, MEMORY].sort());
     rmSync(at(JAIL));
     await told('--remove');
     assert.deepEqual(files(), [LIST]);

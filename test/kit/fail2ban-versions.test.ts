@@ -2,6 +2,7 @@
 // jail.conf of that version, what its client answers, and its database. All else is tested with the one installed.
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, renameSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import {
   configuredActions,
@@ -14,7 +15,7 @@ import {
   tellUnbanned,
 } from '../../src/fail2ban/client.ts';
 import { bansInDatabase } from '../../src/fail2ban/database.ts';
-import { type Apache, startApache } from '../lab/apache.ts';
+import { type Apache, kit, startApache } from '../lab/apache.ts';
 import { banctl, executable } from '../lab/banctl.ts';
 import { type Fail2ban, fail2banVersions, startFail2ban } from '../lab/fail2ban.ts';
 import { tail, until } from '../lab/wait.ts';
@@ -47,7 +48,9 @@ suite('fail2ban', { concurrency: 2 }, () => {
       let apache: Apache;
       let fail2ban: Fail2ban;
       before(async () => {
-        apache = servers.use(await startApache({ mpm, remoteip: true }));
+        apache = servers.use(
+          await startApache({ mpm, remoteip: true, server: kit('djangoapp-login-log.conf') }),
+        );
         const started = await startFail2ban({
           version,
           stock: true,
@@ -57,7 +60,7 @@ suite('fail2ban', { concurrency: 2 }, () => {
             [
               'server.local',
               `[${jail}]
-logpath = ${apache.accessLog}
+logpath = ${join(apache.dir, 'djangoapp-login.log')}
 backend = polling
 ignoreip = 192.0.2.0/24 localhost
 action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"]

@@ -32,7 +32,7 @@ export type Fail2banOptions = {
   jails: string;
   /** Of the repository's action.d, or paths of other files, or [name, text with DIR]. Default: apache-banlist.conf. */
   actionFiles?: (string | [name: string, text: string])[];
-  /** Of filter.d, the same way. Default: djangoapp-admin-login.conf. */
+  /** Of filter.d, the same way. Default: those of failed logins. */
   filterFiles?: (string | [name: string, text: string])[];
   /** Files for jail.d, the same way: read after jail.conf, before jail.local. */
   jailFiles?: (string | [name: string, text: string])[];
@@ -146,7 +146,7 @@ dbmaxmatches = 10
 `,
   );
   put('action.d', options.actionFiles ?? ['apache-banlist.conf']);
-  put('filter.d', options.filterFiles ?? ['djangoapp-admin-login.conf']);
+  put('filter.d', options.filterFiles ?? ['djangoapp-admin-login.conf', 'djangoapp-login.conf']);
   put('jail.d', options.jailFiles ?? []);
   setJails(options.jails);
   writeFileSync(join(dir, 'access.log'), '', { flag: 'a' }); // a jail without a log does not start

@@ -210,7 +210,7 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
     let apache: Apache;
     let fail2ban: Fail2ban;
     before(async () => {
-      apache = await servers.apache({ remoteip, site: way.site });
+      apache = await servers.apache({ remoteip, site: way.site, server: kit('djangoapp-login-log.conf') });
       const program = writeProgram(
         join(apache.dir, 'banctl'),
         `BANCTL_FORCE=${remoteip ? 0 : 1} exec "${executable}" "$@"`,
@@ -222,7 +222,7 @@ function failedLogins(way: Way, { place, remoteip, attackers, others }: (typeof 
           `${kitJail}.local`,
           [
             'server.local',
-            `[${kitJail}]\nlogpath = ${apache.accessLog}\naction = apache-banlist[jail=%(__name__)s, banctl="${program}", dbfile="DIR/fail2ban.sqlite3", ${way.parameters(apache)}]\n`,
+            `[${kitJail}]\nlogpath = ${join(apache.dir, 'djangoapp-login.log')}\naction = apache-banlist[jail=%(__name__)s, banctl="${program}", dbfile="DIR/fail2ban.sqlite3", ${way.parameters(apache)}]\n`,
           ],
         ],
       });
