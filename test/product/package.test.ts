@@ -271,7 +271,12 @@ suite('on a server', () => {
     mkdirSync(root.path('/etc/apache2/djangoapp'), { recursive: true });
     writeFileSync(root.path('/etc/apache2/djangoapp/banlist.conf'), 'Require not ip 203.0.113.9\n');
 
-    await root.done(`dpkg --force-confdef --force-confold --install small.deb`);
+    writeFileSync(root.path(jail.replace('.conf', '.local')), '[djangoapp-admin-login]\nenabled = true\n');
+    assert.match(
+      await root.done(`dpkg --force-confdef --force-confold --install small.deb`),
+      /^banctl: the jail djangoapp-admin-login reads djangoapp-login\.log, .*; enable its snippet djangoapp-login-log, /m,
+    );
+    await root.done(`rm ${jail.replace('.conf', '.local')}`);
     assert.equal(fieldsOf(await root.done('dpkg --status banctl'), 'Version'), version);
     assert.equal(text(jail), '# mine\n');
     assert.match(text(`${jail}.dpkg-dist`), /^enabled = false$/m);
@@ -307,6 +312,17 @@ suite('on a server', () => {
     await root.done(`rm -rf ${mine} /etc/apache2/djangoapp`);
   });
 
+  test('a server with a list keeps it, and its administrator learns of the directory', async () => {
+    const list = '/etc/apache2/djangoapp/banlist.conf';
+    mkdirSync(root.path('/etc/apache2/djangoapp'), { recursive: true });
+    writeFileSync(root.path(list), 'Require not ip 203.0.113.9\n');
+    const told = await root.done(`dpkg --install banctl_${version}_amd64.deb`);
+    assert.match(told, /^banctl: 1 ban stands in the list, .* banctl migrate --to bandir$/m);
+    assert.ok(!has('/etc/banctl.json'));
+    assert.equal(text(list), 'Require not ip 203.0.113.9\n');
+    await root.done('dpkg --purge banctl && rm -r /etc/apache2/djangoapp');
+  });
+
   test('a package without a list takes its directory with it', async () => {
     await root.done('rm -rf /etc/apache2/djangoapp && dpkg --install small.deb');
     assert.ok(has('/etc/apache2/djangoapp'));
@@ -315,9 +331,20 @@ suite('on a server', () => {
   });
 
   test('fail2ban starts with the package as it is, also where Apache has no log yet', async () => {
-    await root.done('rm -f /var/log/apache2/*access.log && dpkg --install small.deb');
+    await root.done('rm -f /var/log/apache2/*.log && dpkg --install small.deb');
     await root.done('service fail2ban restart && fail2ban-client ping');
-    await root.done('dpkg --purge banctl');
+    const own = jail.replace('.conf', '.local');
+    writeFileSync(root.path(own), '[djangoapp-admin-login]\nenabled = true\naction =\n');
+    await root.done('fail2ban-client reload && fail2ban-client status djangoapp-admin-login');
+    const log = await root.done("stat -c '%U:%G %a' /var/log/apache2/djangoapp-login.log");
+    assert.equal(log, 'root:adm 640\n');
+    await root.done(`rm ${own} && dpkg --purge banctl`);
+  });
+
+  test('rotates the log of failed logins as Debian rotates those of Apache', async () => {
+    const rules = readFileSync('/etc/logrotate.d/apache2', 'utf8');
+    assert.match(rules, /^\/var\/log\/apache2\/\*\.log \{/m);
+    assert.match(rules, /^\s*create 640 root adm$/m);
   });
 });
 

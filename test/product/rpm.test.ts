@@ -128,7 +128,7 @@ suite('on a server laid out as RHEL', () => {
     machine.write('/etc/fake/scriptlet', query(small, '--queryformat', `%{${name}}`));
     await machine.done(
       'env',
-      'PATH=/etc/fake:/usr/sbin:/usr/bin:/bin',
+      'PATH=/etc/fake:/usr/sbin:/usr/bin:/bin:/usr/local/bin', // where the machine has banctl
       'sh',
       '-e',
       '/etc/fake/scriptlet',
@@ -140,30 +140,40 @@ suite('on a server laid out as RHEL', () => {
   const snippet = '/etc/httpd/djangoapp/djangoapp-banlist.conf';
   const link = '/etc/httpd/conf.d/djangoapp-banlist.conf';
 
-  test('an installation goes down to the first 403', async () => {
+  const config = '/etc/banctl.json';
+  const bans = '/etc/httpd/djangoapp/bans';
+
+  test('an installation goes down to the first 403, with the directory', async () => {
     rpm('--install', small);
     assert.deepEqual(await scriptlet('POSTIN', 1), ['daemon-reload', 'enable --now banctl-audit.timer']);
     assert.match(machine.read(jail), /^enabled = false$/m);
-    assert.match(machine.read(jail), /\/var\/log\/httpd/);
+    assert.match(machine.read(jail), /^logpath = \/var\/log\/httpd\/djangoapp-login\.log$/m);
+    assert.equal(machine.read('/var/log/httpd/djangoapp-login.log'), '');
+    assert.deepEqual(JSON.parse(machine.read(config)), { bandir: bans });
+    assert.equal(machine.read(config), machine.read('/usr/share/banctl/banctl.json'));
     await machine.done('ln', '-s', snippet, link);
     await machine.startApache();
     await machine.done('banctl', 'ban', '203.0.113.55');
+    assert.deepEqual(machine.files(bans), [`${bans}/203.0.113.55`]);
     assert.equal(await machine.get('203.0.113.55'), 403);
     assert.equal(await machine.get('203.0.113.56'), 200);
   });
 
-  test('an upgrade keeps what the administrator changed, and the list', async () => {
-    const list = machine.read('/etc/httpd/djangoapp/banlist.conf');
+  test('an upgrade keeps what the administrator changed, and the bans', async () => {
     machine.write(jail, '# mine\n');
+    machine.write(config, '{}');
     rpm('--upgrade', newer);
+    assert.deepEqual(await scriptlet('POSTIN', 2), []);
+    assert.equal(machine.read(config), '{}');
+    machine.write(config, machine.read('/usr/share/banctl/banctl.json'));
     assert.deepEqual(await scriptlet('PREUN', 1), []);
     assert.deepEqual(await scriptlet('POSTUN', 1), []);
     assert.equal(machine.read(jail), '# mine\n');
-    assert.equal(machine.read('/etc/httpd/djangoapp/banlist.conf'), list);
+    assert.deepEqual(machine.files(bans), [`${bans}/203.0.113.55`]);
     assert.equal(await machine.get('203.0.113.55'), 403);
   });
 
-  test('erasing it leaves the list, what the administrator changed, and an Apache that starts', async () => {
+  test('erasing it leaves the bans, what the administrator changed, and an Apache that starts', async () => {
     const before = new Set(machine.files('/etc'));
     assert.deepEqual(await scriptlet('PREUN', 0), ['disable --now banctl-audit.timer']);
     rpm('--erase', 'banctl');
@@ -171,8 +181,9 @@ suite('on a server laid out as RHEL', () => {
     await machine.done('httpd', '-t');
     const left = machine.files('/etc').filter((path) => /banctl|djangoapp|apache-banlist/.test(path));
     assert.deepEqual(left, [
+      config,
       '/etc/fail2ban/jail.d/djangoapp-admin-login.conf.rpmsave',
-      '/etc/httpd/djangoapp/banlist.conf',
+      `${bans}/203.0.113.55`,
     ]);
     assert.ok(before.size > left.length);
   });

@@ -74,9 +74,9 @@ export function replaced(content: string, pattern: RegExp, by: string): string {
   return content.replace(pattern, by);
 }
 
-/** A script of a package, with the part that both formats share. */
+/** A script of a package, with the parts that both formats share. */
 export function script(name: string): string {
-  return ['remove-notes', 'make-log'].reduce((whole, part) => {
+  return ['remove-notes', 'make-log', 'choose-directory'].reduce((whole, part) => {
     const text = source(`packaging/${part}.sh`).replace(/^# shellcheck.*\n/, '');
     return whole.replace(new RegExp(`^ *# ${part.toUpperCase()}$`, 'm'), () => text.trimEnd());
   }, source(name));
