@@ -8,6 +8,7 @@ import {
 } from '../apache/configuration.ts';
 import { type Directive, directivesOf } from '../apache/directives.ts';
 import { canSearch, directoryRule, whyNotLookedUp } from '../apache/directory-rule.ts';
+import { layoutOf } from '../apache/layout.ts';
 import { findApache, readTextOrEmpty } from '../apache/processes.ts';
 import { type Asked, askAll } from '../reload/ask.ts';
 import { currentError, isPending, lookAtState, type ReloadState } from '../reload/state.ts';
@@ -17,8 +18,10 @@ import type { PlaceOptions } from '../store/types.ts';
 import { statFile } from '../system/read.ts';
 import { bypassFindings } from './bypass.ts';
 import { type Finding, SETTLING } from './finding.ts';
+import type { AuditOptions } from './types.ts';
+import { workerHints } from './workers.ts';
 
-type Options = ReloadOptions & PlaceOptions;
+type Options = ReloadOptions & PlaceOptions & Pick<AuditOptions, 'fix' | 'config'>;
 
 /**
  * Does each Apache run, can it reload, does it read the list, and has it loaded the current list?
@@ -43,13 +46,16 @@ async function configurationFindings(options: Options, configuration: Configurat
     return options.reloadCommand === undefined
       ? [{ code: 'apache-down', message: configuration.message }]
       : [];
-  const { banlist, bandir } = options;
+  const { banlist, bandir, fix, config } = options;
+  const directives = directivesIn(configuration);
   const notRead = statFile(banlist) === undefined ? undefined : whyNotRead(configuration, banlist);
   const isStopped = findApache(configuration).is === 'stopped';
   return [
     ...(notRead === undefined ? [] : [{ code: 'not-included', message: `apache ${notRead}` } as const]),
     ...(bandir === undefined ? [] : await directoryFindings(bandir, configuration)),
-    ...bypassFindings(directivesIn(configuration), options),
+    ...bypassFindings(directives, options),
+    // Not by the job that repairs: a hint every five minutes is a mail every five minutes.
+    ...(bandir !== undefined || fix ? [] : workerHints(directives, layoutOf().bandir, config)),
     ...(isStopped ? [{ code: 'apache-down', message: 'apache is not running' } as const] : []),
   ];
 }

@@ -3,6 +3,7 @@ import { type Hold, holderOf, isByHand, isOfOtherHost, jailOf, now } from '../ba
 import { configuredActions, configuredJails, type JailAction, jailNames } from '../fail2ban/client.ts';
 import { actionsOf, type Holder, holdersOf, isSameList, truthsOf } from '../fail2ban/holders.ts';
 import { type Difference, wantedOf } from '../fail2ban/repair.ts';
+import { whySshdJailFails } from '../fail2ban/sshd-log.ts';
 import type { HolderTruth } from '../fail2ban/truth.ts';
 import { selectWanted } from '../fail2ban/wanted.ts';
 import type { Finding } from './finding.ts';
@@ -105,7 +106,9 @@ async function downFindings(client: string, holds: readonly Hold[], why: string)
   const jails = [...new Set(banning)];
   if (jails.length === 0) return [];
   const which = `${jails.length === 1 ? 'jail' : 'jails'} ${jails.join(', ')}`;
-  const message = `${why}, so ${which} ${jails.length === 1 ? 'bans' : 'ban'} nobody; systemctl start fail2ban`;
+  const isSystems = !/\s-(?:c|-conf)\b/.test(client);
+  const remedy = (isSystems ? whySshdJailFails() : undefined) ?? 'systemctl start fail2ban';
+  const message = `${why}, so ${which} ${jails.length === 1 ? 'bans' : 'ban'} nobody; ${remedy}`;
   return [{ code: 'fail2ban-down', message }];
 }
 

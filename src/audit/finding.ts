@@ -20,7 +20,8 @@ export type FindingCode =
   | 'unresolved-name'
   | 'leftover'
   | 'unsafe-permissions'
-  | 'not-served';
+  | 'not-served'
+  | 'list-in-use';
 
 export interface Finding {
   readonly code: FindingCode;
@@ -61,11 +62,12 @@ const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   leftover: 'info',
   'unsafe-permissions': 'warning',
   'not-served': 'info',
+  'list-in-use': 'info',
 };
 
 /** True for useful hints that are not faults: an audit with nothing else is clean. */
 export function isHint({ code }: Pick<Finding, 'code'>): boolean {
-  return code === 'not-served';
+  return code === 'not-served' || code === 'list-in-use';
 }
 
 export const FINDING_CODES = Object.keys(SEVERITY) as FindingCode[];

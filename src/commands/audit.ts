@@ -13,6 +13,7 @@ import { printable } from '../system/printable.ts';
 import { replaceFile } from '../system/write.ts';
 import { print, showJson } from '../terminal/print.ts';
 import { recordChange } from './record-change.ts';
+import { ASSUMED } from './show-bans.ts';
 
 /** `banctl audit`: prints nothing and returns 0 if all is well; otherwise a line for each finding, and 1 if one is left. */
 export async function auditCommand(settings: Settings): Promise<ExitCode> {
@@ -47,10 +48,10 @@ function recordRepairs({ findings }: AuditResult, settings: Settings): void {
 /** Only on a terminal does a clean audit print a line, because cron mails each line. */
 function linesOf(result: AuditResult, settings: Settings): string[] {
   const lines = result.findings.flatMap(findingLine);
-  if (!process.stdout.isTTY || result.findings.some((finding) => !finding.fixed && !isHint(finding)))
-    return lines;
+  const { lastReload, isAssumed } = readReport(settings);
+  const isClean = result.findings.every((finding) => finding.fixed || isHint(finding));
+  if (!process.stdout.isTTY || !isClean) return isAssumed && lines.length > 0 ? [...lines, ASSUMED] : lines;
   const { bans, jails } = result;
-  const { lastReload } = readReport(settings);
   const parts = [
     `${bans.length} ${bans.length === 1 ? 'ban' : 'bans'}`,
     jails.length === 0
@@ -58,9 +59,9 @@ function linesOf(result: AuditResult, settings: Settings): string[] {
       : `${jails.length === 1 ? 'jail' : 'jails'} ${jails.join(', ')}`,
     lastReload === null
       ? 'banctl has not reloaded Apache yet'
-      : `Apache read the list ${formatTime(Math.floor(lastReload / 1000))}`,
+      : `Apache ${isAssumed ? 'is assumed to have read' : 'read'} the list ${formatTime(Math.floor(lastReload / 1000))}`,
   ];
-  return [...lines, printable(`all is well: ${parts.join('; ')}`)];
+  return [...lines, printable(`all is well: ${parts.join('; ')}`), ...(isAssumed ? [ASSUMED] : [])];
 }
 
 async function hintsOf({ fail2banClient }: Settings): Promise<Found[]> {

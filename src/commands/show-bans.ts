@@ -9,7 +9,7 @@ import { tableLines } from '../terminal/table.ts';
 
 const UNKNOWN_HOLDER = '?';
 const HEADINGS = ['ADDRESS', 'HELD BY', 'SINCE (UTC)', 'LEFT', 'REASON'];
-const ASSUMED =
+export const ASSUMED =
   'banctl assumes that apache has loaded the list: the reload command succeeded, and banctl cannot see this apache';
 /** For a pipe, or a terminal that does not report its size, such as a serial console with 0 columns and 0 lines. */
 const WIDTH_WITHOUT_SIZE = Number.POSITIVE_INFINITY;

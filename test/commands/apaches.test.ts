@@ -103,6 +103,13 @@ suite('a reload command', { concurrency: 2 }, () => {
     assert.match(explained.stdout, /banctl assumes that apache has loaded the list/);
     const audit = await banctl(['audit', '--no-fail2ban', ...given]);
     assert.doesNotMatch(audit.stdout, /apache-down|not-included|reload-pending/);
+    const shown = await execute('script', [
+      '-qec',
+      [executable, 'audit', '--no-fail2ban', ...given].map((word) => `'${word}'`).join(' '),
+      '/dev/null',
+    ]);
+    assert.match(shown.stdout, /^all is well: .*Apache is assumed to have read the list/m);
+    assert.match(shown.stdout, /^banctl assumes that apache has loaded the list/m);
   });
 
   test('alone: its failure is reported, and the ban is kept', async () => {

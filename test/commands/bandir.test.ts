@@ -910,6 +910,12 @@ suite('audit of the directory', inOrder, () => {
       [exitCode, stdout],
       [1, `not-included: apache does not look into ${other}; put ${rule} into the site's configuration\n`],
     );
+    const given = [`--bandir=${other}`, `--apachectl=${apache.ctl}`];
+    const explained = await done(apache, 'explain', ipv4, ...given);
+    assert.match(explained, /^203\.0\.113\.5 is banned, but Apache may not know it yet\n/);
+    assert.ok(
+      explained.endsWith(`\napache does not look into ${other}; put ${rule} into the site's configuration\n`),
+    );
   });
 
   test('not-included: a rule that Apache has not loaded', async () => {
