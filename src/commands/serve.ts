@@ -9,7 +9,7 @@ import type { ReloadReport } from '../reload/types.ts';
 import { preferMemory } from '../serve/memory.ts';
 import type { Hello, Request } from '../serve/protocol.ts';
 import { serve } from '../serve/serve.ts';
-import type { Said, Work } from '../serve/types.ts';
+import type { Commands, Said, Work } from '../serve/types.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { surviveEndings } from '../system/program.ts';
 import { planBan } from './ban.ts';
@@ -28,7 +28,17 @@ const OF_ONE_BAN = ['since', 'for', 'reason'] as const;
 export function serveCommand(settings: Settings): Promise<ExitCode> {
   preferMemory();
   surviveEndings();
-  return serve(settings, { prepare, describe }, VERSION);
+  return serve(settings, { prepare, describe, recordEnded: recorderOfEnds(settings) }, VERSION);
+}
+
+/** Expired bans count as ended by the audit, whichever of the two finds them. */
+function recorderOfEnds(settings: Settings): Commands['recordEnded'] {
+  return (addresses) => {
+    const ended = addresses.map(
+      (address): Outcome => ({ address, status: 'unbanned', heldBy: [], isChanged: true }),
+    );
+    recordChange('audit', ended, { ...settings, jail: undefined });
+  };
 }
 
 async function prepare(request: Request, hello: Hello): Promise<Work | Said> {

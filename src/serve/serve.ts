@@ -110,15 +110,16 @@ class Resident {
   #endHoldsOf(options: StoreOptions): void {
     const place = `${options.banlist}\n${options.bandir ?? ''}`;
     if (this.#ends.has(place)) return;
-    const ends = new Ends({ ...options, isUrgent: false }, (addresses) =>
-      this.#queue.change({
+    const ends = new Ends({ ...options, isUrgent: false }, async (addresses) => {
+      await this.#queue.change({
         options: ends.options,
         changes: addresses.map((address) => ({ verb: 'tidy', address })),
         needs: undefined,
         skipped: [],
         onDone: () => {},
-      }),
-    );
+      });
+      this.#commands.recordEnded(addresses);
+    });
     this.#ends.set(place, ends);
     void ends.look();
   }

@@ -27,6 +27,8 @@ export interface Commands {
   /** @throws BanctlError as the call would */
   prepare(request: Request, hello: Hello): Promise<Work | Said>;
   describe(outcomes: readonly Outcome[], reload: ReloadReport): Said;
+  /** Records the bans by hand that have ended, as an audit does. */
+  recordEnded(addresses: readonly string[]): void;
 }
 
 export type ServeOptions = StoreOptions & {

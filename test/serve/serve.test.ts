@@ -293,6 +293,37 @@ suite('without a request', { concurrency: 2 }, () => {
   });
 });
 
+test('bans, unbans, refusals and ends are in the record, as those of calls', async () => {
+  const { dir, options, given, list } = makePlace();
+  const record = join(dir, 'record');
+  await using server = await startServer({ dir, options, env: { BANCTL_RECORD: record } });
+  await using client = await server.connect();
+  const recorded = { ...given, record };
+  await client.ask('ban', { address: A, options: recorded });
+  await client.ask('ban', { address: A, options: recorded });
+  await client.ask('ban', { address: '127.0.0.1', options: recorded });
+  await client.ask('unban', { address: A, options: recorded });
+  const happened = () =>
+    read(record)
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => JSON.parse(line))
+      .filter(({ did }) => did !== 'reload');
+  assert.deepEqual(
+    happened().map(({ did, by, how, why, count }) => [did, by, how ?? why, count]),
+    [
+      ['ban', 'web', undefined, 1],
+      ['refuse', 'web', 'protected', 1],
+      ['unban', 'web', 'unban', 1],
+    ],
+  );
+  const call = ['ban', B, '--for=1', '--no-reload', `--banlist=${list}`, `--record=${join(dir, 'other')}`];
+  assert.equal((await banctl(call)).exitCode, 0);
+  await until('the end of the ban', () => happened().some(({ how }) => how === 'audit'));
+  const { addresses } = happened().at(-1);
+  assert.deepEqual(addresses, [B]);
+});
+
 suite('at its end', { concurrency: 2 }, () => {
   test('by SIGTERM it answers what it has begun, reloads what was put off, and takes its socket away', async () => {
     const { dir, given, list, listed } = makePlace();

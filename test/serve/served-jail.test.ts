@@ -1,14 +1,14 @@
 // fail2ban with the Python action and a server: each of its bans is enforced, whatever happens to the server.
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { banctl, executable } from '../lab/banctl.ts';
 import { startFail2ban } from '../lab/fail2ban.ts';
 import { startServer } from '../lab/served.ts';
 import { read } from '../lab/site.ts';
-import { tail, until } from '../lab/wait.ts';
+import { execute, tail, until } from '../lab/wait.ts';
 
 const directories: string[] = [];
 after(() => {
@@ -150,4 +150,49 @@ test('audit hints at a jail that nothing serves, and adds the metrics of a serve
   assert.equal(hints.length, 2);
   assert.deepEqual(new Set(hints.map(({ severity }) => severity)), new Set(['info']));
   assert.doesNotMatch(read(metrics), /banctl_serve/);
+});
+
+/** Each Python from 3.9 on that is installed here, by its version: those in PATH, and those of pyenv. */
+async function pythons(): Promise<Map<string, string>> {
+  const own = join(homedir(), '.pyenv', 'versions');
+  const kept = existsSync(own) ? readdirSync(own).map((name) => join(own, name, 'bin', 'python3')) : [];
+  const names = ['python3', ...[9, 10, 11, 12, 13, 14].map((minor) => `python3.${minor}`), ...kept];
+  const found = new Map<string, string>();
+  for (const name of names) {
+    const { exitCode, stdout } = await execute(name, ['--version']).catch(() => ({
+      exitCode: 1,
+      stdout: '',
+    }));
+    const [, version, minor] = /^Python (3\.(\d+))/.exec(stdout) ?? [];
+    if (exitCode === 0 && version !== undefined && Number(minor) >= 9) found.set(version, name);
+  }
+  return found;
+}
+
+test('the action works in each Python from 3.9 on that is here, served and by the executable', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'banctl-served-'));
+  directories.push(dir);
+  const list = join(dir, 'list.conf');
+  await using server = await startServer({ dir, options: [`--banlist=${list}`, '--no-reload'] });
+  const found = await pythons();
+  t.diagnostic([...found.keys()].join());
+  assert.ok(found.size > 0);
+  const action = join(import.meta.dirname, '../../action.d/apache-banlist.py');
+  const harness = join(import.meta.dirname, '../lab/run-action.py');
+  const parameters = [`banctl=${executable}`, `banlist=${list}`, 'apache_reload_cmd=true', 'apachectl=true'];
+  // The executable is slow, and is run in the same way by each.
+  const oldest = found.get(
+    [...found.keys()].sort((a, b) => Number(a.slice(2)) - Number(b.slice(2)))[0] ?? '',
+  );
+  for (const python of found.values())
+    for (const [socket, said] of [
+      [server.socket, ''],
+      ...(python === oldest ? ([['/nowhere/socket', 'does not answer']] as const) : []),
+    ] as const) {
+      const database = `dbfile=${join(dir, 'none.sqlite3')}`;
+      const ran = await execute(python, [harness, action, ...parameters, database, `socket=${socket}`]);
+      assert.equal(ran.exitCode, 0, `${python}: ${ran.stdout}${ran.stderr}`);
+      assert.match(ran.stdout, said === '' ? /^$/ : new RegExp(said));
+      assert.doesNotMatch(read(list), /Require/);
+    }
 });
