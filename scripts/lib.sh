@@ -73,7 +73,8 @@ checksums() {
   (
     cd dist
     shopt -s nullglob
-    files=(banctl banctl-* *.deb *.rpm *.cdx.json bundle/*.cjs)
+    files=(banctl *.deb *.rpm *.cdx.json bundle/*.cjs)
+    [ ! -e banctl-arm64 ] || files+=(banctl-arm64)
     { stat -c '# %s  %n' "${files[@]}" && sha256sum "${files[@]}"; } >.SHA256SUMS
     mv .SHA256SUMS SHA256SUMS
   )

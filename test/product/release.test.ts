@@ -122,6 +122,7 @@ suite('scripts/release', () => {
     assert.match((await release('1.0')).stderr, /^release: usage: /);
     execFileSync('git', ['-C', place, 'tag', 'v7.0.0']);
     assert.match((await release('7.0.0')).stderr, /tag v7\.0\.0 exists/);
+    assert.match((await release('7.0.2')).stderr, /^release: CHANGELOG\.md has no section "## Unreleased"/);
     writeFileSync(join(place, 'CHANGELOG.md'), 'changed\n');
     const { exitCode, stderr } = await release('7.0.1');
     assert.equal(exitCode, 1);
