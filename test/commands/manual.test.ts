@@ -93,8 +93,9 @@ suite('an example', () => {
       root.path('/etc/apache2/conf-available/djangoapp-banlist.conf'),
       kit('djangoapp-banlist.conf'),
     );
+    // Without the log that its jail reads, fail2ban does not start.
     await root.done(
-      'install -d /etc/apache2/djangoapp && a2enconf djangoapp-banlist && service apache2 start',
+      'install -d /etc/apache2/djangoapp && : > /var/log/apache2/djangoapp-login.log && a2enconf djangoapp-banlist && service apache2 start',
     );
     await root.done('service fail2ban start');
   });
