@@ -203,7 +203,7 @@ suite('reloads', { concurrency: 3 }, () => {
 
   test('done waits for an old child of Apache that has not come to stop listening', async () => {
     await using apache = await start();
-    const [child = 0] = childrenOf(apache.pid());
+    const child = await until('a child of Apache', () => childrenOf(apache.pid())[0]);
     const goOn = () => childrenOf(apache.pid()).includes(child) && process.kill(child, 'SIGCONT');
     process.kill(child, 'SIGSTOP');
     try {
