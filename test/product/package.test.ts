@@ -338,7 +338,16 @@ suite('on a server', () => {
     await root.done('fail2ban-client reload && fail2ban-client status djangoapp-admin-login');
     const log = await root.done("stat -c '%U:%G %a' /var/log/apache2/djangoapp-login.log");
     assert.equal(log, 'root:adm 640\n');
-    await root.done(`rm ${own} && dpkg --purge banctl`);
+    await root.done(`rm ${own}`);
+  });
+
+  test('purging it removes the log, unless a jail of the administrator reads it', async () => {
+    const log = '/var/log/apache2/djangoapp-login.log';
+    writeFileSync(root.path('/etc/fail2ban/jail.d/mine.local'), `[mine]\nlogpath = ${log}\n`);
+    await root.done('dpkg --purge banctl');
+    assert.ok(has(log));
+    await root.done('rm /etc/fail2ban/jail.d/mine.local && dpkg --install small.deb && dpkg --purge banctl');
+    assert.ok(!has(log));
   });
 
   test('rotates the log of failed logins as Debian rotates those of Apache', async () => {
