@@ -11,7 +11,7 @@ import { writeScript } from '../lab/site.ts';
 import { execute, tail, until } from '../lab/wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
-const guide = readFileSync(join(repository, 'docs', 'upgrade.md'), 'utf8');
+const [guide = ''] = readFileSync(join(repository, 'docs', 'upgrade.md'), 'utf8').split('\n## ');
 const steps = [...guide.matchAll(/^# (.*)$/gm)].map((match) => match[1] ?? '').slice(1);
 
 /** Banned by fail2ban, of both families. */

@@ -159,10 +159,8 @@ async function pythons(): Promise<Map<string, string>> {
   const names = ['python3', ...[9, 10, 11, 12, 13, 14].map((minor) => `python3.${minor}`), ...kept];
   const found = new Map<string, string>();
   for (const name of names) {
-    const { exitCode, stdout } = await execute(name, ['--version']).catch(() => ({
-      exitCode: 1,
-      stdout: '',
-    }));
+    // By a shell: a program that does not exist would keep the timer of its own call.
+    const { exitCode, stdout } = await execute('sh', ['-c', '"$0" --version', name]);
     const [, version, minor] = /^Python (3\.(\d+))/.exec(stdout) ?? [];
     if (exitCode === 0 && version !== undefined && Number(minor) >= 9) found.set(version, name);
   }
