@@ -63,7 +63,7 @@ function bansIn(bandir: boolean) {
       await site.tells('set', 'web', 'bantime', '1h');
       await site.tells('set', 'web', 'banip', ...attackers);
       await until('the bans', () => count(site.fail2ban.log(), / Ban /g) === attackers.length, {
-        limit: 180_000,
+        limit: 300_000,
       });
       await site.fail2ban.stop();
       rmSync(idle);
@@ -92,11 +92,11 @@ function bansIn(bandir: boolean) {
       await until(
         'the bans to be restored',
         () => count(site.fail2ban.log().slice(from), / Restore Ban /g) === attackers.length,
-        { limit: 180_000, detail: () => site.fail2ban.log().slice(-2000) },
+        { limit: 300_000, detail: () => site.fail2ban.log().slice(-2000) },
       );
       await site.tells('set', 'web', 'banip', '198.51.100.1');
       await until('the ban after them', () => site.list().includes('| web 198.51.100.1 '), {
-        limit: 180_000,
+        limit: 300_000,
       });
       await site.tells('set', 'web', 'unbanip', '198.51.100.1');
       await until('its end', () => !site.list().includes('| web 198.51.100.1 '));
