@@ -100,11 +100,12 @@ async function changeListed(
 ): Promise<Written> {
   const { banlist, dryRun, widening } = options;
   const changes = () => [...listed, ...counted()];
-  // Another process that holds the lock may be about to move a ban here that was since released in the directory.
-  const isMoving = listed.some(({ verb }) => verb === 'release') && isLocked(banlist);
+  // Another process that holds the lock may be about to move a ban here that was since released in the directory, or to
+  // drop a hold that this list still shows.
+  const mayMove = listed.length > 0 && isLocked(banlist);
   const list = readText(banlist);
   const { edits, outcomes } = changeList(list.text, changes(), now(), { widening });
-  if (isMoving || edits.length > 0) return listStore(options).change(changes);
+  if (mayMove || edits.length > 0) return listStore(options).change(changes);
   if (dryRun) return { isChanged: false, outcomes, plan: DRY_RUN };
   const state = readState(banlist, list);
   // An empty list that banctl has never changed needs no reload.

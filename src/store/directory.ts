@@ -61,10 +61,9 @@ export function directoryStore(options: DirectoryOptions): Store {
 }
 
 /**
- /**
-  * Applies each change to the file of its address, one file after another.
-  *
-  * @throws BanctlError as of changeBanFile; the message says how many files are done
+ * Applies each change to the file of its address, one file after another.
+ *
+ * @throws BanctlError as of changeBanFile; the message says how many files are done
  */
 async function changeFiles(options: DirectoryOptions, changes: readonly Change[]): Promise<FileChange> {
   const files = Map.groupBy(changes, banOf);

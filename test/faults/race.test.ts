@@ -208,6 +208,18 @@ suite('many processes at once in the ban directory', () => {
     }
   });
 
+  test('a ban that the list shows already does not end before a locked list is free: its hold may be about to go', async () => {
+    using places = temporaryPlaces();
+    const range = ['ban', '198.51.100.0/24', '--jail', 'web'];
+    assert.equal((await places.call(...range)).exitCode, 0);
+    const lock = acquireLock(places.banlist, { timeout: 0 });
+    assert.equal((await places.call(...range)).exitCode, 75);
+    lock.release();
+    const { exitCode, stdout } = await places.call(...range);
+    assert.equal(exitCode, 0);
+    assert.match(stdout, /^198\.51\.100\.0\/24 already banned\n/);
+  });
+
   test('of several addresses of which one is locked, the error says how many are done', async () => {
     using places = temporaryPlaces();
     assert.equal((await places.call('ban', '192.0.2.1')).exitCode, 0);

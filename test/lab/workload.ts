@@ -304,9 +304,10 @@ export async function startWorkload({
     async check(): Promise<void> {
       const { exitCode, stdout, stderr } = await banctl(['list', '--json', ...where]);
       assert.equal(exitCode, 0, stderr);
-      const { bans } = JSON.parse(stdout) as { bans: { address: string; holds: { holder: string }[] }[] };
+      const { bans } = JSON.parse(stdout) as { bans: { holds: { holder: string; address: string }[] }[] };
+      // A hold keeps the address that was asked for, also where a network is banned for it.
       assertHolds(
-        new Set(bans.flatMap(({ address, holds }) => holds.map(({ holder }) => `${holder} ${address}`))),
+        new Set(bans.flatMap(({ holds }) => holds.map(({ holder, address }) => `${holder} ${address}`))),
       );
       const texts = [...versions.seen];
       for (const text of texts)
