@@ -31,7 +31,7 @@ async function run({ command, operands, given }: Invocation): Promise<ExitCode> 
 main(process.argv.slice(2))
   .catch((error: unknown) => {
     const isExpected = isBanctlError(error);
-    warn(isExpected ? lineOf(error) : `${String(error)}; this is a mistake in banctl, please report it`);
+    warn(isExpected ? lineOf(error) : `${String(error)}; this is a bug in banctl, please report it`);
     return isExpected ? error.exitCode : EXIT.internal;
   })
   .then(async (exitCode) => {

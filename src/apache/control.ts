@@ -85,5 +85,5 @@ export function describe(command: string, outcome: ProgramResult, limitSeconds: 
   const lines = (outcome.stderr.trim() || outcome.stdout.trim()).split('\n', 2).join(' ');
   const said = lines.length > MOST_SAID ? `${lines.slice(0, MOST_SAID)}…` : lines;
   const code = outcome.exitCode === undefined ? '' : ` with exit code ${outcome.exitCode}`;
-  return `${command} failed${code}: ${said || 'it says nothing'}`;
+  return `${command} failed${code}: ${said || 'it printed nothing'}`;
 }

@@ -71,7 +71,7 @@ async function pendingFindings(options: Options, asked: readonly Asked[]): Promi
   if (state.apaches.length === 0 && isOlder(options.banlist, asked)) return [];
   const error = currentError(state);
   const why = error === null ? '' : `; the last reload failed: ${error}`;
-  const message = `apache is not known to have loaded the list as it is${why}`;
+  const message = `apache may not have loaded the latest list${why}`;
   return [{ code: 'reload-pending', message }];
 }
 
@@ -118,7 +118,7 @@ async function searchFindings(
   );
   for (const directory of new Set(above)) {
     if ((await canSearch(directory, user)) !== false) continue;
-    const message = `${user.name}, whom apache runs as, cannot search ${directory}, so no ban in ${bandir} counts; chmod a+x ${directory}`;
+    const message = `apache's user ${user.name} cannot search ${directory}, so no ban in ${bandir} takes effect; chmod a+x ${directory}`;
     return [{ code: 'bandir-unsearchable', message }];
   }
   return [];

@@ -61,7 +61,7 @@ function cacheFindings(directives: readonly Directive[], bans: readonly Ban[]): 
     return bans.some((ban) => quickHosts.some((host) => isOn(directive, host) && isOn(ban.directive, host)));
   });
   if (cached === undefined) return [];
-  return [finding(cached, 'mod_cache answers the banned from its cache', 'set CacheQuickHandler off')];
+  return [finding(cached, 'mod_cache serves banned visitors from its cache', 'set CacheQuickHandler off')];
 }
 
 function isQuick(directives: readonly Directive[], host: number | undefined): boolean {
@@ -80,7 +80,7 @@ function isOn(directive: Directive, host: number | undefined): boolean {
 function satisfyFindings(directives: readonly Directive[]): Finding[] {
   return directives
     .filter(({ name, argument }) => name === 'satisfy' && /^any$/i.test(argument))
-    .map((any) => finding(any, '"Satisfy Any" lets the banned in', 'write it as <RequireAny>'));
+    .map((any) => finding(any, '"Satisfy Any" admits banned visitors', 'write it as <RequireAny>'));
 }
 
 function sectionFindings(directives: readonly Directive[], bans: readonly Ban[]): Finding[] {
@@ -97,7 +97,7 @@ function sectionFindings(directives: readonly Directive[], bans: readonly Ban[])
   return [...opening].flatMap(([id, { directive, position }]) => {
     const isPast = !merging.has(id) && bans.some((ban) => getsPast(ban, directive, position));
     const { name, argument } = merged(directive.sections).at(-1) ?? { name: '', argument: '' };
-    const what = `<${name}${argument === '' ? '' : ` ${argument}`}> has Require lines of its own, which let the banned in`;
+    const what = `<${name}${argument === '' ? '' : ` ${argument}`}> has its own Require lines, which admit banned visitors`;
     return isPast ? [finding(directive, what, 'add "AuthMerging And" to it')] : [];
   });
 }

@@ -21,7 +21,7 @@ function wrongNames(bandir: string): Finding[] {
     const remedy = meant === undefined ? 'remove it' : `remove it, and banctl ban ${meant.text}`;
     return {
       code: 'bad-line',
-      message: `${bandir}/${name} bans nobody: it is not named as Apache names an address; ${remedy}`,
+      message: `${bandir}/${name} has no effect: its name is not an address as Apache writes it; ${remedy}`,
     };
   });
 }

@@ -108,7 +108,7 @@ async function downFindings(client: string, holds: readonly Hold[], why: string)
   const which = `${jails.length === 1 ? 'jail' : 'jails'} ${jails.join(', ')}`;
   const isSystems = !/\s-(?:c|-conf)\b/.test(client);
   const remedy = (isSystems ? whySshdJailFails() : undefined) ?? 'systemctl start fail2ban';
-  const message = `${why}, so ${which} ${jails.length === 1 ? 'bans' : 'ban'} nobody; ${remedy}`;
+  const message = `${why}, so ${which} ${jails.length === 1 ? 'does' : 'do'} not ban; ${remedy}`;
   return [{ code: 'fail2ban-down', message }];
 }
 
@@ -141,7 +141,7 @@ function otherList({ jail, banlist, bandir, ipv6Prefix }: JailAction): Finding {
     bandir && `bandir ${bandir}`,
     ipv6Prefix && `ipv6_prefix ${ipv6Prefix}`,
   ];
-  const message = `jail ${jail} bans with ${parameters.filter(Boolean).join(', ')}; set it in /etc/banctl.json alone`;
+  const message = `jail ${jail} bans with ${parameters.filter(Boolean).join(', ')}; set it only in /etc/banctl.json`;
   return { code: 'other-list', holder: jail, message };
 }
 

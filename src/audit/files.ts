@@ -69,9 +69,7 @@ export function fileFindings({ banlist, bandir, config }: AuditOptions): Finding
   ];
   const above = new Set(places.flatMap(directoriesAbove).filter((path) => !paths.includes(path)));
   return [
-    ...left.map(
-      (path): Finding => ({ code: 'leftover', message: `${path} was left by a call that was killed` }),
-    ),
+    ...left.map((path): Finding => ({ code: 'leftover', message: `${path} was left by a killed call` })),
     ...paths.flatMap((path) => permissionFindings(path)),
     ...[...above].flatMap((path) => (isSticky(path) ? ownerFindings(path) : permissionFindings(path))),
   ];
@@ -126,7 +124,7 @@ function changeMode(path: string, change: (mode: number) => number): void {
 function permissionFindings(path: string): Finding[] {
   const mode = modeOf(path)?.mode;
   if (mode === undefined || (mode & WRITABLE_BY_OTHERS) === 0) return ownerFindings(path);
-  const message = `${path} can be written by others than its owner; chmod go-w ${path}`;
+  const message = `${path} is writable for other users than its owner; chmod go-w ${path}`;
   return [{ code: 'unsafe-permissions', message }, ...ownerFindings(path)];
 }
 

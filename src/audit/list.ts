@@ -44,20 +44,17 @@ function unreadableLines(text: Buffer, lines: readonly DenyLine[]): ListFault[] 
   return [...logicalLines(text)].flatMap((line) => {
     if (isElsewhere(line.start))
       return /^require\s+not\s+ip/i.test(line.content)
-        ? bad(line, 'no ban: it stands in a section that may not count; move it out of that')
+        ? bad(line, 'not a ban: Apache may ignore its section; move it out of the section')
         : [];
     if (line.content.startsWith('#')) {
       const raw = text.toString('utf8', line.start, line.end).trimEnd();
       if (raw.includes('\n')) return bad(line, 'a comment that ends in a backslash hides the line after it');
       if (!line.content.startsWith(HOLDS_PREFIX) || withHolds.has(line.start)) return [];
       const isHolds = parseHolds(line.content) !== undefined;
-      return bad(
-        line,
-        isHolds ? 'holds without the ban that belongs below them' : 'holds that cannot be read',
-      );
+      return bad(line, isHolds ? 'holds without a ban below them' : 'unreadable holds');
     }
     return !denying.has(line.start) && /require\s+not\s+ip/i.test(line.content)
-      ? bad(line, 'a line that runs into another')
+      ? bad(line, 'a line that continues into another')
       : [];
   });
 }
@@ -86,7 +83,7 @@ function spellingFaults(line: DenyLine): ListFault[] {
           {
             code: 'not-canonical',
             ...at,
-            message: `not as banctl writes it: ${shorten(line.content)}`,
+            message: `not in banctl's own form: ${shorten(line.content)}`,
           } as const,
         ]
       : []),

@@ -97,7 +97,7 @@ function refuseTooLarge(text: Buffer, edits: readonly Edit[]): void {
   if (growth > 0 && text.length + growth > LONGEST_TEXT_BYTES)
     throw new BanctlError(
       EXIT.cannotWrite,
-      'the list would become larger than 64 MiB, more than banctl reads',
+      'the list would grow beyond 64 MiB, the most that banctl reads',
       'nothing was changed; lift bans, or ban ranges',
     );
 }

@@ -45,11 +45,11 @@ function refusal(input: string): BanctlError {
   const prefix = input.slice(slash + 1);
   const family = bytes.length === 4 ? 'IPv4' : 'IPv6';
   if (PREFIX.test(prefix) && Number(prefix) <= bytes.length * 8) {
-    const hint = 'nothing was changed; Apache takes no /0, so --force does not ban it either';
-    return new BanctlError(EXIT.notPermitted, `${quote(input)} is too broad: it is every address`, hint);
+    const hint = 'nothing was changed; Apache accepts no /0, so --force does not help';
+    return new BanctlError(EXIT.notPermitted, `${quote(input)} is too broad: it covers every address`, hint);
   }
   if (readBytes(prefix) !== undefined)
-    return refused('give the length of the prefix in place of the netmask, such as /24');
+    return refused('give the prefix length instead of the netmask, such as /24');
   return refused(`the prefix of an ${family} range is a whole number from 1 to ${bytes.length * 8}`);
 }
 

@@ -50,7 +50,7 @@ function parseWithYargs(cli: Argv, argv: readonly string[], onHelp: (output: str
   } catch (error) {
     if (error instanceof BanctlError) throw error;
     // yargs fails on names that every JavaScript object has, such as --constructor.
-    throw new BanctlError(EXIT.usage, `the line cannot be read: ${quote(argv.join(' '))}`, SEE_HELP);
+    throw new BanctlError(EXIT.usage, `cannot read the command line: ${quote(argv.join(' '))}`, SEE_HELP);
   }
 }
 
@@ -110,7 +110,7 @@ function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
     }
   }
   const invocation = toInvocation(line);
-  if (invocation === undefined) throw new BanctlError(EXIT.usage, 'the line cannot be read', SEE_HELP);
+  if (invocation === undefined) throw new BanctlError(EXIT.usage, 'cannot read the command line', SEE_HELP);
   return invocation;
 }
 

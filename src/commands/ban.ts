@@ -58,7 +58,7 @@ function refuseUnwise(targets: readonly Address[], settings: Settings): void {
       throw new BanctlError(
         EXIT.notPermitted,
         `${target.text} is too broad`,
-        'nothing was changed, --force bans it all the same',
+        'nothing was changed, --force bans it anyway',
       );
     }
     const hit = findProtected(target, ranges);
@@ -68,7 +68,7 @@ function refuseUnwise(targets: readonly Address[], settings: Settings): void {
       throw new BanctlError(
         EXIT.notPermitted,
         `${target.text} ${which}`,
-        'nothing was changed, --force bans it all the same',
+        'nothing was changed, --force bans it anyway',
       );
     }
   }

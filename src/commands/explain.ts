@@ -26,7 +26,7 @@ export async function explain(settings: Settings, operands: readonly string[]): 
   } else if (!isBanned) {
     print(`${address.text} is not banned`);
   } else {
-    print(`${address.text} is banned${isEnforced ? '' : ', but Apache may not know it yet'}`);
+    print(`${address.text} is banned${isEnforced ? '' : ', but Apache may not enforce it yet'}`);
     for (const ban of report.bans) {
       const line = ban.line === undefined ? '' : `, line ${ban.line}`;
       print(`  ${ban.address === address.text ? '' : `by ${ban.address} `}in ${ban.file}${line}`);

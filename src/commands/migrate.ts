@@ -14,7 +14,7 @@ export async function migrateCommand(settings: Settings): Promise<ExitCode> {
     throw new BanctlError(
       EXIT.usage,
       'migrate needs to reload Apache',
-      'take no-reload out of the environment and the configuration file',
+      'remove no-reload from the environment and the configuration file',
     );
   const options = { ...settings, bandir, progress: await terminalProgress() };
   const migration = await (to === 'bandir' ? migrateToDirectory : migrateToBanlist)(options);

@@ -17,8 +17,8 @@ export function readAddresses(operands: readonly string[]): Address[] {
   if (words.length === 0)
     throw new BanctlError(
       EXIT.usage,
-      operands.length === 0 ? 'no address is given' : 'no address is given: standard input has none',
-      operands.length === 0 ? 'name one, or - for standard input' : 'give one a line',
+      operands.length === 0 ? 'no address given' : 'no address given: standard input has none',
+      operands.length === 0 ? 'name one, or - for standard input' : 'give one on each line',
     );
   const addresses = new Map<string, Address>();
   for (const word of words) {

@@ -23,9 +23,9 @@ async function reloadLater(settings: Settings): Promise<ExitCode> {
 async function reloadNow(settings: Settings): Promise<ReloadReport> {
   const { banlist, force, dryRun, reloads } = settings;
   const isNeeded = force || isPending(lookAtState(banlist), namesOf(settings));
-  if (!isNeeded) return { result: 'not-needed', message: 'apache has loaded the list as it is' };
+  if (!isNeeded) return { result: 'not-needed', message: 'apache has loaded the latest list' };
   if (dryRun) return { result: 'skipped', message: 'apache would be reloaded' };
-  if (!reloads) return { result: 'skipped', message: 'apache was not reloaded, as asked' };
+  if (!reloads) return { result: 'skipped', message: 'apache was not reloaded, as requested' };
   const report = await reload(settings, { isForced: force, isUrgent: true });
   return report.result === 'done' ? { message: 'apache has loaded the list', ...report } : report;
 }

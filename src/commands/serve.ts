@@ -45,7 +45,7 @@ async function prepare(request: Request, hello: Hello): Promise<Work | Said> {
   const settings = settingsOf(request.given, hello);
   const { jail } = settings;
   if (jail === undefined || settings.all)
-    throw new BanctlError(EXIT.usage, `${request.command} is served for a jail alone`, 'give --jail NAME');
+    throw new BanctlError(EXIT.usage, `${request.command} needs a jail here`, 'give --jail NAME');
   const holder = holderOf(jail);
   const options = { ...settings, widening: wideningOf(settings) };
   const work = (changes: Work['changes'], more: Partial<Work> = {}): Work => ({

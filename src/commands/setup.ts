@@ -59,7 +59,7 @@ async function install(kit: readonly KitFile[], server: Server, settings: Settin
   tell(files, isMoveOffered ? [...todo, toMigrate(server, listed, settings)] : todo, settings);
   if (written !== undefined && !settings.json)
     print(
-      `new bans ${settings.dryRun ? 'would ' : ''}go into the directory ${bandir}, without reloads; setup --list-only keeps to the list`,
+      `new bans ${settings.dryRun ? 'would ' : ''}go into the directory ${bandir}, without reloads; setup --list-only uses the list only`,
     );
 }
 
@@ -86,8 +86,8 @@ function tell(files: readonly FileReport[], todo: readonly Todo[], settings: Set
     return;
   }
   for (const line of files.flatMap((file) => lineOf(file, settings) ?? [])) print(line);
-  if (remove && files.length === 0) print('there is nothing to remove');
+  if (remove && files.length === 0) print('nothing to remove');
   else if (!isChanged) print('nothing has changed');
-  if (todo.length > 0) print('left to do by hand:');
+  if (todo.length > 0) print('remaining steps:');
   for (const { code, message } of todo) print(`  ${code}: ${message}`);
 }

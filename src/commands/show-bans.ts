@@ -55,7 +55,7 @@ export function reloadLine({ isPending, isAssumed, reloadError }: Report): strin
   if (isAssumed) return [ASSUMED];
   if (!isPending) return [];
   const why = reloadError === null ? '' : `; the last reload failed: ${reloadError}`;
-  return [`apache is not known to have loaded the list as it is${why}`];
+  return [`apache may not have loaded the latest list${why}`];
 }
 
 /** Why a network is banned instead of addresses. */

@@ -26,7 +26,7 @@ export function bansSince(path: string, since: number): History {
     // Opening a named pipe, SQLite would wait for ever for a writer.
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat?.isFile() !== true)
-      return { ok: false, why: stat === undefined ? 'it does not exist' : 'it is no regular file' };
+      return { ok: false, why: stat === undefined ? 'it does not exist' : 'it is not a regular file' };
     const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY_MS });
     try {
       const query = database.prepare(

@@ -49,7 +49,7 @@ export async function keepRanges(
 ): Promise<RangesReport> {
   const wanted = simplify(ranges);
   if (wanted.length === 0)
-    throw new BanctlError(EXIT.notUnderstood, 'there are no ranges in what was given', 'nothing was changed');
+    throw new BanctlError(EXIT.notUnderstood, 'the input has no ranges', 'nothing was changed');
   const broad = wanted.find(isTooBroad);
   if (broad !== undefined)
     throw new BanctlError(EXIT.notPermitted, `${broad.text} is too broad to trust`, 'nothing was changed');
@@ -67,7 +67,7 @@ export async function keepRanges(
     const seen = isChanged ? { version: replaceFile(path, [text], { lock, seen: before }) } : before;
     if (!isChanged && (await isLoaded(path, options))) return { ...report, reload: { result: 'not-needed' } };
     if (!options.reloads)
-      return { ...report, reload: { result: 'skipped', message: 'apache was not reloaded, as asked' } };
+      return { ...report, reload: { result: 'skipped', message: 'apache was not reloaded, as requested' } };
     const loaded = await reload(options, { isForced: true, isUrgent: true });
     if (!isChanged || loaded.refusal === undefined) return { ...report, reload: loaded };
     if (before.version === undefined) removeFile(path, { lock, seen });
@@ -115,7 +115,7 @@ function refuseLoss(
   throw new BanctlError(
     EXIT.notUnderstood,
     `${lost.length} of the ${known.length} ranges in ${path} would go, ${lost[0]?.text} first`,
-    'nothing was changed, --force does it',
+    'nothing was changed, --force accepts it',
   );
 }
 

@@ -31,7 +31,7 @@ export function planReload(
     known.targets.length === names.length && known.targets.every((name, at) => name === names[at]);
   const state = isSame ? known : { ...known, targets: names };
   if (!options.reloads)
-    return { plan: { result: 'skipped', message: 'apache was not reloaded, as asked' }, state };
+    return { plan: { result: 'skipped', message: 'apache was not reloaded, as requested' }, state };
   const isDue = isUrgent || options.reloadInterval === 0 || Date.now() >= dueTime(state, options);
   return isDue ? { plan: 'reload', state } : deferReload(state, options);
 }

@@ -67,7 +67,7 @@ export async function reload(
     if (mayWait)
       throw new BanctlError(
         EXIT.reloadRefused,
-        `another reload is under way for over ${LONGEST_WAIT_SECONDS} s`,
+        `another reload has been running for over ${LONGEST_WAIT_SECONDS} s`,
       );
     return updateState(options, (state) => {
       const deferred = deferReload(state, options);

@@ -190,8 +190,7 @@ export function writeState(banlist: string, state: ReloadState, lock: Lock): voi
     isWarned = false;
   } catch (error) {
     if (!(error instanceof BanctlError)) throw error;
-    if (!isWarned)
-      warn(`${lineOf(error)}; until it can be written, apache is reloaded more often than needed`);
+    if (!isWarned) warn(`${lineOf(error)}; until then, banctl reloads apache more often than needed`);
     isWarned = true;
   }
 }

@@ -121,7 +121,7 @@ function sourceOf({ database }: ReportDocument['history']): string {
     return `fail2ban's database ${file} cannot be read (${printable(database.problem)}), so only bans by hand are counted.`;
   const kept =
     database.purgeAgeSeconds === null
-      ? 'as long as its dbpurgeage says, a day unless somebody has set it'
+      ? 'as long as its dbpurgeage says, one day by default'
       : `for ${span(database.purgeAgeSeconds)} (dbpurgeage)`;
   const oldest =
     database.oldest === null
@@ -179,7 +179,7 @@ function listsOf(document: ReportDocument): { lists: BarList[] } {
   const { banned, history, record, reloads, fleet } = document;
   const jails = banned.byHolder.map(({ holder, host, count }) => ({ name: holderName(holder, host), count }));
   const lists: BarList[] = [
-    barList('holders', 'Who holds the bans', jails.slice(0, 12), 'Nobody: nothing is banned.'),
+    barList('holders', 'Who holds the bans', jails.slice(0, 12), 'Nothing is banned.'),
     {
       ...barList(
         'networks',
@@ -196,7 +196,7 @@ function listsOf(document: ReportDocument): { lists: BarList[] } {
       ),
     },
     {
-      ...barList('lengths', 'How long bans are to last', history.durations, ''),
+      ...barList('lengths', 'Intended ban times', history.durations, ''),
       ...(history.bans === 0 ? { rows: [], none: 'No bans in this time.' } : {}),
     },
     {
@@ -243,8 +243,8 @@ function fleetList({ connected, hosts }: NonNullable<ReportDocument['fleet']>): 
 }
 
 function lastedText({ bans, medianSeconds }: ReportDocument['record']['lasted']): string {
-  if (medianSeconds === null) return 'How long bans really lasted is not known yet.';
-  return `Half of ${plural(bans, 'ban')} whose begin and end are known lasted ${span(medianSeconds)} or less.`;
+  if (medianSeconds === null) return 'No ban has a known beginning and end yet.';
+  return `Half of ${plural(bans, 'ban')} with a known beginning and end lasted ${span(medianSeconds)} or less.`;
 }
 
 function reloadText({
@@ -255,8 +255,8 @@ function reloadText({
   longestSeconds,
 }: ReportDocument['reloads']): string {
   const state = pending
-    ? `Apache is not known to have loaded the list as it is${error === null ? '' : `: ${printable(error)}`}.`
-    : 'Apache has loaded the list as it is.';
+    ? `Apache may not have loaded the latest list${error === null ? '' : `: ${printable(error)}`}.`
+    : 'Apache has loaded the latest list.';
   const lengths =
     medianSeconds === null || longestSeconds === null
       ? ''

@@ -20,11 +20,11 @@ interface Event {
 }
 
 const WAYS: readonly (readonly [name: string, describe: string, is: (entry: Ended) => boolean])[] = [
-  ['jail', 'their jail let them go', ({ how, by }) => how === 'unban' && by !== null],
+  ['jail', 'lifted by their jail', ({ how, by }) => how === 'unban' && by !== null],
   ['manual', 'lifted by hand', ({ how, by }) => how !== 'audit' && by === null],
   ['flush', 'flushed with their jail', ({ how, by }) => how === 'flush' && by !== null],
   ['sync', 'gone from fail2ban at a sync', ({ how, by }) => how === 'sync' && by !== null],
-  ['audit', 'found over by the audit', ({ how }) => how === 'audit'],
+  ['audit', 'ended by the audit', ({ how }) => how === 'audit'],
 ];
 
 /** @param since seconds since the epoch */

@@ -44,9 +44,7 @@ export function holderName(holder: string | null, host: string | null): string {
 }
 
 function reloadText({ pending, last, done, failed, medianSeconds }: ReportDocument['reloads']): string {
-  const state = pending
-    ? 'Apache is not known to have loaded the list as it is'
-    : 'Apache has loaded the list';
+  const state = pending ? 'Apache may not have loaded the latest list' : 'Apache has loaded the list';
   const how = medianSeconds === null ? '' : `, half of them within ${span(medianSeconds)}`;
   const failures = failed === 0 ? '' : `, ${grouped(failed)} failed`;
   return `reloads: ${grouped(done)}${failures}${how}; ${state}${last === null ? '' : `, last reload ${minute(last)} UTC`}`;

@@ -64,7 +64,7 @@ export class Connection {
       }
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
-      warn(`a client is not understood: ${error.message}; is the action of another version?`);
+      warn(`cannot understand a client: ${error.message}; does its action have another version?`);
       this.#socket.destroy();
     }
   }
@@ -100,7 +100,7 @@ export class Connection {
 /** Formats the end of a call as main.ts does. */
 function failed(error: unknown): Said {
   if (isBanctlError(error)) return { exit: error.exitCode, said: `banctl: ${lineOf(error)}` };
-  const said = `banctl: ${String(error)}; this is a mistake in banctl, please report it`;
+  const said = `banctl: ${String(error)}; this is a bug in banctl, please report it`;
   warn(said.slice('banctl: '.length));
   return { exit: EXIT.internal, said };
 }

@@ -65,7 +65,7 @@ export class LineReader {
 export function readHello(line: string): Hello {
   const { banctl, env = {}, fallbacks = 0 } = readObject(line);
   if (banctl !== PROTOCOL) throw new ProtocolError(`the client speaks protocol ${String(banctl)}`);
-  if (typeof env !== 'object' || env === null) throw new ProtocolError('the environment is no object');
+  if (typeof env !== 'object' || env === null) throw new ProtocolError('the environment is not an object');
   const variables = Object.entries(env).filter(([name]) => name.startsWith('BANCTL_'));
   return {
     env: Object.fromEntries(variables.map(([name, value]) => [name, String(value)])),
@@ -79,8 +79,9 @@ export function readRequest(line: string): Request {
   if (typeof id !== 'number' || !Number.isSafeInteger(id)) throw new ProtocolError('a request has no number');
   if (command !== 'status' && !SERVED.some((served) => served === command))
     throw new ProtocolError('a request has no command that is served');
-  if (address !== undefined && typeof address !== 'string') throw new ProtocolError('an address is no text');
-  if (before !== undefined && typeof before !== 'number') throw new ProtocolError('a time is no number');
+  if (address !== undefined && typeof address !== 'string')
+    throw new ProtocolError('an address is not a string');
+  if (before !== undefined && typeof before !== 'number') throw new ProtocolError('a time is not a number');
   return {
     id,
     command: command as Request['command'],
@@ -92,7 +93,8 @@ export function readRequest(line: string): Request {
 }
 
 function readOptions(command: Request['command'], options: unknown): Given {
-  if (typeof options !== 'object' || options === null) throw new ProtocolError('the options are no object');
+  if (typeof options !== 'object' || options === null)
+    throw new ProtocolError('the options are not an object');
   const given: Record<string, boolean | readonly string[]> = {};
   for (const [name, value] of Object.entries(options)) {
     if (command === 'status' || !isOptionName(name) || !optionOf(name).commands.includes(command))
@@ -107,10 +109,10 @@ function readObject(line: string): Record<string, unknown> {
   try {
     document = JSON.parse(line);
   } catch {
-    throw new ProtocolError('a line is no JSON');
+    throw new ProtocolError('a line is not JSON');
   }
   if (typeof document !== 'object' || document === null || Array.isArray(document))
-    throw new ProtocolError('a line is no JSON object');
+    throw new ProtocolError('a line is not a JSON object');
   return document as Record<string, unknown>;
 }
 

@@ -104,7 +104,5 @@ function report({ result, message }: ReloadReport): void {
 }
 
 function complain(error: unknown): void {
-  warn(
-    isBanctlError(error) ? lineOf(error) : `${String(error)}; this is a mistake in banctl, please report it`,
-  );
+  warn(isBanctlError(error) ? lineOf(error) : `${String(error)}; this is a bug in banctl, please report it`);
 }

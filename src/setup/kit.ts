@@ -148,7 +148,7 @@ function refuseOddPath(option: string, path: string): void {
   throw new BanctlError(
     EXIT.usage,
     `not a path for --${option}: ${quote(path)}`,
-    `Apache and fail2ban take no path with blanks, quotes, brackets, wildcards, %, $, or a backslash in it`,
+    `Apache and fail2ban accept no path with blanks, quotes, brackets, wildcards, %, $, or a backslash in it`,
   );
 }
 

@@ -20,7 +20,7 @@ export async function enforce(options: ChangeOptions, written: Written): Promise
   if (isEnforced(reload)) await whenEnforced?.();
   const mayTakeBack = replaced !== undefined && (await isListBlamed(reload, options));
   if (!mayTakeBack || !(await takeBack(options, replaced))) return { isChanged, outcomes, reload };
-  const message = `apache refuses the list with this change, so it was taken back: ${reload.message}`;
+  const message = `apache refuses the list with this change, so banctl took it back: ${reload.message}`;
   return { ...withoutList(written), reload: { result: 'failed', message, isTakenBack: true } };
 }
 

@@ -147,7 +147,7 @@ async function refuseUnlessSeen(
   if (user === undefined || !existsSync(bandir)) return;
   for (const path of new Set([...paths, bandir]))
     if ((await canSearch(path, user)) === false)
-      throw refuse(`${user.name}, whom apache runs as, cannot search ${path}`);
+      throw refuse(`apache's user ${user.name} cannot search ${path}`);
 }
 
 async function refuseUnlessListed(options: MigrateOptions, { result, message }: ReloadReport): Promise<void> {

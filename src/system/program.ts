@@ -98,7 +98,7 @@ export async function run(
   return {
     exitCode: isFlood ? undefined : result?.exitCode,
     stdout: stdout(),
-    stderr: isFlood ? 'it says more than 16 MB' : (whyNot(program, result) ?? stderr()),
+    stderr: isFlood ? 'it printed more than 16 MB' : (whyNot(program, result) ?? stderr()),
     isFound: !['ENOENT', 'ENOTDIR', 'EACCES'].includes(result?.code ?? ''),
     isTimedOut,
   };
@@ -113,7 +113,7 @@ interface Ending {
 function whyNot(program: string, ending: Ending | undefined): string | undefined {
   if (ending?.signal !== undefined) return `it was killed by ${ending.signal}`;
   if (ending?.code === undefined) return undefined;
-  const why = { ENOENT: 'not found', EACCES: 'it may not be executed', E2BIG: 'its line is too long' };
+  const why = { ENOENT: 'not found', EACCES: 'it is not executable', E2BIG: 'its command line is too long' };
   return `${program}: ${why[ending.code as keyof typeof why] ?? ending.code}`;
 }
 

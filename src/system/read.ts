@@ -31,7 +31,7 @@ export function readText(path: string): FileContent {
     if (text.includes(0)) {
       throw new BanctlError(
         EXIT.notUnderstood,
-        `${path} is not a text file: it holds NUL bytes`,
+        `${path} is not a text file: it contains NUL bytes`,
         'nothing was changed',
       );
     }
@@ -93,11 +93,11 @@ function failure(code: string): Error {
 export function cannotReadInput(what: string, error: unknown, exitCode: ExitCode): BanctlError {
   if (systemCode(error) === undefined) throw error;
   const { why, hint } = reasonOf(error, {
-    ENOENT: { why: 'there is no such file' },
+    ENOENT: { why: 'the file does not exist' },
     EBADF: { why: 'it is not open for reading' },
     EISDIR: { why: 'it is a directory', hint: 'give a file' },
     EFBIG: { why: 'it is too long', hint: 'give a shorter one' },
-    ENODATA: { why: 'nobody writes into that pipe', hint: 'give a file' },
+    ENODATA: { why: 'the pipe has no writer', hint: 'give a file' },
   });
   return new BanctlError(exitCode, `cannot read ${what}: ${why}`, hint);
 }

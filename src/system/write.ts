@@ -109,7 +109,7 @@ export function makeDirectory(directory: string): void {
     const inItsPlace = { why: 'something else is in its place', hint: 'move it away' };
     const { why, hint } = reasonOf(error, {
       EEXIST: inItsPlace,
-      ENOENT: { why: 'no directory can be made there', hint: 'give another path' },
+      ENOENT: { why: 'the file system allows no directory there', hint: 'give another path' },
       ENOTDIR: inItsPlace,
     });
     throw new BanctlError(EXIT.cannotWrite, `cannot make ${directory}: ${why}`, hint);
@@ -192,7 +192,7 @@ export function cannotWrite(path: string, error: unknown): BanctlError {
   if (error instanceof BanctlError) return error;
   if (systemCode(error) === undefined) throw error;
   const { why, hint } = reasonOf(error);
-  const whole = 'the old file is whole';
+  const whole = 'the old file is unchanged';
   return new BanctlError(
     EXIT.cannotWrite,
     `cannot write ${path}: ${why}`,

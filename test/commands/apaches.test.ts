@@ -218,7 +218,7 @@ test('explain says that no rule of Apache looks into the directory of a ban', as
   assert.equal(await call(['ban', one, ...asked]), 'not-needed');
   assert.equal(await apache.get('/', { from: one }), 200);
   const { stdout } = await banctl(['explain', one, ...asked]);
-  assert.match(stdout, /^203\.0\.113\.1 is banned, but Apache may not know it yet\n/);
+  assert.match(stdout, /^203\.0\.113\.1 is banned, but Apache may not enforce it yet\n/);
   assert.match(stdout, /^apache does not look into .*; put Require expr/m);
   assert.equal((await banctlJson<{ enforced: boolean }>(['explain', one, ...asked])).enforced, false);
 });

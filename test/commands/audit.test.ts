@@ -113,7 +113,7 @@ suite('audit', { concurrency: 3 }, () => {
         finds: [['bad-line', 3]],
       },
       {
-        what: 'holds that cannot be read',
+        what: 'unreadable holds',
         list: `# banctl | web ${ipv4} since yesterday\nRequire not ip ${ipv4}\n`,
         finds: [['bad-line', 3]],
       },
@@ -384,7 +384,7 @@ suite('audit', { concurrency: 3 }, () => {
       for (const path of [old, young, ...theirs]) writeFileSync(path, `Require not ip ${ipv4}\n`);
       for (const path of [old, ...theirs]) utimesSync(path, 0, 0);
       const { exitCode, stdout } = await run();
-      assert.deepEqual([exitCode, stdout], [1, `leftover: ${old} was left by a call that was killed\n`]);
+      assert.deepEqual([exitCode, stdout], [1, `leftover: ${old} was left by a killed call\n`]);
       assert.equal((await run('--fix')).stdout, stdout.replace('\n', ' (repaired)\n'));
       assert.deepEqual([old, young, ...theirs].map(existsSync), [false, true, true, true, true, true, true]);
       assert.deepEqual(await run(), silent);
@@ -411,7 +411,7 @@ suite('audit', { concurrency: 3 }, () => {
             [exitCode, stdout],
             [
               1,
-              `unsafe-permissions: ${path()} can be written by others than its owner; chmod go-w ${path()}\n`,
+              `unsafe-permissions: ${path()} is writable for other users than its owner; chmod go-w ${path()}\n`,
             ],
           );
           assert.equal((await run('--fix', config)).exitCode, isFixed ? 0 : 1);
@@ -661,7 +661,7 @@ suite('audit', { concurrency: 3 }, () => {
         assert.equal(exitCode, 1);
         assert.equal(
           stdout,
-          `other-list: jail web bans with banlist ${site.apache.banlist}${directory}; set it in /etc/banctl.json alone\n`,
+          `other-list: jail web bans with banlist ${site.apache.banlist}${directory}; set it only in /etc/banctl.json\n`,
         );
       });
 
@@ -678,7 +678,7 @@ suite('audit', { concurrency: 3 }, () => {
           test(`other-list: a jail with ${what}, whose bans are not missing`, async () => {
             await site.bans('web', ...both);
             const { stdout } = await site.run('audit', '--fix', ...args());
-            const told = `other-list: jail web bans with banlist ${site.apache.banlist}, bandir ${site.apache.bandir}; set it in /etc/banctl.json alone`;
+            const told = `other-list: jail web bans with banlist ${site.apache.banlist}, bandir ${site.apache.bandir}; set it only in /etc/banctl.json`;
             assert.deepEqual(
               stdout.split('\n').filter((line) => /^(?:other-list|missing|stale|unknown-jail)/.test(line)),
               [told],
@@ -730,7 +730,7 @@ suite('audit', { concurrency: 3 }, () => {
         await site.fail2ban.kill();
         await site.answer(both, 403);
         const { exitCode, stdout } = await site.run('audit', '--fix');
-        const down = 'fail2ban is not running, so jail web bans nobody; systemctl start fail2ban';
+        const down = 'fail2ban is not running, so jail web does not ban; systemctl start fail2ban';
         assert.deepEqual([exitCode, stdout], [1, `fail2ban-down: ${down}\n`]);
         await site.answer([ipv4], 403);
         await site.answer([ipv6], 200);

@@ -851,7 +851,7 @@ suite('audit of the directory', inOrder, () => {
     for (const mode of [0o700, 0o744, 0o750, 0o000]) {
       chmodSync(bandir, mode);
       await answer(apache, [ipv4], 200);
-      const message = `www-data, whom apache runs as, cannot search ${bandir}, so no ban in ${bandir} counts; chmod a+x ${bandir}`;
+      const message = `apache's user www-data cannot search ${bandir}, so no ban in ${bandir} takes effect; chmod a+x ${bandir}`;
       await finds(`bandir-unsearchable: ${message}`, true);
       await answer(apache, [ipv4], 403);
     }
@@ -861,7 +861,7 @@ suite('audit of the directory', inOrder, () => {
     await ban(ipv4);
     chmodSync(above, 0o700);
     await answer(apache, [ipv4], 200);
-    const message = `www-data, whom apache runs as, cannot search ${above}, so no ban in ${bandir} counts; chmod a+x ${above}`;
+    const message = `apache's user www-data cannot search ${above}, so no ban in ${bandir} takes effect; chmod a+x ${above}`;
     await finds(`bandir-unsearchable: ${message}`, false);
     assert.equal(modeOf(above), 0o700);
     chmodSync(above, 0o711);
@@ -895,7 +895,7 @@ suite('audit of the directory', inOrder, () => {
     const { exitCode, stdout } = await audit();
     assert.equal(exitCode, 1);
     assert.ok(
-      stdout.startsWith(`bandir-unsearchable: www-data, whom apache runs as, cannot search ${above},`),
+      stdout.startsWith(`bandir-unsearchable: apache's user www-data cannot search ${above},`),
       stdout,
     );
   });
@@ -912,7 +912,7 @@ suite('audit of the directory', inOrder, () => {
     );
     const given = [`--bandir=${other}`, `--apachectl=${apache.ctl}`];
     const explained = await done(apache, 'explain', ipv4, ...given);
-    assert.match(explained, /^203\.0\.113\.5 is banned, but Apache may not know it yet\n/);
+    assert.match(explained, /^203\.0\.113\.5 is banned, but Apache may not enforce it yet\n/);
     assert.ok(
       explained.endsWith(`\napache does not look into ${other}; put ${rule} into the site's configuration\n`),
     );
@@ -948,7 +948,7 @@ suite('audit of the directory', inOrder, () => {
     for (const [name, remedy, visitor] of names) {
       writeFileSync(join(bandir, name), '');
       if (visitor !== undefined) await answer(apache, [visitor], 200);
-      const message = `${bandir}/${name} bans nobody: it is not named as Apache names an address; ${remedy}`;
+      const message = `${bandir}/${name} has no effect: its name is not an address as Apache writes it; ${remedy}`;
       await finds(`bad-line: ${message}`, false);
       assert.equal(existsSync(join(bandir, name)), true);
       rmSync(join(bandir, name));
@@ -999,7 +999,7 @@ suite('audit of the directory', inOrder, () => {
     for (const file of [old, young]) writeFileSync(file, 'Require not ip 203.0.113.9\n');
     utimesSync(old, 0, 0);
     await answer(apache, ['203.0.113.9'], 200);
-    await finds(`leftover: ${old} was left by a call that was killed`, true);
+    await finds(`leftover: ${old} was left by a killed call`, true);
     assert.deepEqual(namesOf(bandir), [ipv4, '203.0.113.9.banctl-7654321'].sort());
   });
 
@@ -1011,7 +1011,7 @@ suite('audit of the directory', inOrder, () => {
     writeFileSync(join(bandir, '203.0.113.9.banctl-1234567'), '');
     writeFileSync(join(dead, '4194304-1.1@203.0.113.9.banctl-1234567'), '');
     writeFileSync(join(living, `${identify(process.pid)}.1`), '');
-    await finds(`leftover: ${dead} was left by a call that was killed`, true);
+    await finds(`leftover: ${dead} was left by a killed call`, true);
     assert.deepEqual(namesOf(bandir), [ipv4, '203.0.113.10.lock'].sort());
     await answer(apache, [ipv4], 403);
   });
@@ -1022,7 +1022,7 @@ suite('audit of the directory', inOrder, () => {
     assert.ok(old !== undefined && young !== undefined);
     for (const lock of [old, young]) mkdirSync(lock);
     utimesSync(old, 0, 0);
-    await finds(`leftover: ${old} was left by a call that was killed`, true);
+    await finds(`leftover: ${old} was left by a killed call`, true);
     assert.deepEqual(namesOf(bandir), [ipv4, '203.0.113.10.lock'].sort());
   });
 
@@ -1031,14 +1031,14 @@ suite('audit of the directory', inOrder, () => {
     writeFileSync(join(bandir, '203.0.113.9.lock'), '');
     const { exitCode, stdout, stderr } = await audit('--fix');
     assert.deepEqual([exitCode, stderr], [1, '']);
-    assert.match(stdout, /^bad-line: \S+\/203\.0\.113\.9\.lock bans nobody/);
+    assert.match(stdout, /^bad-line: \S+\/203\.0\.113\.9\.lock has no effect/);
   });
 
   test('unsafe-permissions: a directory that other users may write is reported, and --fix revokes that', async () => {
     await ban(ipv4);
     chmodSync(bandir, 0o777);
     await finds(
-      `unsafe-permissions: ${bandir} can be written by others than its owner; chmod go-w ${bandir}`,
+      `unsafe-permissions: ${bandir} is writable for other users than its owner; chmod go-w ${bandir}`,
       true,
     );
     assert.equal(modeOf(bandir), 0o755);

@@ -368,8 +368,8 @@ suite('exit codes and messages', () => {
   const CALLS: [number, string[], RegExp, string?][] = [
     [64, ['--json'], /no command/],
     [64, ['frobnicate'], /no such command: "frobnicate"/],
-    [64, ['ban'], /no address is given/],
-    [64, ['ban', '-'], /no address is given/],
+    [64, ['ban'], /no address given/],
+    [64, ['ban', '-'], /no address given/],
     [64, ['ban', ''], /not an address: ""/],
     [64, ['ban', A, 'localhost'], /not an address: "localhost"/],
     [64, ['ban', A, MANY], /not an address: "x+…"/],
@@ -391,8 +391,8 @@ suite('exit codes and messages', () => {
       /203\.0\.113\.0\/24 is protected by 203\.0\.113\.6/,
     ],
     [77, ['ban', '10.0.0.0/7'], /10\.0\.0\.0\/7 is too broad/],
-    [77, ['ban', '0.0.0.0/0'], /"0\.0\.0\.0\/0" is too broad: it is every address/],
-    [77, ['ban', '--force', A, '::/0'], /"::\/0" is too broad: it is every address/],
+    [77, ['ban', '0.0.0.0/0'], /"0\.0\.0\.0\/0" is too broad: it covers every address/],
+    [77, ['ban', '--force', A, '::/0'], /"::\/0" is too broad: it covers every address/],
     [64, ['ban', `${A}/33`], /the prefix of an IPv4 range is a whole number from 1 to 32/],
     [64, ['ban', A, '--protect', '0.0.0.0/0'], /not an address: "0\.0\.0\.0\/0"/],
     [77, ['ban', '2000::/18'], /2000::\/18 is too broad/],
@@ -575,7 +575,7 @@ suite('answers', () => {
     );
     const nothing = await call(['ban', '-'], { env: list.env, input: '# none today\n;\n,\n' });
     assert.equal(nothing.exitCode, 64);
-    assert.match(nothing.stderr, /no address is given: standard input has none/);
+    assert.match(nothing.stderr, /no address given: standard input has none/);
   });
 
   test('banctl alone prints the help', async () => {

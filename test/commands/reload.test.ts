@@ -357,7 +357,7 @@ suite('reloads', { concurrency: 3 }, () => {
     await nothingLeft(apache);
   });
 
-  test('what was not reloaded, as asked, is made up for by the next call', async () => {
+  test('what was not reloaded, as requested, is made up for by the next call', async () => {
     await using apache = await start();
     assert.equal((await call(apache, ['ban', one, '--no-reload'])).reload, 'skipped');
     assert.deepEqual([apache.reloads(), ...(await answers(apache))], [0, 200, 200, 200]);
@@ -617,7 +617,7 @@ suite('reloads', { concurrency: 3 }, () => {
     assert.deepEqual(await pendingOf(apache), { pending: false, error: null });
     const { exitCode, stderr } = await banctl(['ban', two, ...otherOptions(apache, more), ...more]);
     assert.equal(exitCode, 65);
-    assert.match(stderr, /^banctl: .*taken back.*line 3 of .*: no\n$/);
+    assert.match(stderr, /^banctl: .*took it back.*line 3 of .*: no\n$/);
     assert.equal((await call(apache, ['ban', three, ...more])).reload, 'done');
     assert.deepEqual(await answers(apache), [403, 200, 403]);
     await nothingLeft(apache);

@@ -116,7 +116,7 @@ suite('list and explain', { concurrency: 2 }, () => {
           ['2001:db8::/64', `web (${ipv6})`, '2026-01-02 03:04', 'over'],
           ['203.0.113.0/24', '?'],
           ['198.51.100.77', '?'],
-          ['apache is not known to have loaded the list as it is'],
+          ['apache may not have loaded the latest list'],
           [''],
         ],
       );
@@ -217,7 +217,7 @@ suite('list and explain', { concurrency: 2 }, () => {
       assert.match(
         stdout,
         new RegExp(
-          `^203\\.0\\.113\\.5 is banned, but Apache may not know it yet
+          `^203\\.0\\.113\\.5 is banned, but Apache may not enforce it yet
   in ${file}, line 4
     by web since ${since} for ever: 5 failures
     by manual since ${since} until 2099-01-02T03:04:05Z \\(\\d+\\w.* left\\): ${longReason}
@@ -350,7 +350,7 @@ suite('list and explain', { concurrency: 2 }, () => {
       assert.equal(await isEnforced(address(2)), false);
       assert.match((await pending()).error ?? '', /^false -t failed with exit code 1/);
       const { stdout } = await banctl(['list', place]);
-      assert.match(stdout, /\napache is not known .*; the last reload failed: false -t failed/);
+      assert.match(stdout, /\napache may not have loaded .*; the last reload failed: false -t failed/);
     });
 
     test('is false for a line that was written by hand', async () => {

@@ -315,7 +315,7 @@ suite('what cannot be written in the ban directory is exit 73, and what was ther
     const { exitCode, stderr } = await banctl(['ban', A, '--banlist', places.banlist, '--bandir', bandir]);
     assert.deepEqual(
       [exitCode, stderr],
-      [78, `banctl: cannot read ${bandir}: what stands above it is not a directory\n`],
+      [78, `banctl: cannot read ${bandir}: a part of its path is not a directory\n`],
     );
   });
 
@@ -379,7 +379,7 @@ suite('what stands in place of a file of the ban directory', () => {
     [
       'NUL bytes',
       (path) => writeFileSync(path, `Require not ip ${A}\n\0`),
-      /it holds NUL bytes; nothing was changed/,
+      /it contains NUL bytes; nothing was changed/,
     ],
     ['a directory', (path) => mkdirSync(path), /is not a regular file; nothing was changed/],
     [

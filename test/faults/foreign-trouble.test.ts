@@ -79,9 +79,9 @@ interface Trouble {
 const TROUBLES: Record<string, Trouble> = {
   fails: { text: 'echo "no \\033[31mway" >&2; exit 1', said: /no \[31mway|no {1,2}\[31mway/ },
   'is missing': { text: undefined, said: /not found/ },
-  'is not executable': { text: 'exit 0', mode: 0o644, said: /may not be executed|not found/ },
+  'is not executable': { text: 'exit 0', mode: 0o644, said: /not executable|not found/ },
   'is killed': { text: 'kill -9 $$', said: /killed by SIGKILL/ },
-  'floods without an end': { text: 'exec yes', said: /says more than 16 MB/ },
+  'floods without an end': { text: 'exec yes', said: /printed more than 16 MB/ },
   'floods without a line end': { text: `${FLOOD}; exit 1`, said: /x{500}…$/m },
   'hangs and ignores SIGTERM': {
     text: "trap '' TERM INT HUP; while :; do sleep 600; done",

@@ -187,7 +187,7 @@ suite('a full disk: exit 73, and every file as before or as asked', () => {
     assert.match(full.stdout, /^apache-down: /);
     assert.match(
       full.stderr,
-      /^banctl: cannot write \S+\/banctl\.prom: no space is left on the device; free some; the old file is whole\n$/,
+      /^banctl: cannot write \S+\/banctl\.prom: no space is left on the device; free some; the old file is unchanged\n$/,
     );
     assert.equal(read().get('banctl.prom'), 'banctl_ok 1\n');
     assert.equal(read().size, 2);
@@ -266,7 +266,7 @@ test('a file that may not become so long, by bytes: exit 73, and never a part of
         assert.equal(exitCode, 73, `${limit}: ${stderr}`);
         assert.equal(
           stderr,
-          `banctl: cannot write ${banlist}: a file may not become so large; raise the limit (ulimit -f); the old file is whole\n`,
+          `banctl: cannot write ${banlist}: the file would exceed the size limit; raise the limit (ulimit -f); the old file is unchanged\n`,
         );
         assert.equal(readFileSync(banlist, 'utf8'), old);
       }

@@ -163,7 +163,7 @@ suite('an acknowledged ban holds', inOrder, () => {
       'echo "apache2: error while loading shared libraries: libpcre2-8.so.0: cannot open shared object file" >&2; exit 127',
     ],
     ['memory is short', 'echo "Cannot allocate memory: AH00016: Configuration Failed" >&2; exit 1'],
-    ['it says nothing', 'exit 1'],
+    ['it printed nothing', 'exit 1'],
     ['it dies', 'kill -SEGV $$'],
   ];
   for (const [index, [what, script]] of NO_BLAME.entries()) {

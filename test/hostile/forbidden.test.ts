@@ -14,7 +14,7 @@ const A = '203.0.113.5';
 const OLD = '198.51.100.1';
 const TEXT = `Require not ip ${OLD}\n`;
 
-const WHOLE = 'the old file is whole';
+const WHOLE = 'the old file is unchanged';
 const IMMUTABLE = /not permitted; is the file or its directory immutable \(lsattr\)\?/;
 const MOUNT_POINT = /it is a mount point, which cannot be replaced; mount its directory instead/;
 const READ_ONLY = /the file system is read-only/;
@@ -221,7 +221,7 @@ suite('what may not be written is exit 73, and as it was', () => {
         assert.deepEqual([exitCode, stdout.split('\n')[0]], [0, `${A} banned`]);
         assert.match(
           stderr,
-          /^banctl: cannot write \S+banlist\.conf\.state: [^\n]*; until it can be written, apache is reloaded more often than needed\n$/,
+          /^banctl: cannot write \S+banlist\.conf\.state: [^\n]*; until then, banctl reloads apache more often than needed\n$/,
         );
         assert.match(stderr, message);
         const { stdout: listed } = await disk.banctl(['list', `--banlist=${disk.directory}/banlist.conf`]);

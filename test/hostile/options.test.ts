@@ -329,7 +329,7 @@ function assertRefused(
   assert.ok(codes.includes(exitCode ?? -1), `exit ${exitCode}: ${stderr}`);
   assert.equal(stdout, '');
   assert.match(stderr, /^banctl: [^\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+\n$/u);
-  assert.doesNotMatch(stderr, /mistake in banctl| at .*:\d+:\d+/);
+  assert.doesNotMatch(stderr, /bug in banctl| at .*:\d+:\d+/);
   assert.equal(list.text(), TEXT);
   assert.deepEqual(list.files(), ['banlist.conf']);
 }

@@ -313,7 +313,7 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
     assert.deepEqual(
       await audit(),
       [
-        `${above} can be written by others than its owner; chmod go-w ${above}`,
+        `${above} is writable for other users than its owner; chmod go-w ${above}`,
         ...[places.banlist, places.bandir, places.shared].map(belongs),
       ].sort(),
     );

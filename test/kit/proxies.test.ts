@@ -209,7 +209,7 @@ suite('the list of proxies', () => {
     assert.equal((await wrong('a', 'b', `--output=${output}`))[0], 64);
     const [missing, said] = await wrong(join(directory, 'none'), `--output=${output}`);
     assert.equal(missing, 78);
-    assert.match(said, /none: there is no such file/);
+    assert.match(said, /none: the file does not exist/);
     const source = join(newFolder(), 'ip-ranges.json');
     writeFileSync(source, ipRanges(before));
     const [nowhere, place] = await wrong(source, `--output=${join(dirname(source), 'none', 'proxies')}`);

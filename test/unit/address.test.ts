@@ -219,7 +219,7 @@ suite('refused with exit 64', () => {
   ];
   for (const given of EVERYTHING) {
     test(`${given} is too broad`, () => {
-      const message = `"${given}" is too broad: it is every address`;
+      const message = `"${given}" is too broad: it covers every address`;
       assert.throws(() => parseAddress(given), { exitCode: EXIT.notPermitted, message });
     });
   }
@@ -229,7 +229,7 @@ suite('refused with exit 64', () => {
     ['203.0.113.5/024', /IPv4 range is a whole number from 1 to 32/],
     ['2001:db8::/129', /IPv6 range is a whole number from 1 to 128/],
     ['2001:db8::/x', /IPv6 range is a whole number from 1 to 128/],
-    ['203.0.113.0/255.255.255.0', /in place of the netmask, such as \/24/],
+    ['203.0.113.0/255.255.255.0', /instead of the netmask, such as \/24/],
     ['10.1/16', /give one IPv4 or IPv6 address or CIDR range/],
   ];
   for (const [given, hint] of HINTS)

@@ -798,7 +798,7 @@ suite('a list as large as banctl reads', () => {
 
   test('does not grow: exit 73, and nothing has changed', () => {
     const many = addressesFrom(9).map((address) => add(address));
-    assert.throws(() => change(full, many), { exitCode: 73, message: /larger than 64 MiB/ });
+    assert.throws(() => change(full, many), { exitCode: 73, message: /beyond 64 MiB/ });
   });
 
   test('shrinks', () => {

@@ -36,7 +36,7 @@ test('the finding names file, line, and what to do', () => {
   };
   const inclusions = [['/c'], ['/c', '/c.d/a.conf'], ['/c', '/c.d/b.conf'], ['/c', '/x/banlist.conf']];
   assert.deepEqual(found(files, inclusions), [
-    '/c.d/b.conf line 2: "Satisfy Any" lets the banned in; write it as <RequireAny>',
+    '/c.d/b.conf line 2: "Satisfy Any" admits banned visitors; write it as <RequireAny>',
   ]);
 });
 
