@@ -5,7 +5,7 @@ import { isOver } from '../bans/hold.ts';
 import { findProtected } from '../protection/protection.ts';
 import { addressesIn, bansInDirectory, isBanName, namesIn, readBanFile } from '../store/directory.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
-import { isLockOrTemporary } from '../system/lock.ts';
+import { isLockOrTemporary } from '../system/lock-directory.ts';
 import type { Finding } from './finding.ts';
 
 /** The problems of the ban directory itself. Times are seconds since the epoch. */

@@ -12,7 +12,9 @@ import { basename, dirname, join } from 'node:path';
 import { statePath } from '../reload/state.ts';
 import { isBanName } from '../store/directory.ts';
 import { isOwn } from '../system/links.ts';
-import { ABANDONED_MS, discard, isAbandoned, isTemporaryOf, withLock } from '../system/lock.ts';
+import { withLock } from '../system/lock.ts';
+import { ABANDONED_MS, isAbandoned, isTemporaryOf } from '../system/lock-directory.ts';
+import { discard } from '../system/takeover.ts';
 import type { Finding } from './finding.ts';
 import type { AuditOptions } from './types.ts';
 

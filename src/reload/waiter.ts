@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { CONFIG_FILE } from '../cli/values.ts';
 import { finishBeforeExit } from '../system/before-exit.ts';
-import { isHeld } from '../system/lock.ts';
+import { isHeld } from '../system/lock-directory.ts';
 import { identify, isRunning, type ProcessId, processId } from '../system/process.ts';
 import type { ReloadOptions } from './types.ts';
 

@@ -8,7 +8,7 @@ import { now, WIDENED_PREFIX } from '../bans/hold.ts';
 import { isFresh, isPending, readState } from '../reload/state.ts';
 import { namesOf } from '../reload/types.ts';
 import { BanctlError, EXIT, lineOf } from '../system/errors.ts';
-import { isLocked } from '../system/lock.ts';
+import { isLocked } from '../system/lock-directory.ts';
 import { readText } from '../system/read.ts';
 import {
   addressesWithin,

@@ -94,3 +94,13 @@ export function reasonOf(error: unknown, special: Readonly<Record<string, Reason
 export function systemCode(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
+
+/** True if `work` worked; for removals, where a failure means that another process has done it. */
+export function succeeds(work: () => void): boolean {
+  try {
+    work();
+    return true;
+  } catch {
+    return false;
+  }
+}

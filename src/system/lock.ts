@@ -1,20 +1,10 @@
-import {
-  closeSync,
-  fsyncSync,
-  lstatSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  rmdirSync,
-  statSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { readdirSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import lockfile from 'proper-lockfile';
-import { BanctlError, EXIT, type Reason, reasonOf, systemCode } from './errors.ts';
-import { quote } from './printable.ts';
-import { isRunning, type ProcessId, pause, processId } from './process.ts';
+import { BanctlError, EXIT, succeeds, systemCode } from './errors.ts';
+import { cannotLock, lockPath } from './lock-directory.ts';
+import { monotonicMs, pause, processId } from './process.ts';
+import { watchHolder } from './takeover.ts';
 
 /*
  * A lock on a file is proper-lockfile's directory beside it, `FILE.lock`. The library recognizes a dead holder by the
@@ -58,26 +48,14 @@ export class LockLost extends Overtaken {}
 /** A program that takes no lock, such as an editor, changed the file after it was read. */
 export class FileChanged extends Overtaken {}
 
-const IN_ITS_PLACE: Reason = { why: 'something else is in its place', hint: 'remove it' };
-
 const STALE_SECONDS = 10;
-/** A directory that stays empty for this long was left by a process that died before it made its entry. */
-const NAMELESS_SECONDS = 0.5;
 /** Between two looks at the lock. */
 const LONGEST_PAUSE_MS = 250;
 /** How often a change is made again because a program that takes no lock was faster. */
 const MOST_REPETITIONS = 20;
-/** A temporary file older than this is a leftover, however slow its process may be. */
-export const ABANDONED_MS = 60_000;
 
 /** How many times this process has tried to enter. */
 let turns = 0;
-
-/** What a holder puts into the directory. Other users who can write there could put in anything. */
-const ENTRY = /^\d+-\d+\.\d+(?:@.+)?$/s;
-
-/** The name of a removed file in its temporary directory. */
-export const REMOVED = 'removed';
 
 /**
  * Runs `work` while holding the lock on `path`, and again if another process overtook it. `path` need not exist. The
@@ -102,15 +80,6 @@ export function acquireLock(path: string, options: LockOptions): Lock {
 /** The same for a resident, which answers others while it waits. */
 export function acquireLockAwaited(path: string, options: LockOptions): Promise<Lock> {
   return awaiting(acquiring(path, options));
-}
-
-/** True if a process holds the lock on `path`, or has left it behind. Also if the system does not tell: taking it will. */
-export function isLocked(path: string): boolean {
-  try {
-    return lstatSync(lockPath(path), { throwIfNoEntry: false }) !== undefined;
-  } catch {
-    return true;
-  }
 }
 
 /** Work that may have to wait: it yields how long, in milliseconds. */
@@ -153,14 +122,14 @@ function* working<T>(path: string, options: LockOptions, work: (lock: Lock) => T
 }
 
 function* acquiring(path: string, { timeout, stale = STALE_SECONDS }: LockOptions): Waiting<Lock> {
-  const start = now();
+  const start = monotonicMs();
   const deadline = start + timeout * 1000;
   const evictIfDead = watchHolder(lockPath(path), stale);
   for (;;) {
     const lock = tryLock(path);
     if (lock !== undefined) return lock;
     if (evictIfDead()) continue;
-    if (now() >= deadline) {
+    if (monotonicMs() >= deadline) {
       throw new BanctlError(
         EXIT.lockBusy,
         `${path} is locked by another banctl for over ${timeout} s`,
@@ -168,13 +137,8 @@ function* acquiring(path: string, { timeout, stale = STALE_SECONDS }: LockOption
       );
     }
     // The pause grows with the queue: hundreds of waiters that ask every few milliseconds would starve the holder.
-    yield 1 + Math.random() * Math.min(LONGEST_PAUSE_MS, 9 + (now() - start) / 10);
+    yield 1 + Math.random() * Math.min(LONGEST_PAUSE_MS, 9 + (monotonicMs() - start) / 10);
   }
-}
-
-/** The directory that is the lock on `path`. */
-export function lockPath(path: string): string {
-  return `${path}.lock`;
 }
 
 function tryLock(path: string): Lock | undefined {
@@ -194,8 +158,8 @@ function tryLock(path: string): Lock | undefined {
     }
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return undefined;
-    quietly(() => unlinkSync(entry));
-    quietly(() => rmdirSync(directory));
+    succeeds(() => unlinkSync(entry));
+    succeeds(() => rmdirSync(directory));
     throw cannotLock(directory, error);
   }
   return {
@@ -211,7 +175,7 @@ function tryLock(path: string): Lock | undefined {
     },
     release() {
       // A process that lost its entry would remove its successor's directory.
-      if (quietly(() => unlinkSync(entry))) quietly(unlock);
+      if (succeeds(() => unlinkSync(entry))) succeeds(unlock);
     },
   };
 }
@@ -233,173 +197,6 @@ function makeDirectory(path: string): (() => void) | undefined {
   }
 }
 
-/**
- * Watches the holder of a lock. Call the returned function repeatedly: it removes a holder that is dead, or that shows no
- * progress for `stale` seconds by a clock that nobody can set, and returns whether it did.
- */
-function watchHolder(directory: string, stale: number): () => boolean {
-  let seen = '';
-  let since = now();
-  return () => {
-    const entries = entriesOf(directory);
-    if (entries === undefined) return true;
-    const state = `${statSync(directory, { throwIfNoEntry: false })?.ino} ${entries.join(' ')}`;
-    if (state !== seen) [seen, since] = [state, now()];
-    const age = (now() - since) / 1000;
-    const [entry] = entries;
-    if (entry === undefined) return age > NAMELESS_SECONDS && takeAway(directory, () => rmdirSync(directory));
-    return (!isRunning(ownerOf(entry)) || age > stale) && evict(directory, entry);
-  };
-}
-
-function evict(directory: string, entry: string): boolean {
-  const [, temporary = ''] = /@(.+)/s.exec(entry) ?? [];
-  if (isTemporaryOf(basename(directory, '.lock'), temporary)) discard(join(dirname(directory), temporary));
-  removeUnregistered(directory);
-  // The holder may have died after its rename and before its sync; the next one relies on the disk.
-  quietly(() => syncDirectory(dirname(directory)));
-  return (
-    takeAway(directory, () => unlinkSync(join(directory, entry))) &&
-    takeAway(directory, () => rmdirSync(directory))
-  );
-}
-
-/**
- * True if it worked, false if another process was faster.
- *
- * @throws BanctlError cannotWrite if no process can remove it, so that waiting is useless
- */
-function takeAway(directory: string, remove: () => void): boolean {
-  try {
-    remove();
-    return true;
-  } catch (error) {
-    if (['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) return false;
-    throw cannotLock(directory, error);
-  }
-}
-
-/** Removes a temporary file, or a temporary directory with the file in it. */
-export function discard(temporary: string): void {
-  if (quietly(() => unlinkSync(temporary))) return;
-  const isGone = () => {
-    quietly(() => unlinkSync(join(temporary, REMOVED)));
-    return quietly(() => rmdirSync(temporary));
-  };
-  // Its holder may continue at this moment and move the file into it. It can do so only once.
-  if (!isGone()) isGone();
-}
-
-/** A rename, or a new directory, is on the disk once its parent directory is: fsync(2). */
-export function syncDirectory(directory: string): void {
-  const descriptor = openSync(directory, 'r');
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
-  }
-}
-
-/** Removes what a holder left that was killed between creating a temporary file and registering it: an empty one. */
-function removeUnregistered(directory: string): void {
-  const beside = dirname(directory);
-  for (const name of readdirSync(beside)) {
-    const path = join(beside, name);
-    if (!isTemporaryOf(basename(directory, '.lock'), name)) continue;
-    const stat = statSync(path, { throwIfNoEntry: false });
-    if (stat?.isDirectory()) quietly(() => rmdirSync(path));
-    else if (stat?.size === 0) quietly(() => unlinkSync(path));
-  }
-}
-
-/** True for the names that write-file-atomic gives to temporary files of `base` and of the files beside it. */
-export function isTemporaryOf(base: string, name: string): boolean {
-  return name.startsWith(base) && /^(?:\.[a-z]+)?\.(?:banctl-)?\d{1,10}$/.test(name.slice(base.length));
-}
-
-/** True for the names of locks and of temporary files. */
-export function isLockOrTemporary(name: string): boolean {
-  return name.endsWith('.lock') || /\.banctl-\d{1,10}$/.test(name);
-}
-
-/** True while a process that runs holds the lock on `path`. */
-export function isHeld(path: string): boolean {
-  try {
-    return readdirSync(lockPath(path)).some((entry) => ENTRY.test(entry) && isRunning(ownerOf(entry)));
-  } catch {
-    return false;
-  }
-}
-
-/** True if the holder of the lock on `path` is gone and has left the lock behind. */
-export function isAbandoned(path: string): boolean {
-  const directory = lockPath(path);
-  const stat = lstatSync(directory, { throwIfNoEntry: false });
-  if (!stat?.isDirectory()) return false;
-  try {
-    const entries = entriesOf(directory);
-    const [entry] = entries ?? [];
-    if (entry === undefined) return entries !== undefined && Date.now() - stat.mtimeMs > ABANDONED_MS;
-    return !isRunning(ownerOf(entry));
-  } catch {
-    // Other findings of the audit report what is not a lock.
-    return false;
-  }
-}
-
-function ownerOf(entry: string): ProcessId {
-  return entry.replace(/[.@].*/s, '');
-}
-
-/**
- * Undefined if there is no lock.
- *
- * @throws BanctlError cannotWrite if anything else is there, or in it; it may belong to another program
- */
-function entriesOf(directory: string): string[] | undefined {
-  let entries: string[];
-  try {
-    // A dangling link looks like no lock and can never become one. Any other link leads to files that are not entries.
-    if (!lstatSync(directory).isDirectory()) throw inItsPlace(directory);
-    entries = readdirSync(directory);
-  } catch (error) {
-    if (systemCode(error) === 'ENOENT') return undefined;
-    throw error instanceof BanctlError ? error : cannotLock(directory, error);
-  }
-  const foreign = entries.find((entry) => !ENTRY.test(entry));
-  if (foreign !== undefined) throw inItsPlace(directory, foreign);
-  return entries;
-}
-
-function inItsPlace(directory: string, entry?: string): BanctlError {
-  const why = entry === undefined ? IN_ITS_PLACE.why : `${quote(entry)} is in it`;
-  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${why}`, IN_ITS_PLACE.hint);
-}
-
-function cannotLock(directory: string, error: unknown): BanctlError {
-  const { why, hint } = reasonOf(error, {
-    ENOENT: { why: 'its directory does not exist', hint: 'create it, or name another file' },
-    ENOTDIR: IN_ITS_PLACE,
-    EISDIR: IN_ITS_PLACE,
-  });
-  return new BanctlError(EXIT.cannotWrite, `cannot lock ${directory}: ${why}`, hint);
-}
-
 function isCall(error: unknown, call: string): boolean {
   return error instanceof Error && 'syscall' in error && error.syscall === call;
-}
-
-/** True if it worked. If not, another process has done it. */
-function quietly(work: () => void): boolean {
-  try {
-    work();
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Milliseconds of a clock that is never set; the global `performance` takes a millisecond to load. */
-function now(): number {
-  return Number(process.hrtime.bigint() / 1_000_000n);
 }

@@ -102,3 +102,8 @@ function readOrEmpty(path: string): string {
 export function pause(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }
+
+/** Milliseconds of a clock that is never set; the global `performance` takes a millisecond to load. */
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
+}

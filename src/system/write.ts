@@ -13,8 +13,10 @@ import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
 import { lstat } from './links.ts';
-import { discard, FileChanged, type Lock, LockLost, REMOVED, syncDirectory } from './lock.ts';
+import { FileChanged, type Lock, LockLost } from './lock.ts';
 import { type FileContent, type FileVersion, statFile } from './read.ts';
+import { syncDirectory } from './sync-directory.ts';
+import { discard, REMOVED } from './takeover.ts';
 
 /** The version of a file as it was read; undefined if it did not exist. */
 type SeenFile = Pick<FileContent, 'version'>;

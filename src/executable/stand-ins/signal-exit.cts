@@ -1,6 +1,6 @@
 // Stands in for signal-exit in proper-lockfile and write-file-atomic (see tools/bundle.ts), and does nothing. Code under a
 // lock is synchronous, so no handler could run in it. The next call removes what a killed call leaves behind (see
-// src/system/lock.ts), whatever the signal was.
+// src/system/takeover.ts), whatever the signal was.
 const removeHook = (): void => {};
 const onExit = (_hook: () => void): (() => void) => removeHook;
 

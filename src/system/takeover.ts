@@ -1,0 +1,83 @@
+import { readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { succeeds, systemCode } from './errors.ts';
+import { cannotLock, entriesOf, isTemporaryOf, ownerOf } from './lock-directory.ts';
+import { isRunning, monotonicMs } from './process.ts';
+import { syncDirectory } from './sync-directory.ts';
+
+/* How a waiter takes the lock of a dead or stopped holder; see lock.ts for why that is safe. */
+
+/** A directory that stays empty for this long was left by a process that died before it made its entry. */
+const NAMELESS_SECONDS = 0.5;
+
+/** The name of a removed file in its temporary directory. */
+export const REMOVED = 'removed';
+
+/**
+ * Watches the holder of a lock. Call the returned function repeatedly: it removes a holder that is dead, or that shows no
+ * progress for `stale` seconds by a clock that no program can set, and returns whether it did.
+ */
+export function watchHolder(directory: string, stale: number): () => boolean {
+  let seen = '';
+  let since = monotonicMs();
+  return () => {
+    const entries = entriesOf(directory);
+    if (entries === undefined) return true;
+    const state = `${statSync(directory, { throwIfNoEntry: false })?.ino} ${entries.join(' ')}`;
+    if (state !== seen) [seen, since] = [state, monotonicMs()];
+    const age = (monotonicMs() - since) / 1000;
+    const [entry] = entries;
+    if (entry === undefined) return age > NAMELESS_SECONDS && takeAway(directory, () => rmdirSync(directory));
+    return (!isRunning(ownerOf(entry)) || age > stale) && evict(directory, entry);
+  };
+}
+
+function evict(directory: string, entry: string): boolean {
+  const [, temporary = ''] = /@(.+)/s.exec(entry) ?? [];
+  if (isTemporaryOf(basename(directory, '.lock'), temporary)) discard(join(dirname(directory), temporary));
+  removeUnregistered(directory);
+  // The holder may have died after its rename and before its sync; the next one relies on the disk.
+  succeeds(() => syncDirectory(dirname(directory)));
+  return (
+    takeAway(directory, () => unlinkSync(join(directory, entry))) &&
+    takeAway(directory, () => rmdirSync(directory))
+  );
+}
+
+/**
+ * True if it worked, false if another process was faster.
+ *
+ * @throws BanctlError cannotWrite if no process can remove it, so that waiting is useless
+ */
+function takeAway(directory: string, remove: () => void): boolean {
+  try {
+    remove();
+    return true;
+  } catch (error) {
+    if (['ENOENT', 'ENOTEMPTY', 'EEXIST'].includes(systemCode(error) ?? '')) return false;
+    throw cannotLock(directory, error);
+  }
+}
+
+/** Removes a temporary file, or a temporary directory with the file in it. */
+export function discard(temporary: string): void {
+  if (succeeds(() => unlinkSync(temporary))) return;
+  const isGone = () => {
+    succeeds(() => unlinkSync(join(temporary, REMOVED)));
+    return succeeds(() => rmdirSync(temporary));
+  };
+  // Its holder may continue at this moment and move the file into it. It can do so only once.
+  if (!isGone()) isGone();
+}
+
+/** Removes what a holder left that was killed between creating a temporary file and registering it: an empty one. */
+function removeUnregistered(directory: string): void {
+  const beside = dirname(directory);
+  for (const name of readdirSync(beside)) {
+    const path = join(beside, name);
+    if (!isTemporaryOf(basename(directory, '.lock'), name)) continue;
+    const stat = statSync(path, { throwIfNoEntry: false });
+    if (stat?.isDirectory()) succeeds(() => rmdirSync(path));
+    else if (stat?.size === 0) succeeds(() => unlinkSync(path));
+  }
+}
