@@ -107,11 +107,11 @@ export async function planByDatabase(options: SyncOptions, jail: string): Promis
     added: wanted.map((ban) => ({ holder, ban })),
     released: seen.filter(({ address }) => !kept.has(address)),
   };
-  return { difference, others: tidy, refused, askAgain: nobody };
+  return { difference, others: tidy, refused, askAgain: askNoJail };
 }
 
 /** Inside an action, fail2ban cannot be asked again. */
-async function nobody(): Promise<[]> {
+async function askNoJail(): Promise<[]> {
   return [];
 }
 

@@ -50,7 +50,7 @@ function closeQuietly(descriptor: number): void {
   try {
     closeSync(descriptor);
   } catch {
-    // Linux releases the descriptor all the same: close(2).
+    // Linux releases the descriptor even so: close(2).
   }
 }
 

@@ -48,7 +48,7 @@ const FLAGS =
   constants.O_WRONLY |
   constants.O_APPEND |
   constants.O_CREAT |
-  // Root writes here: not through a link, and not into a pipe that nobody reads.
+  // Root writes here: not through a link, and not into a pipe without a reader.
   constants.O_NOFOLLOW |
   constants.O_NONBLOCK;
 

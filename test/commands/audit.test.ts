@@ -168,7 +168,7 @@ suite('audit', { concurrency: 3 }, () => {
         fixed: 'Require not ip 198.51.100.0/25\n',
       },
       {
-        what: 'the same address in a line of somebody else',
+        what: 'the same address in a line that banctl did not write',
         list: `Require not ip ${ipv6}\n  Require not ip 2001:db8:0::5\n`,
         finds: [
           ['not-canonical', 4],
@@ -334,7 +334,7 @@ suite('audit', { concurrency: 3 }, () => {
     const configurations = [
       {
         code: 'config-broken',
-        what: "somebody's mistake in Apache's configuration",
+        what: "a mistake elsewhere in Apache's configuration",
         spoil: (config: string) => `${config}\nNonsense On\n`,
         says: /^config-broken: .*Syntax error on line \d+ of .*httpd\.conf: .*Nonsense[^\n]*\n$/,
       },
@@ -751,7 +751,7 @@ suite('audit', { concurrency: 3 }, () => {
         exec unshare --mount sh -e -c '. ${trouble}; exec ${executable} "$@"' sh "$@"`,
         );
         site = await startSite({ bandir, parameters: `, banctl="${program}"` });
-        // By then fail2ban is done with the start of the jail, which would ban what is in its database meanwhile.
+        // By then fail2ban has started the jail. During that start it would ban what its database contains.
         await site.bans('web', '203.0.113.9');
         await site.done('unban', '203.0.113.9');
       });

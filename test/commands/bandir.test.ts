@@ -497,7 +497,7 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
       ['a note without an end', 'tries passwords'],
       ['a note that ends like a continued line', 'tries passwords \\\n'],
       ['a note that ends with a backslash', 'tries passwords \\'],
-      ['the ban of somebody else, as it was copied', 'Require not ip 203.0.113.9\n'],
+      ['the ban of another address, as it was copied', 'Require not ip 203.0.113.9\n'],
       ['a holder whose ban was cut off', `# banctl | web ${ipv4} since 2026-01-01T00:00:00Z for ever\n`],
       ['a ban in another spelling', `require NOT ip ${ipv4}\n`],
       ['two lines', `Require not ip ${ipv4}\nRequire not ip ${ipv4}\n`],

@@ -270,7 +270,7 @@ suite('list and explain', { concurrency: 2 }, () => {
     const texts = {
       'a reason in a list changed by hand': `# banctl | web ${ipv4} since ${since} for ever: ${hostile}\nRequire not ip ${ipv4}\n`,
       'a holder in such a list': `# banctl | w%1b[31m ${ipv4} since ${since} for ever\nRequire not ip ${ipv4}\n`,
-      'a line of somebody else': `require not ip ${ipv4} ${hostile.replaceAll(' ', '')}\n# ${hostile}\n`,
+      'a line that banctl did not write': `require not ip ${ipv4} ${hostile.replaceAll(' ', '')}\n# ${hostile}\n`,
     };
     const commands = [['list'], ['explain', ipv4], ['list', '--json'], ['explain', ipv4, '--json']];
     for (const [what, text] of Object.entries(texts)) {

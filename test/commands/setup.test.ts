@@ -988,7 +988,7 @@ suite('setup --remove', () => {
   });
 
   for (const packages of [PACKAGES, `etc/httpd etc/cron.d ${FAIL2BAN}`]) {
-    test(`removes all the same after ${packages.split(' ')[0]?.split('/')[1]} has gone`, async () => {
+    test(`still removes after ${packages.split(' ')[0]?.split('/')[1]} has gone`, async () => {
       const { told, at, files } = tree(packages);
       await told();
       for (const apache of ['etc/apache2', 'etc/httpd']) rmSync(at(apache), { recursive: true, force: true });

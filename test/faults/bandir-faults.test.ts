@@ -181,7 +181,7 @@ suite('a call about the ban directory that ends or stops in the middle', () => {
   }
 
   /** The changes of other processes, the holder of A in the end, and the holder of A all the time from then on. */
-  const MEANWHILE: [string, Story, { others: Change[]; end: string; always?: RegExp }][] = [
+  const DURING_CALL: [string, Story, { others: Change[]; end: string; always?: RegExp }][] = [
     [
       'an unban that removes the file, while another bans',
       { first: [addition(A, 'web')], changes: [release(A, 'web')], banned: {} },
@@ -198,7 +198,7 @@ suite('a call about the ban directory that ends or stops in the middle', () => {
       { others: [release(A, 'ssh')], end: 'web' },
     ],
   ];
-  for (const [what, story, { others: changes, end, always }] of MEANWHILE) {
+  for (const [what, story, { others: changes, end, always }] of DURING_CALL) {
     test(`stopped at any file system call of ${what}, and replaced: it undoes nothing`, async () => {
       const calls = await countCalls(story, { isStopped: true });
       using stack = new DisposableStack();
@@ -393,7 +393,7 @@ suite('what stands in place of a file of the ban directory', () => {
     ['a link to itself', (path) => symlinkSync(path, path), /it is a loop of symbolic links; remove it/],
   ];
   for (const [what, make, message] of UNREADABLE) {
-    test(`${what}: exit 78, untouched, and other addresses are banned all the same`, async () => {
+    test(`${what}: exit 78, untouched, and banctl still bans other addresses`, async () => {
       using places = temporaryPlaces();
       mkdirSync(places.bandir);
       make(places.file(A));

@@ -401,7 +401,7 @@ suite('troubles', { concurrency: 4 }, () => {
         [synced.exitCode, synced.stdout],
         [0, `fail2ban has not answered within ${ANSWER} s; nothing was changed\n`],
       );
-      assert.match(places.list(), HELD, 'its end is over, but nobody has asked the jail');
+      assert.match(places.list(), HELD, 'its end is over, but no call has asked the jail');
       process.kill(fail2ban.pid(), 'SIGCONT');
       assert.equal(
         (await places.call('sync', '--jail=web', ...asking)).stdout.split('\n')[0],

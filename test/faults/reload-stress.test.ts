@@ -40,7 +40,7 @@ const ADDRESSES = [
 ];
 /** Which line of the list bans it depends on the order of lines alone. */
 const SECTIONED = '192.0.2.77';
-const NOBODY = '192.0.2.200';
+const NEVER_BANNED = '192.0.2.200';
 const QUICK_SECONDS = 0.3;
 /** Sections, in which nothing counts or everything does. */
 const EMPTY = '<IfDefine BANCTL_NEVER>\n</IfDefine>\n';
@@ -221,7 +221,7 @@ function callers(apache: Apache) {
 
 async function answers(apache: Apache): Promise<string[]> {
   const banned: string[] = [];
-  for (const from of [...ADDRESSES, SECTIONED, NOBODY])
+  for (const from of [...ADDRESSES, SECTIONED, NEVER_BANNED])
     if ((await apache.get('/', { from })) === 403) banned.push(from);
   return banned.sort();
 }
@@ -335,7 +335,7 @@ test('at rest, apache answers what the list says, and at most one process has wa
     });
     count += one.events.length;
     assert.ok(most <= 2, `${most} processes waited, ${what()}`);
-    const quickCall = ['unban', NOBODY, '--jail=quick', `--reload-interval=${QUICK_SECONDS}`];
+    const quickCall = ['unban', NEVER_BANNED, '--jail=quick', `--reload-interval=${QUICK_SECONDS}`];
     const needsCall = one.slowSeconds === 600 || one.topics.some((topic) => !NEEDS_NO_CALL.includes(topic));
     if (needsCall) {
       const { exitCode, stderr } = await run(quickCall);
@@ -379,7 +379,7 @@ test('at rest, apache answers what the list says, and at most one process has wa
 function checkTold(list: string, told: ReadonlyMap<string, boolean | undefined>, what: () => string): void {
   for (const [key, isHeld] of told) {
     if (isHeld === undefined) continue;
-    // A comment by itself is what somebody's edit has left of a ban.
+    // An edit by hand has left only the comment of a ban.
     const [, one] = key.split(' ');
     const isThere = list
       .split('\n')

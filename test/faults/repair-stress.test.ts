@@ -66,7 +66,7 @@ function inDatabase({ fail2ban }: Site, jail: string): number {
   }
 }
 
-/** Lets many work while nobody restarts fail2ban, and one restart it while nobody works. */
+/** Lets many calls run while fail2ban stays up, and restarts fail2ban while no call runs. */
 function gate() {
   let working = 0;
   let isClosed = false;
@@ -83,7 +83,7 @@ function gate() {
     },
     async alone(work: () => Promise<void>): Promise<void> {
       isClosed = true;
-      await until('nobody to work', () => working === 0, PATIENT);
+      await until('no call to run', () => working === 0, PATIENT);
       try {
         await work();
       } finally {
@@ -229,7 +229,7 @@ suite('repairs, moves, and fail2ban, all at once', () => {
         if (textsOf(site, address).length > 0) troubles.push(`${address} by hand came back`);
         changes += 1;
       };
-      /** A jail's ban that somebody ends by hand. */
+      /** A jail's ban that ends by hand. */
       const byBoth = (jail: Jail, address: string) => () =>
         during(async () => {
           await site.tells('set', jail, 'banip', address);

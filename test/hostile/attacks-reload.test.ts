@@ -198,7 +198,7 @@ suite('an acknowledged ban holds', inOrder, () => {
   });
 
   const SECTIONS: [string, string][] = [
-    ['a define that nobody makes', `<IfDefine NEVER>\nRequire not ip ${A}\n</IfDefine>\n`],
+    ['a name that no Define sets', `<IfDefine NEVER>\nRequire not ip ${A}\n</IfDefine>\n`],
     ['a define in lower case', `<ifdefine NEVER>\n  require not ip ${A}\n</ifdefine>\n`],
     ['a module that is not loaded', `<IfModule mod_never.c>\nRequire not ip ${A}\n</IfModule>\n`],
     ['a version that has been', `<IfVersion < 2.2>\nRequire not ip ${A}\n</IfVersion>\n`],

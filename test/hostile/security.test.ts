@@ -390,7 +390,7 @@ suite('surroundings', { concurrency: 4 }, () => {
   const SHELLS: [string, string, number[]][] = [
     ['no standard streams', 'exec <&- >&- 2>&-', [0]],
     ['all signals ignored', "trap '' HUP INT PIPE TERM CHLD XFSZ USR1 ALRM", [0]],
-    ['a working directory that is nobody’s', 'mkdir "$0.d"; cd "$0.d"; rmdir "$0.d"', [0]],
+    ['a working directory that no longer exists', 'mkdir "$0.d"; cd "$0.d"; rmdir "$0.d"', [0]],
     ['no room for a file', 'exec 2>/dev/null >/dev/null; ulimit -f 0', [73]],
     // Node itself needs a few: it ends before banctl begins.
     ['few descriptors', 'exec 2>/dev/null; ulimit -c 0; ulimit -n 12; "$@"; exit $?', [0, 73, 134, 139]],

@@ -145,7 +145,7 @@ table('anything else is not', [
 // The time is asserted too: a line with a time of the client's choice would be dropped as too old.
 const fakeLine = '198.51.100.1 - - [01/Jan/2020:00:00:00 +0000] \\"POST /admin/login/ HTTP/1.1\\" 401 5';
 const fakeDate = '[01/Jan/2020:00:00:00 +0000]';
-table('what a client writes bans nobody else, and does not hide it', [
+table('what a client writes bans no other client, and does not hide it', [
   ['a log line as user agent', line({ rest: ` 5 "-" "${fakeLine}"` }), '203.0.113.5'],
   ['a log line as referer', line({ rest: ` 5 "${fakeLine}" "-"` }), '203.0.113.5'],
   ['a log line as user agent, elsewhere', line({ ...login('/'), rest: ` 5 "-" "${fakeLine}"` }), null],

@@ -100,7 +100,7 @@ suite('the jail as it stands', () => {
   });
 });
 
-test('an action that has much to say ends all the same', async () => {
+test('an action with much output still ends', async () => {
   // As a sync of thousands of bans does; fail2ban reads its pipe when it has ended, and a pipe holds 64 KiB.
   const talkative = `${banctl}head -c 300000 /dev/zero | tr '\\0' x\n`;
   await using fail2ban = await start(undefined, undefined, undefined, talkative);

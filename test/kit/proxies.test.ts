@@ -255,7 +255,7 @@ suite('Apache behind CloudFront', () => {
   test('knows visitors by their own addresses once the list exists, and trusts no other client', async () => {
     const { apache, call } = await start();
     await using _ = apache;
-    assert.equal(await visit(apache, A), 200); // nobody is trusted yet
+    assert.equal(await visit(apache, A), 200); // no proxy is trusted yet
     const { exitCode, stdout, stderr } = await call(cloudFront);
     assert.equal(exitCode, 0, stderr);
     assert.match(stdout, /proxies has 2 ranges: 2 added, 0 removed\n/);

@@ -157,7 +157,7 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
       );
       if (server.running()) return;
       if (!taken() || attempt === 5) throw new Error(`Apache does not start:\n${detail()}`);
-      port = await freePort(); // somebody else was faster
+      port = await freePort(); // another process took it
       write(port);
     }
   }

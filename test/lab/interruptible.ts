@@ -12,7 +12,7 @@ export type Interruptible = Disposable & {
   readonly child: ChildProcess;
   /** Does the order to its end; gives how many file system calls that took. */
   count(order: Order): Promise<number>;
-  /** Does the order, whose calls may fail: undefined if it was done all the same. */
+  /** Does the order, whose calls may fail: undefined if it was done. */
   fails(order: Order): Promise<Failure | undefined>;
   /** Does the order until it is killed. */
   killed(order: Order): Promise<void>;

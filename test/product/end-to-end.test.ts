@@ -162,7 +162,7 @@ function withPrograms<T>(dir: string, programs: Record<string, string>, start: (
   for (const [name, text] of Object.entries(programs)) writeProgram(join(bin, name), text);
   const path = process.env.PATH;
   process.env.PATH = `${bin}:${path}`;
-  const started = start(); // which spawns it at once: other tests go on meanwhile
+  const started = start(); // It spawns at once, beside other tests.
   process.env.PATH = path;
   return started;
 }

@@ -220,7 +220,7 @@ suite('a request', { concurrency: 2 }, () => {
     await new Promise((resolve) => client.socket.write('', resolve));
     client.socket.destroySoon();
     await client.closed;
-    await until('nobody to wait for it', () => performance.now() - began > 2000);
+    await until('no client to wait for it', () => performance.now() - began > 2000);
     process.kill(server.daemon().pid, 'SIGCONT');
     await using next = await server.connect();
     assert.equal((await next.ask('unban', { address: B, options: filed })).exit, 0);

@@ -122,7 +122,7 @@ suite('a hold of another host', () => {
     assert.deepEqual(short(decide(never)), ['release j@b']);
   });
 
-  test('that the engine has lost is told to it, by who was in step within 30 days', () => {
+  test('that the engine has lost comes back from every host that was in step within 30 days', () => {
     assert.deepEqual(short(decide(view({ here: [hold('j@b')] }))), [`new ${X} j@b ${VALUE}`]);
     assert.deepEqual(short(decide(view({ here: [hold('j@b')], wasInStep: false }))), ['release j@b']);
     assert.deepEqual(decide(view({ here: [hold('j@b')], wasInStep: false, there: undefined })), []);

@@ -209,7 +209,7 @@ export async function requests(): Promise<Result> {
     looksEmpty.push(looks[0]);
     looksFull.push(looks[1]);
   }
-  const look = 'a look for an address that nobody asked for before';
+  const look = 'a look for a new address';
   return {
     name: 'requests',
     title: 'Requests of a visitor who is not banned, on a real Apache',

@@ -41,7 +41,7 @@ const STORIES: Record<string, Story> = {
 };
 
 function site({ isDirectory }: Story) {
-  const above = mkdtempSync(join(tmpdir(), 'banctl-meanwhile-'));
+  const above = mkdtempSync(join(tmpdir(), 'banctl-edit-'));
   const directory = join(above, 'site');
   const banlist = join(directory, 'banlist.conf');
   const bandir = isDirectory ? join(directory, 'bans') : undefined;
@@ -86,10 +86,10 @@ function selected(index: number): [string, Story][] {
   return Object.entries(STORIES).filter((_story, at) => TORTURE > 1 || at === index);
 }
 
-/** For each call of the file system that the story makes; `meanwhile` is done right before it. */
+/** For each call of the file system that the story makes; `edit` is done right before it. */
 async function forEachStop(
   story: Story,
-  meanwhile: (place: Site) => void,
+  edit: (place: Site) => void,
   look: (place: Site, call: number, victim: Interruptible) => void | Promise<void>,
   stride = 1,
 ): Promise<number> {
@@ -105,7 +105,7 @@ async function forEachStop(
       await victim.stopped({ ...place, changes: story.changes, before: [call], mayFail: true }),
       undefined,
     );
-    meanwhile(place);
+    edit(place);
     assert.notEqual(await victim.goesOn(), undefined);
     await look(place, call, victim);
     if (victim.child.signalCode !== null) victim = await interruptible();
@@ -210,7 +210,7 @@ suite('a file that others change while a call is under way', { concurrency: true
 });
 
 test('a file that is changed by others all the time is exit 75, and theirs', () => {
-  const directory = mkdtempSync(join(tmpdir(), 'banctl-meanwhile-'));
+  const directory = mkdtempSync(join(tmpdir(), 'banctl-edit-'));
   try {
     const file = join(directory, 'banlist.conf');
     let times = 0;
