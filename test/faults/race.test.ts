@@ -245,7 +245,7 @@ suite('many writers for a while, and audits that repair', () => {
 
   for (const place of ['the list', 'the directory'] satisfies Place[]) {
     test(`of ${place}: after each call its holder holds what was acknowledged, and nothing else`, async (t) => {
-      await using load = await startWorkload({ place, fail2ban, isKilling: false });
+      await using load = await startWorkload({ place, fail2ban, isKilling: false, isServed: true });
       let isOver = false;
       const audits = load.audit(() => isOver);
       await Promise.all(writers.map((holder) => load.hold(holder, 7 * TORTURE)));

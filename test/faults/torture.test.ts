@@ -27,13 +27,14 @@ suite('calls killed at random moments, some with their process group', () => {
 
   for (const place of ['the list', 'the directory'] satisfies Place[]) {
     test(`about ${place}: what was acknowledged is there, every version is whole, nothing piles up`, async (t) => {
-      await using load = await startWorkload({ place, fail2ban, isKilling: true });
+      await using load = await startWorkload({ place, fail2ban, isKilling: true, isServed: true });
       let isOver = false;
       const audits = load.audit(() => isOver);
+      const kills = load.killServer(() => isOver);
       await Promise.all(HOLDERS.map((holder) => load.hold(holder, CALLS)));
       isOver = true;
       await load.endAudits();
-      await audits;
+      await Promise.all([audits, kills]);
       for (const line of load.told()) t.diagnostic(line);
       assert.ok(load.killed() > CALLS / 10, `${load.killed()} were killed`);
       await load.check();

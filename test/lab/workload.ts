@@ -1,5 +1,5 @@
 // Calls of the built executable by several holders at once, some of which are killed at random moments, beside a model
-// of what must be there:
+// of what must be there. Some of the calls are requests to a server, which is killed too:
 //
 //   await using load = await startWorkload({ place, fail2ban, isKilling: true });
 //   await Promise.all([load.hold('one', 20), load.hold('two', 20)]);
@@ -17,10 +17,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { banctl, executable } from './banctl.ts';
 import { type Fail2ban, startFail2ban } from './fail2ban.ts';
+import { type Server, startServer } from './served.ts';
 import { execute, until } from './wait.ts';
 
 export const ADDRESSES = ['203.0.113.1', '203.0.113.2', '203.0.113.3', '2001:db8::1', '2001:db8::2'];
@@ -38,6 +39,11 @@ const LONGEST_LIFE = 1.2;
 const KILLED = 0.6;
 /** About how long a call holds a lock, from when that is seen. Milliseconds. */
 const TIME_IN_LOCK = 4;
+/** The server's life between two kills, at most. Milliseconds. */
+const SERVER_LIFE = 1500;
+/** How ask.py ends without an answer. */
+const NO_ANSWER = 99;
+const client = join(import.meta.dirname, 'ask.py');
 
 export type Place = 'the list' | 'the directory';
 
@@ -74,6 +80,7 @@ export async function startWorkload({
   fail2ban,
   isKilling,
   directory: given,
+  isServed = false,
   reloading,
   addresses = ADDRESSES,
   config,
@@ -81,6 +88,8 @@ export async function startWorkload({
   place: Place;
   fail2ban?: Fail2ban;
   isKilling: boolean;
+  /** A third of the calls go to a server. */
+  isServed?: boolean;
   /** Where the list is to be, which is kept; by default a new temporary directory. */
   directory?: string;
   /** Options of each call about its reload. By default there is none. */
@@ -110,6 +119,12 @@ export async function startWorkload({
   ];
   if (!existsSync(banlist)) writeFileSync(banlist, '');
   if (place === 'the directory') mkdirSync(bandir);
+  const server: Server | undefined = isServed
+    ? await startServer({
+        dir: mkdtempSync(join(tmpdir(), 'banctl-workload-server-')),
+        options: [...where, '--no-reload'],
+      })
+    : undefined;
   const counts = new Map<string, Count>();
   /** By pid. */
   const running = new Map<number, { what: string; ended: Promise<unknown> }>();
@@ -150,7 +165,9 @@ export async function startWorkload({
     counts.set(what, count);
     count.calls += 1;
     const usual = typical.get(what) ?? 100;
-    const life = isKilling && Math.random() < KILLED ? Math.random() * LONGEST_LIFE * usual : undefined;
+    // The server may go on with what a killed client has asked for; so the server is killed instead.
+    const mayKill = isKilling && !what.endsWith(' served');
+    const life = mayKill && Math.random() < KILLED ? Math.random() * LONGEST_LIFE * usual : undefined;
     const begin = performance.now();
     const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'inherit'], detached: true });
     const pid = child.pid ?? 0;
@@ -173,7 +190,7 @@ export async function startWorkload({
           if (!what.startsWith('audit')) longest = Math.max(longest, time);
         }
         mostFiles = Math.max(mostFiles, temporaries().length);
-        resolve(code ?? undefined);
+        resolve(code === null || (code === NO_ANSWER && isKilling) ? undefined : code);
       });
     });
     running.set(pid, { what, ended });
@@ -189,8 +206,21 @@ export async function startWorkload({
 
   const pick = <T>(values: readonly T[]): T => values[Math.floor(Math.random() * values.length)] as T;
 
+  /** A request to the server in place of a call. */
+  function nextRequest(holder: string, socket: string): ReturnType<typeof nextCall> {
+    const one = pick(addresses);
+    const verb = pick(['ban', 'ban', 'unban', 'flush'] as const);
+    const address = verb === 'flush' ? '' : one;
+    return {
+      what: `${verb} served`,
+      command: ['python3', client, socket, verb, address, holder, ...options()],
+      makes: new Map((verb === 'flush' ? addresses : [one]).map((made) => [made, verb === 'ban'])),
+    };
+  }
+
   /** One call of a holder, or several at once by a shell, and what each of them makes of the holder's addresses. */
   function nextCall(holder: string): { what: string; command: string[]; makes: Map<string, boolean> } {
+    if (server !== undefined && Math.random() < 1 / 3) return nextRequest(holder, server.socket);
     const one = pick(addresses);
     const single = (verb: 'ban' | 'unban') => [executable, verb, one, `--jail=${holder}`, ...options()];
     const held = JAILS[holder];
@@ -298,6 +328,14 @@ export async function startWorkload({
         );
       }
     },
+    /** Kills the server again and again, and starts the next, until `isOver`. */
+    async killServer(isOver: () => boolean): Promise<void> {
+      while (server !== undefined && !isOver() && !isEnding) {
+        await new Promise((resolve) => setTimeout(resolve, Math.random() * SERVER_LIFE));
+        await server.daemon().end('SIGKILL');
+        await server.start();
+      }
+    },
     /** Kills the audits that are under way: one takes seconds. */
     endAudits: () => end((what) => what.startsWith('audit')),
     /** What was acknowledged is there, each version was one that Apache accepts, and nothing has piled up. */
@@ -353,6 +391,10 @@ export async function startWorkload({
       // After a failure of one the others go on.
       isEnding = true;
       await end(() => true);
+      if (server !== undefined) {
+        await server[Symbol.asyncDispose]();
+        rmSync(dirname(server.socket), { recursive: true });
+      }
       versions[Symbol.dispose]();
       watched?.[Symbol.dispose]();
       if (given === undefined) rmSync(directory, { recursive: true });
