@@ -81,13 +81,19 @@ export function ticksNow(): number {
   return Math.ceil(Math.max(uptime || 0, ticksByAge()));
 }
 
+let ownStart: number | undefined;
+
 function ticksByAge(): number {
-  return (startOf(process.pid) ?? 0) + process.uptime() * TICKS_A_SECOND + LATE_START_TICKS;
+  ownStart ??= startOf(process.pid) ?? 0;
+  return ownStart + process.uptime() * TICKS_A_SECOND + LATE_START_TICKS;
 }
+
+let boot: string | undefined;
 
 /** Differs after each start of the system; undefined if the system hides it. */
 export function bootId(): string | undefined {
-  return readOrEmpty('/proc/sys/kernel/random/boot_id').trim() || undefined;
+  boot ??= readOrEmpty('/proc/sys/kernel/random/boot_id').trim();
+  return boot || undefined;
 }
 
 function readOrEmpty(path: string): string {

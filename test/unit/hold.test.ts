@@ -349,6 +349,8 @@ suite('a time', () => {
 
   test('is written so that it reads back', () => {
     fc.assert(fc.property(seconds, (time) => assert.equal(parseTime(formatTime(time)), time)));
+    const iso = (time: number) => `${new Date(time * 1000).toISOString().slice(0, 19)}Z`;
+    fc.assert(fc.property(seconds, (time) => assert.equal(formatTime(time), iso(time))));
   });
 });
 
