@@ -6,13 +6,15 @@ import { type Apache, startApache } from '../../test/lab/apache.ts';
 import { banctl, executable } from '../../test/lab/banctl.ts';
 import { processesNaming } from '../../test/lab/processes.ts';
 import { execute, until } from '../../test/lab/wait.ts';
-import { type Command, figure, median, type Result, runPlan, target, told } from './measure.ts';
+import { type Command, figure, median, type Result, runPlan, target } from './measure.ts';
 
 const SERIES = 1000;
 const SERIES_RUNS = 3;
 const BURST = 200;
 const BURST_RUNS = 3;
 const FIRST_RUNS = 15;
+/** What an administrator types instead. */
+const GRACEFUL = 'apache2 -t && apache2ctl -k graceful';
 /** Seconds: banctl's default. */
 const INTERVAL = 2;
 const shellAction = join(import.meta.dirname, 'shell-action.sh');
@@ -199,11 +201,13 @@ export async function first(): Promise<Result> {
     const asked = performance.now();
     const control = await execute('env', [
       ...Object.entries(controlEnvironment(apache)).map(([name, value]) => `${name}=${value}`),
-      'apache2ctl',
-      'graceful',
+      'sh',
+      '-c',
+      'apache2 -f "$0" -t && apache2ctl -k graceful',
+      apache.config,
     ]);
     const answered = performance.now();
-    if (control.exitCode !== 0) throw new Error(`apache2ctl graceful: ${control.stderr}`);
+    if (control.exitCode !== 0) throw new Error(`${GRACEFUL}: ${control.stderr}`);
     await until('a new PidFile', () => version() !== before);
     const loaded = performance.now();
     await sleep(1000);
@@ -217,10 +221,10 @@ export async function first(): Promise<Result> {
     title: 'The first ban after a quiet time, with its reload',
     figures: [
       figure('banctl ban, enforced when it returns', 'ms', ours),
-      figure('apache2ctl graceful alone, until it returns', 'ms', returned),
-      figure('apache2ctl graceful alone, until Apache has read its configuration', 'ms', theirs),
+      figure(`${GRACEFUL}, until it returns`, 'ms', returned),
+      figure(`${GRACEFUL}, until Apache has read its configuration`, 'ms', theirs),
     ],
-    targets: [told('banctl / apache2ctl graceful', median(ours) / median(theirs))],
+    targets: [target(`banctl / ${GRACEFUL}`, median(ours) / median(theirs), 2.5)],
     remarks: [],
   };
 }

@@ -135,7 +135,7 @@ export async function singleBan(): Promise<Result> {
       title: 'A ban of a new address, without a reload: the whole process',
       figures: [3, 0, 1, 2, 4, 5, 6].flatMap((index) => usageFigures(all[index]?.what ?? '', of(index))),
       targets: [
-        target(`list of ${SHORT}: banctl / empty executable`, ratio(banShort, empty), 1.4),
+        target(`list of ${SHORT}: banctl / empty executable`, ratio(banShort, empty), 1.35),
         told(`list of ${SHORT}: banctl / empty executable, processor time`, ratio(banShort, empty, 'cpu')),
         told(`list of ${SHORT}: bare node:fs / empty executable`, ratio(bareShort, empty)),
         target('banctl: long list / short list', ratio(banLong, banShort), 1.6),
