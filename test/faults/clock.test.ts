@@ -13,8 +13,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { executable } from '../lab/banctl.ts';
+import { startServer } from '../lab/served.ts';
 import { TORTURE } from '../lab/torture.ts';
-import { execute, type Finished } from '../lab/wait.ts';
+import { execute, type Finished, until } from '../lab/wait.ts';
 
 const A = '203.0.113.5';
 const B = '203.0.113.6';
@@ -166,4 +167,45 @@ test('what is under way by a clock that was set back is no leftover, and what wa
   assert.equal(site.left().length, 2);
   await audit('+2 minutes');
   assert.deepEqual(site.left(), []);
+});
+
+test('a server whose clock is set while it runs answers, loses nothing, and ends bans by hand', async () => {
+  using site = temporarySite(false);
+  const clock = join(site.directory, 'clock');
+  const set = (offset: string) => writeFileSync(clock, `${offset}\n`);
+  set('+0');
+  // By the program faketime, the server would not be the process that is started here.
+  const { stdout: library } = await execute('faketime', ['-f', '+0', 'printenv', 'LD_PRELOAD']);
+  const env = {
+    LD_PRELOAD: library.trim(),
+    FAKETIME_TIMESTAMP_FILE: clock,
+    FAKETIME_NO_CACHE: '1',
+    FAKETIME_DONT_FAKE_MONOTONIC: '1',
+    NO_FAKE_STAT: '1',
+  };
+  const dir = join(site.directory, 'run');
+  await using server = await startServer({ dir, options: [`--banlist=${site.banlist}`, '--no-reload'], env });
+  await using client = await server.connect();
+  const ask = async (command: string, address: string) => {
+    const { greeting } = client;
+    const options = { jail: 'web', banlist: site.banlist, 'no-reload': true };
+    const more = command === 'ban' ? { for: '3600' } : {};
+    const before = greeting.now + 300;
+    const { exit, said } = await client.ask(command, { address, options: { ...options, ...more }, before });
+    assert.equal(exit, 0, said);
+    return said;
+  };
+  await site.call('', 'ban', B, '--for=1h');
+  await ask('ban', A);
+  set('-1d');
+  assert.match(await ask('ban', C), /banned/);
+  assert.deepEqual(await site.banned(''), [`${A} web`, `${B} manual`, `${C} web`]);
+  assert.match(await ask('unban', C), /unbanned/);
+  set('+2h');
+  assert.match(await ask('ban', C), /banned/);
+  const detail = () => readFileSync(site.banlist, 'utf8') + server.daemon().output();
+  await until('the ban by hand to end', () => !/\| manual /.test(detail()), { detail });
+  set('+0');
+  assert.match(await ask('unban', A), /unbanned/);
+  assert.match(readFileSync(site.banlist, 'utf8'), /\| web 203\.0\.113\.7 since /);
 });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { executable } from '../lab/banctl.ts';
 import { type OwnFileSystem, ownFileSystem, PAGE } from '../lab/own-file-system.ts';
+import { startServer } from '../lab/served.ts';
 import { TORTURE } from '../lab/torture.ts';
 import { execute, type Finished } from '../lab/wait.ts';
 
@@ -169,6 +170,52 @@ suite('a full disk: exit 73, and every file as before or as asked', () => {
         t.diagnostic(`${times} times, ${times - isEnough} of them with too few ${what} left`);
       });
     }
+  }
+
+  for (const [place, scene] of Object.entries({
+    'the list': { files: { 'banlist.conf': listOf(3 * PAGE - banOf(A).length) }, bandir: undefined },
+    'the directory': { files: { [`bans/${OLD}`]: banOf(OLD) }, bandir: 'bans' },
+  })) {
+    test(`a ban in ${place} by request to a server, with too few pages or inodes left`, async (t) => {
+      const dir = mkdtempSync(join(tmpdir(), 'banctl-full-'));
+      const { directory } = disk;
+      const places = {
+        banlist: `${directory}/banlist.conf`,
+        ...(scene.bandir === undefined ? {} : { bandir: `${directory}/${scene.bandir}` }),
+        'no-reload': true,
+      };
+      put(scene.files);
+      const before = read();
+      {
+        const program = [...disk.enter, executable] as const;
+        await using server = await startServer({ dir, options: ['--no-reload'], program });
+        await using client = await server.connect();
+        const ask = () =>
+          client.ask('ban', { address: A, options: { jail: 'web', since: '0', for: '-1', ...places } });
+        assert.equal((await ask()).exit, 0);
+        const after = read();
+        let refused = 0;
+        for (const what of ['pages', 'inodes'] as const)
+          for (let left = 0, exit = 73; exit !== 0; left += 1) {
+            put(scene.files);
+            await disk.leave(what, left);
+            const answer = await ask();
+            ({ exit } = answer);
+            const where = `${left} ${what} left: ${exit}, ${answer.said}`;
+            assert.deepEqual(read(), exit === 0 ? after : before, where);
+            await disk.free();
+            if (exit === 0) continue;
+            refused += 1;
+            assert.equal(exit, 73, where);
+            assert.match(answer.said, /^banctl: .*: no space is left on the device; free some/);
+            assert.equal((await ask()).exit, 0, where);
+            assert.deepEqual(read(), after, where);
+          }
+        assert.ok(refused > 1, String(refused));
+        t.diagnostic(`${refused} requests refused`);
+      }
+      rmSync(dir, { recursive: true });
+    });
   }
 
   test('metrics are the old ones or the new, and the findings are printed anyway', async () => {

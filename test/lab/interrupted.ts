@@ -105,7 +105,7 @@ process.on('message', async (message: Order) => {
     isCounted = true;
     takeOver(message.takesOver);
   }
-  const isIdle = message.setup === undefined && message.changes.length === 0;
+  const isIdle = message.setup === undefined && message.serves === undefined && message.changes.length === 0;
   const failure = isIdle ? undefined : await runOrder(message);
   if (failure !== undefined && message.mayFail !== true) throw new Error(JSON.stringify(failure));
   if (message.fixes) await repair(message);

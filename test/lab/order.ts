@@ -22,14 +22,22 @@ export interface Order {
   readonly mayFail?: boolean;
   /** It repairs with `audit --fix`. */
   readonly fixes?: boolean;
+  /** Instead of changing bans it serves at this socket, until SIGTERM. */
+  readonly serves?: string;
   /** Instead of changing bans it installs or removes this kit, texts by path, in the tree that `directory` is. */
   readonly setup?: { readonly verb: 'install' | 'remove'; readonly kit: Readonly<Record<string, string>> };
 }
 
 /** What banctl gets to do it. */
-export function lineOf({ directory, changes, bandir, setup }: Order): string[] {
+export function lineOf({ directory, changes, bandir, serves, setup }: Order): string[] {
   if (setup !== undefined)
     return ['setup', `--root=${directory}`, ...(setup.verb === 'remove' ? ['--remove'] : [])];
+  const places = [
+    `--banlist=${join(directory, 'banlist.conf')}`,
+    ...(bandir === undefined ? [] : [`--bandir=${bandir}`]),
+    '--no-reload',
+  ];
+  if (serves !== undefined) return ['serve', `--socket=${serves}`, ...places];
   const asked = changes.map((change) => {
     if (change.verb === 'add') return { verb: 'ban', jail: change.hold.holder, address: change.hold.address };
     assert.equal(change.verb, 'release');
@@ -37,12 +45,5 @@ export function lineOf({ directory, changes, bandir, setup }: Order): string[] {
   });
   const [first] = asked;
   assert.ok(first && asked.every(({ verb, jail }) => verb === first.verb && jail === first.jail), 'one line');
-  return [
-    first.verb,
-    ...asked.map(({ address }) => address),
-    `--jail=${first.jail}`,
-    `--banlist=${join(directory, 'banlist.conf')}`,
-    ...(bandir === undefined ? [] : [`--bandir=${bandir}`]),
-    '--no-reload',
-  ];
+  return [first.verb, ...asked.map(({ address }) => address), `--jail=${first.jail}`, ...places];
 }

@@ -13,6 +13,8 @@ export type OwnFileSystem = AsyncDisposable & {
   readonly directory: string;
   /** The same place as this process sees it. */
   readonly outside: string;
+  /** What runs a program there, before its name. */
+  readonly enter: readonly [string, ...string[]];
   /** Runs a program there, whatever its exit code. */
   run(program: string, args: readonly string[], input?: string): Promise<Finished>;
   /** Runs a shell script in the directory; a failure of it is an error. */
@@ -49,8 +51,10 @@ export async function ownFileSystem(): Promise<OwnFileSystem> {
   const [said] = await Promise.race([once(child.stdout, 'data'), ended]);
   if (String(said) !== 'mounted\n') throw new Error(`no file system could be mounted in ${mountPoint}`);
 
+  const enter = ['nsenter', `--target=${child.pid}`, '--mount'] as const;
+  const [nsenter, ...options] = enter;
   const run = (program: string, args: readonly string[], input?: string) =>
-    execute('nsenter', [`--target=${child.pid}`, '--mount', program, ...args], input);
+    execute(nsenter, [...options, program, ...args], input);
   const done = async (program: string, args: readonly string[]) => {
     const { exitCode, stdout, stderr } = await run(program, args);
     if (exitCode !== 0) throw new Error(`${program} ${args.join(' ')}: ${exitCode} ${stdout}${stderr}`);
@@ -60,6 +64,7 @@ export async function ownFileSystem(): Promise<OwnFileSystem> {
   return {
     directory,
     outside,
+    enter,
     run,
     shell: (script) => done('sh', ['-e', '-c', `cd "$1"\n${script}`, 'sh', directory]),
     banctl: (args, input) => run(executable, args, input),

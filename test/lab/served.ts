@@ -86,6 +86,7 @@ export async function connectTo(path: string, hello: object = { banctl: 1, env: 
   const greeted = new Promise<Client['greeting']>((resolve, reject) => {
     greet = resolve;
     socket.on('error', reject);
+    socket.on('close', () => reject(new Error('the server has hung up')));
   });
   let rest = '';
   let isGreeted = false;

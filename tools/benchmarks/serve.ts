@@ -7,6 +7,7 @@ import { setTimeout } from 'node:timers/promises';
 import { executable } from '../../test/lab/banctl.ts';
 import { type Fail2ban, startFail2ban } from '../../test/lab/fail2ban.ts';
 import { ownMegabytes, type Server, startServer, unitEnvironment } from '../../test/lab/served.ts';
+import { execute } from '../../test/lab/wait.ts';
 import { awaitLines } from './log-lines.ts';
 import { figure, median, type Result, target } from './measure.ts';
 
@@ -18,6 +19,10 @@ const CYCLES = 2;
 const PATIENCE_MS = 600_000;
 /** By then the server has given back what it needed for its work. */
 const QUIET_MS = 5000;
+/** It wakes once a minute. */
+const REST_SECONDS = 65;
+/** System calls that are so far apart belong to different wake-ups. Seconds. */
+const APART = 1;
 const shell = join(import.meta.dirname, 'shell-action.sh');
 
 const ACTIONS: [string, string][] = [
@@ -92,6 +97,24 @@ function residentMegabytes({ daemon }: Server): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
 }
 
+/** How often it wakes without requests, and the processor time that this takes, in milliseconds. */
+async function rest({ daemon }: Server, dir: string): Promise<{ wakings: number; busy: number }> {
+  const { pid } = daemon();
+  const log = join(dir, 'strace');
+  const ticks = () => {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/.*\) /s, '').split(' ');
+    return Number(fields[11]) + Number(fields[12]);
+  };
+  const before = ticks();
+  const line = ['--signal=INT', `${REST_SECONDS}`, 'strace', '-f', '-q', '-ttt', '-o', log, '-p', `${pid}`];
+  await execute('timeout', line);
+  const times = [...readFileSync(log, 'utf8').matchAll(/^\d+ (\d+\.\d+) /gm)].map(([, time]) => Number(time));
+  // The first calls are those in which strace has found it, and the last those in which strace left it.
+  const [, ...later] = times;
+  const wakings = later.filter((time, index) => time - (times[index] ?? 0) > APART).length;
+  return { wakings, busy: (ticks() - before) * 10 };
+}
+
 export async function served(): Promise<Result> {
   const dir = mkdtempSync(join(tmpdir(), 'banctl-bench-serve-'));
   try {
@@ -136,6 +159,7 @@ export async function served(): Promise<Result> {
     const ratio = (key: 'start' | 'stop') => median(of(ours, key)) / median(of(nothing, key));
     await setTimeout(QUIET_MS);
     const [resident, own] = [residentMegabytes(server), ownMegabytes(server.daemon())];
+    const { wakings, busy } = await rest(server, dir);
     return {
       name: 'serve',
       title: 'fail2ban bans through banctl serve',
@@ -160,6 +184,8 @@ export async function served(): Promise<Result> {
         target(`${BANNED} bans: served / shell`, median(many.filed) / median(many.shell), 0.5),
         target('resident after that, MB', resident, 60),
         target('of which not its executable, MB', own, 20),
+        target(`wake-ups in ${REST_SECONDS} s without requests`, wakings, 2),
+        target('processor time in these, ms', busy, 20),
       ],
       remarks: [],
     };
