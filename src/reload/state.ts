@@ -31,6 +31,8 @@ export interface ReloadState {
   /** The version of the list that `digest` is of. */
   readonly list: FileVersion | null;
   readonly digest: Digest;
+  /** The version of the list that is known to have neither an access list nor extended attributes. */
+  readonly plain: FileVersion | null;
   readonly mark: Mark;
   /** The names of the Apaches that the last call concerned. */
   readonly targets: readonly string[];
@@ -93,6 +95,7 @@ function unknownState(): ReloadState {
     key: newKey(),
     list: null,
     digest: EMPTY,
+    plain: null,
     mark: { count: 0, ticks: 0, boot: null },
     targets: [],
     apaches: [],
@@ -322,7 +325,7 @@ function isState(state: Readonly<Record<keyof ReloadState, unknown>>): state is 
     isListOf(state.targets, (name) => typeof name === 'string') &&
     isListOf(state.apaches, isKnownApache) &&
     isListOf(state.owed, isCommands) &&
-    [state.list, state.error, state.errorAt, state.waiter].every(isTextOrNull) &&
+    [state.list, state.plain, state.error, state.errorAt, state.waiter].every(isTextOrNull) &&
     [state.lastReload, state.lastTry, state.interval].every((time) => time === null || isNumber(time)) &&
     isNumber(state.spacing) &&
     typeof state.isLingering === 'boolean'

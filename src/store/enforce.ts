@@ -60,14 +60,15 @@ async function isListBlamed(report: ReloadReport, options: ChangeOptions): Promi
  */
 async function takeBack(options: ChangeOptions, replaced: Replaced): Promise<boolean> {
   const { banlist, lockTimeout } = options;
+  const { keepsAttributes } = replaced;
   const { isAccepted } = await import('../reload/run.ts');
   const lock = acquireLock(banlist, { timeout: lockTimeout });
   try {
     const current = readText(banlist);
     if (current.version !== replaced.version) return false;
-    const restored = replaceFile(banlist, [replaced.before], { lock, seen: current });
+    const restored = replaceFile(banlist, [replaced.before], { lock, seen: current, keepsAttributes });
     if (await isAccepted(options, lock)) return true;
-    replaceFile(banlist, [current.text], { lock, seen: { version: restored } });
+    replaceFile(banlist, [current.text], { lock, seen: { version: restored }, keepsAttributes });
     return false;
   } catch (error) {
     if (!(error instanceof Overtaken)) throw error;

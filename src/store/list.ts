@@ -13,9 +13,11 @@ import {
   writeState,
 } from '../reload/state.ts';
 import { namesOf, type ReloadReport } from '../reload/types.ts';
+import { hasAttributes } from '../system/attributes.ts';
 import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
-import { readText } from '../system/read.ts';
-import { replaceFile } from '../system/write.ts';
+import { type FileContent, readText } from '../system/read.ts';
+import { type OnLoss, replaceFile } from '../system/write.ts';
+import { warn } from '../terminal/print.ts';
 import type { ChangeOptions, ChangesFor, Store, Written } from './types.ts';
 
 /** The outcome of the reload in a dry run. */
@@ -67,17 +69,36 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock)
   const known = readState(banlist, list);
   const before = isPending(known, namesOf(options)) ? withoutOldError(known) : settled(known);
   const isChanged = edits.length > 0;
+  const keepsAttributes = isChanged ? attributesKept(banlist, list, known) : undefined;
   const version = isChanged
-    ? replaceFile(banlist, applyEdits(list.text, edits), { lock, seen: list })
+    ? replaceFile(banlist, applyEdits(list.text, edits), { lock, seen: list, keepsAttributes })
     : undefined;
+  const plain = keepsAttributes === undefined ? (version ?? null) : null;
   const changed =
-    version === undefined ? before : afterChange(before, digestAfter(before, list.text, edits), version);
+    version === undefined
+      ? before
+      : { ...afterChange(before, digestAfter(before, list.text, edits), version), plain };
   const { plan, state } = planReload(changed, options, options.isUrgent === true);
   if (state !== known) writeState(banlist, state, lock);
   const written = { outcomes, isChanged, plan };
   if (version === undefined) return written;
   const changeAgain = () => changeBanlist(options, changesFor);
-  return { ...written, replaced: { before: list.text, version, changeAgain } };
+  return { ...written, replaced: { before: list.text, version, keepsAttributes, changeAgain } };
+}
+
+/** Looks only at a version that banctl has not written itself: most lists have nothing that must be kept. */
+function attributesKept(
+  banlist: string,
+  { version }: FileContent,
+  { plain }: ReloadState,
+): OnLoss | undefined {
+  if (version === undefined || version === plain) return undefined;
+  const has = hasAttributes(banlist);
+  if (typeof has === 'string')
+    warn(`cannot see whether ${banlist} has an access list, which it loses: ${has}`);
+  return has === true
+    ? (why) => warn(`${banlist} has lost its access list or extended attributes: ${why}`)
+    : undefined;
 }
 
 /** A reading of the configuration by Apache ends every earlier error. */

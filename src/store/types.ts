@@ -4,6 +4,7 @@ import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import type { Plan } from '../reload/plan.ts';
 import type { ReloadOptions, ReloadReport } from '../reload/types.ts';
 import type { FileVersion } from '../system/read.ts';
+import type { OnLoss } from '../system/write.ts';
 import type { StartProgress } from '../terminal/progress.ts';
 
 export interface PlaceOptions {
@@ -57,6 +58,7 @@ export interface Written {
 export interface Replaced {
   readonly before: Buffer;
   readonly version: FileVersion;
+  readonly keepsAttributes: OnLoss | undefined;
   /** Makes the same change again, to the current list. */
   readonly changeAgain: () => Promise<unknown>;
 }

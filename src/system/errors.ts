@@ -65,7 +65,10 @@ const REASONS: Readonly<Record<string, Reason>> = {
   ENOSPC: { why: 'no space is left on the device', hint: 'free some' },
   ENOTDIR: { why: 'a part of its path is not a directory' },
   ENXIO: { why: 'it is not a regular file', hint: 'move it away' },
-  EROFS: { why: 'the file system is read-only' },
+  EROFS: {
+    why: 'the file system is read-only',
+    hint: 'remount it, or add the directory to ReadWritePaths= of the unit',
+  },
 };
 
 const IMMUTABLE: Reason = {

@@ -11,6 +11,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
+import { copyAttributes } from './attributes.ts';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
 import { lstat } from './links.ts';
 import { FileChanged, type Lock, LockLost } from './lock.ts';
@@ -20,6 +21,8 @@ import { discard, REMOVED } from './takeover.ts';
 
 /** The version of a file as it was read; undefined if it did not exist. */
 type SeenFile = Pick<FileContent, 'version'>;
+/** Called with the reason if access lists and extended attributes are lost. */
+export type OnLoss = (why: string) => void;
 /** Of more in one call the kernel makes larger units of memory, for which it may have to move others. */
 const WRITE_CHUNK_BYTES = 2 ** 18;
 
@@ -27,7 +30,8 @@ const WRITE_CHUNK_BYTES = 2 ** 18;
  * Replaces a file by one that contains `pieces`, in one step: readers see the complete old or the complete new text, even
  * after a crash or on a full disk. Mode and owner stay; a new file gets `mode`, and so does any file
  * without `keepsMode`. With `durable`, the file and its directory are on the disk when this returns. `seen` is the version that the new text is based on: if a program that
- * takes no lock changed the file since, the file stays. Without a lock, the last of two writers wins.
+ * takes no lock changed the file since, the file stays. Without a lock, the last of two writers wins. With `keepsAttributes`,
+ * access lists and extended attributes stay too.
  *
  * @throws Overtaken if the lock was taken over or the file changed; BanctlError cannotWrite
  */
@@ -40,7 +44,15 @@ export function replaceFile(
     durable = true,
     mode = 0o644,
     keepsMode = true,
-  }: { lock: Lock | undefined; seen?: SeenFile; durable?: boolean; mode?: number; keepsMode?: boolean },
+    keepsAttributes,
+  }: {
+    lock: Lock | undefined;
+    seen?: SeenFile;
+    durable?: boolean;
+    mode?: number;
+    keepsMode?: boolean;
+    keepsAttributes?: OnLoss | undefined;
+  },
 ): FileVersion {
   let temporary: string | undefined;
   try {
@@ -59,6 +71,7 @@ export function replaceFile(
       tmpfileCreated(created) {
         temporary = created;
         lock?.registerTemporary(created);
+        if (keepsAttributes !== undefined) keepAttributes(path, created, keepsAttributes);
         writeWhole(created, pieces, durable);
         refuseChanged(path, seen);
       },
@@ -132,6 +145,11 @@ function makeWithParents(directory: string): void {
     // Another call may have made it first.
     if (systemCode(error) !== 'EEXIST' || !statSync(directory).isDirectory()) throw error;
   }
+}
+
+function keepAttributes(path: string, created: string, onLoss: OnLoss): void {
+  const lost = copyAttributes(path, created);
+  if (lost !== undefined) onLoss(lost);
 }
 
 /** Called right before the rename. Only what others write between the two is lost. */

@@ -1,12 +1,14 @@
 // Hardened hosts: root without all of root's powers, and limits that V8 cannot live with.
 import assert from 'node:assert/strict';
-import { chownSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { startApache } from '../lab/apache.ts';
 import { executable } from '../lab/banctl.ts';
 import { execute } from '../lab/wait.ts';
 
+const repository = join(import.meta.dirname, '..', '..');
 const directory = mkdtempSync(join(tmpdir(), 'banctl-hardened-'));
 after(() => rmSync(directory, { recursive: true }));
 const empty = join(directory, 'empty.json');
@@ -42,4 +44,102 @@ test("without CAP_CHOWN a ban in root's own list works", { skip: !isRoot }, asyn
 test('an address space of 1.5 GB is enough', async () => {
   const { exitCode, stderr } = await ban(listOf(process.getuid?.() ?? 0), 'prlimit', '--as=1536000000');
   assert.equal(exitCode, 0, stderr);
+});
+
+test('an access list and extended attributes stay with the list, whoever sets them and when', {
+  skip: !isRoot,
+}, async () => {
+  const banlist = listOf(1234);
+  const told = async (...command: string[]) => {
+    const { exitCode, stdout, stderr } = await execute(command[0] ?? '', command.slice(1));
+    assert.equal(exitCode, 0, stderr);
+    return stdout;
+  };
+  const acl = () => told('getfacl', '--absolute-names', '--omit-header', banlist);
+  const attributes = () => told('getfattr', '--absolute-names', '--dump', banlist);
+  const bans = async (address: string, verb = 'ban') => {
+    const place = [`--banlist=${banlist}`, '--no-reload', `--config=${empty}`];
+    const { exitCode, stderr } = await execute(executable, [verb, address, '--jail=web', ...place]);
+    assert.deepEqual([exitCode, stderr], [0, '']);
+  };
+  await bans('203.0.113.1');
+  await told('setfacl', '--modify', 'user:1235:rw,group:1236:r', banlist);
+  await told('setfattr', '--name=user.origin', '--value=by hand', banlist);
+  const before = [await acl(), await attributes()];
+  assert.match(before.join(), /user:1235:rw-[\s\S]*group:1236:r--[\s\S]*user.origin="by hand"/);
+  await bans('203.0.113.2');
+  await bans('203.0.113.3');
+  await bans('203.0.113.2', 'unban');
+  assert.deepEqual([await acl(), await attributes()], before);
+  assert.equal(statSync(banlist).uid, 1234);
+  await told('setfacl', '--remove-all', banlist);
+  await told('setfattr', '--remove=user.origin', banlist);
+  await bans('203.0.113.4');
+  assert.doesNotMatch(await acl(), /1235/);
+});
+
+test('banctl looks for them once, and reports their loss', { skip: !isRoot }, async () => {
+  const banlist = listOf(0);
+  const bin = mkdtempSync(join(directory, 'bin-'));
+  const calls = join(bin, 'calls');
+  const fake = (name: string, line: string) =>
+    writeFileSync(join(bin, name), `#!/bin/sh\necho ${name} >> ${calls}\n${line}\n`, { mode: 0o755 });
+  fake('tar', 'PATH=/usr/bin:/bin exec tar "$@"');
+  fake('cp', 'echo "cp: no room for it" >&2; exit 1');
+  const path = `PATH=${bin}:${process.env.PATH}`;
+  const said = async () => (await ban(banlist, 'env', path)).stderr;
+  const looks = () => readFileSync(calls, 'utf8');
+  assert.equal(await said(), '');
+  await execute('env', [path, executable, 'ban', '203.0.113.6', '--no-reload', `--banlist=${banlist}`]);
+  assert.equal(looks(), 'tar\n');
+  await execute('setfacl', ['--modify', 'user:1235:rw', banlist]);
+  const more = ['ban', '203.0.113.7', '--no-reload', `--banlist=${banlist}`, `--config=${empty}`];
+  const { exitCode, stderr } = await execute('env', [path, executable, ...more]);
+  assert.equal(exitCode, 0);
+  assert.match(stderr, /^banctl: \S+ has lost its access list or extended attributes: cp: no room for it\n$/);
+});
+
+/** The capabilities of the drop-in, and nothing to write to but `writable`, as ProtectSystem=strict has it. */
+function hardened(writable: string): string[] {
+  const dropIn = readFileSync(join(repository, 'systemd', 'fail2ban-banctl.conf'), 'utf8');
+  const kept = [...dropIn.matchAll(/^CapabilityBoundingSet=(.*)$/gm)].flatMap(([, names = '']) =>
+    names.split(' '),
+  );
+  const set = ['-all', ...kept.map((name) => `+${name.replace('CAP_', '').toLowerCase()}`)].join(',');
+  const script = `mount --make-rprivate / && mount --bind ${writable} ${writable} && mount -o remount,bind,ro / && exec setpriv --bounding-set=${set} --inh-caps=-all "$@"`;
+  return ['unshare', '--mount', 'sh', '-c', script, 'sh'];
+}
+
+test('with the drop-in, a ban reaches Apache on a host that is read-only but for the list', {
+  skip: !isRoot,
+}, async () => {
+  await using apache = await startApache({
+    remoteip: true,
+    site: (dir) =>
+      `<Location "/">\n<RequireAll>\nRequire all granted\nIncludeOptional ${dir}/lists/banlist.conf\n</RequireAll>\n</Location>`,
+  });
+  const lists = join(apache.dir, 'lists');
+  mkdirSync(lists);
+  const banlist = join(lists, 'banlist.conf');
+  writeFileSync(banlist, '');
+  chownSync(banlist, 1234, 1234);
+  const args = [
+    `--banlist=${banlist}`,
+    `--apachectl=${apache.ctl}`,
+    `--config=${empty}`,
+    '--reload-interval=0',
+  ];
+  const call = async (writable: string, verb: string) => {
+    const [program = '', ...words] = hardened(writable);
+    return execute(program, [...words, executable, verb, '203.0.113.5', '--jail=web', ...args]);
+  };
+  const done = await call(lists, 'ban');
+  assert.deepEqual([done.exitCode, done.stderr], [0, '']);
+  assert.equal(await apache.get('/', { from: '203.0.113.5' }), 403);
+  assert.equal(statSync(banlist).uid, 1234);
+  const refused = await call(join(apache.dir, 'www'), 'unban');
+  assert.equal(refused.exitCode, 73);
+  assert.match(refused.stderr, /^banctl: cannot \S+ \S+: \S[^\n]*read-only[^\n]*\n$/i);
+  assert.equal((await call(lists, 'unban')).exitCode, 0);
+  assert.equal(await apache.get('/', { from: '203.0.113.5' }), 200);
 });
