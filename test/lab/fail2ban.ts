@@ -38,6 +38,8 @@ export type Fail2banOptions = {
   jailFiles?: (string | [name: string, text: string])[];
   /** Debian's own jail.conf and filters under it, as on a server; else only the few defaults that are needed. */
   stock?: boolean;
+  /** What runs its programs elsewhere, such as in a container: words before each. */
+  through?: readonly string[];
   /** One of those that tools/fail2ban-versions fetches; else the one that is installed. */
   version?: string;
   /** More of the server's environment, and so of its actions'. */
@@ -156,10 +158,14 @@ dbmaxmatches = 10
   const detail = () => `${server.output()}\n${tail(log(), 30)}`;
   const own = ['-c', config, '-s', socket, '-p', join(dir, 'fail2ban.pid')];
   // Actions ask for this fail2ban's configuration, not for the machine's.
-  const [clientProgram, ...clientWords] = program('fail2ban-client');
-  const clientCommand = [clientProgram, ...clientWords, ...own].join(' ');
+  const clientCommand = [...program('fail2ban-client'), ...own].join(' ');
+  const through = (words: readonly string[]): [string, ...string[]] => {
+    const [first = '', ...others] = [...(options.through ?? []), ...words];
+    return [first, ...others];
+  };
+  const [clientProgram, ...clientWords] = through(program('fail2ban-client'));
   const client = (...args: string[]) => execute(clientProgram, [...clientWords, ...own, ...args]);
-  const [serverProgram, ...serverWords] = program('fail2ban-server');
+  const [serverProgram, ...serverWords] = through(program('fail2ban-server'));
 
   async function start() {
     const from = log().length;
