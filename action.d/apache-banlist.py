@@ -28,6 +28,9 @@ PATIENCE = 5
 PROGRAM_PATIENCE = 60
 # After a timeout, the action does not ask the server for this long, because each ban would wait for it. Seconds.
 SILENCE = 60
+# V8 ends by this signal where it may not make code or reserve addresses.
+FORBIDDEN = -signal.SIGTRAP
+FORBIDDEN_WHY = "it cannot start: MemoryDenyWriteExecute=yes or LimitAS= of fail2ban.service forbids it, see fail2ban-banctl.conf"
 # Bytes of an answer; characters of it in the log.
 LONGEST_ANSWER = 1 << 20
 LONGEST_MESSAGE = 4000
@@ -194,10 +197,13 @@ class Action(ActionBase):
         self._ban(aInfo, False)
 
     def unban(self, aInfo):
-        self._do("unban", self._options(COMMON), address=str(aInfo["ip"]))
+        options = self._options(COMMON)
+        options["id"] = str(aInfo["fid"])
+        self._do("unban", options, address=str(aInfo["ip"]))
 
     def _ban(self, aInfo, restored):
         options = self._options(COMMON + PROTECTION)
+        options["id"] = str(aInfo["fid"])
         options["since"] = str(aInfo["time"])
         options["for"] = str(aInfo["bantime"])
         options["reason"] = "%s failures" % aInfo["failures"]
@@ -231,7 +237,8 @@ class Action(ActionBase):
             code, said = self._ask(request, patience)
         except NotServed as error:
             self._say_once(error)
-            if restored and self._listed(address):
+            # A jail that counts by <F-ID> has a hold for each id, which is not looked for here.
+            if restored and options["id"] == address and self._listed(address):
                 return
             code, said = self._run(command, options, flags, address)
         self._conclude(code, said)
@@ -341,6 +348,8 @@ class Action(ActionBase):
         except subprocess.TimeoutExpired:
             self._kill(program)
             return 124, "%s did not end within %s s and was killed" % (self.banctl, PROGRAM_PATIENCE)
+        if program.returncode == FORBIDDEN:
+            return 133, FORBIDDEN_WHY
         return program.returncode, said.decode("utf-8", "replace")
 
     def _kill(self, program):

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Ban } from '../banlist/text.ts';
 import type { Change } from '../bans/change.ts';
-import { isOver, MANUAL, now } from '../bans/hold.ts';
+import { isOver, MANUAL, nameOfHold, now } from '../bans/hold.ts';
 import { truthsOf } from '../fail2ban/holders.ts';
-import { type Difference, readBans, releaseOf, repair } from '../fail2ban/repair.ts';
+import { type Difference, nameOfWanted, readBans, releaseOf, repair } from '../fail2ban/repair.ts';
 import type { HolderTruth } from '../fail2ban/truth.ts';
 import { protectedRanges, wideningOf } from '../protection/protection.ts';
 import { isAuditLate, NO_AUDIT, noteAudit } from '../system/audited.ts';
@@ -157,15 +157,15 @@ function mayRestore(holder: string, ...answers: readonly Comparison[]): boolean 
 }
 
 function addedName({ holder, ban }: Difference['added'][number]): string {
-  return nameOf({ holder, address: ban.address.text });
+  return nameOfWanted(holder, ban);
 }
 
 /** Identifies a hold, and the findings about it. */
-function nameOf({ holder, address }: Pick<ListFault, 'holder' | 'address'>): string {
-  return `${holder} ${address}`;
+function nameOf({ holder = '', address = '', id }: Pick<ListFault, 'holder' | 'address' | 'id'>): string {
+  return nameOfHold({ holder, address, id });
 }
 
-function identityOf({ code, address, holder, message }: Finding): string {
+function identityOf({ code, address, holder, id, message }: Finding): string {
   // Repairs of other lines move this one.
-  return JSON.stringify([code, address, holder, address === undefined ? message : '']);
+  return JSON.stringify([code, address, holder, id, address === undefined ? message : '']);
 }

@@ -57,8 +57,8 @@ function wrongBans(bandir: string, ranges: readonly Address[], now: number): Fin
       ...holds
         .filter((hold) => isOver(hold, now))
         .map(
-          ({ holder }) =>
-            ({ code: 'expired', address, holder, message: `the hold of ${holder} is over` }) as const,
+          ({ holder, id }) =>
+            ({ code: 'expired', address, holder, id, message: `the hold of ${holder} is over` }) as const,
         ),
     ];
   });

@@ -1,11 +1,12 @@
 import type { Ban } from '../banlist/text.ts';
-import { type Hold, holderOf, isByHand, isOfOtherHost, jailOf, now } from '../bans/hold.ts';
+import { type Hold, holderOf, isByHand, isOfOtherHost, jailOf, nameOfHold, now } from '../bans/hold.ts';
 import { configuredActions, configuredJails, type JailAction, jailNames } from '../fail2ban/client.ts';
 import { actionsOf, type Holder, holdersOf, isSameList, truthsOf } from '../fail2ban/holders.ts';
-import { type Difference, wantedOf } from '../fail2ban/repair.ts';
+import { type Difference, nameOfWanted, wantedOf } from '../fail2ban/repair.ts';
 import { whySshdJailFails } from '../fail2ban/sshd-log.ts';
 import type { HolderTruth } from '../fail2ban/truth.ts';
 import { selectWanted } from '../fail2ban/wanted.ts';
+import { quote } from '../system/printable.ts';
 import type { Finding } from './finding.ts';
 import type { AuditOptions } from './types.ts';
 
@@ -58,8 +59,8 @@ export async function compareWithFail2ban(settings: AuditOptions, bans: readonly
   const named = new Set(holds.map((hold) => hold.holder));
   return {
     added: banning.flatMap(({ holder }) => missingFrom(holds, byHolder.get(holder), settings)),
-    released: holds.filter((hold) => byHolder.get(hold.holder)?.mayHold(hold.address) === false),
-    isHeld: (hold) => byHolder.get(hold.holder)?.mayHold(hold.address) === true,
+    released: holds.filter((hold) => byHolder.get(hold.holder)?.mayHold(hold) === false),
+    isHeld: (hold) => byHolder.get(hold.holder)?.mayHold(hold) === true,
     truths,
     findings: [
       ...[...named].filter((holder) => isOfJail({ holder }) && !byHolder.has(holder)).map(unknownJail),
@@ -91,9 +92,9 @@ function missingFrom(
 ): Difference['added'] {
   if (truth === undefined) return [];
   const { holder } = truth;
-  const listed = new Set(holds.filter((hold) => hold.holder === holder).map((hold) => hold.address));
+  const listed = new Set(holds.filter((hold) => hold.holder === holder).map(nameOfHold));
   return wantedOf(truth, settings)
-    .filter((ban) => !listed.has(ban.address.text))
+    .filter((ban) => !listed.has(nameOfWanted(holder, ban)))
     .map((ban) => ({ holder, ban }));
 }
 
@@ -116,15 +117,19 @@ async function downFindings(client: string, holds: readonly Hold[], why: string)
 export function comparisonFindings({ added, released, findings }: Comparison): Finding[] {
   return [
     ...added.map(({ holder, ban }): Finding => {
-      const message = `jail ${jailOf(holder)} of fail2ban holds it, banctl does not`;
-      return { code: 'missing', address: ban.address.text, holder, message };
+      const message = `jail ${jailOf(holder)} of fail2ban holds it${forId(ban.id)}, banctl does not`;
+      return { code: 'missing', address: ban.address.text, holder, id: ban.id, message };
     }),
-    ...released.map(({ holder, address }): Finding => {
-      const message = `held by ${jailOf(holder)}, but not by that jail of fail2ban`;
-      return { code: 'stale', address, holder, message };
+    ...released.map(({ holder, address, id }): Finding => {
+      const message = `held by ${jailOf(holder)}${forId(id)}, but not by that jail of fail2ban`;
+      return { code: 'stale', address, holder, id, message };
     }),
     ...findings,
   ];
+}
+
+function forId(id: string | undefined): string {
+  return id === undefined ? '' : ` for ${quote(id)}`;
 }
 
 function unknownJail(holder: string): Finding {

@@ -31,6 +31,8 @@ export interface Finding {
   readonly message: string;
   /** The holder that it concerns; distinguishes findings. */
   readonly holder?: string;
+  /** By what the holder counts, where that is not the address. */
+  readonly id?: string | undefined;
 }
 
 export type Severity = 'error' | 'warning' | 'info';

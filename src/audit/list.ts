@@ -19,6 +19,7 @@ export interface ListFault {
   readonly address?: string;
   /** The holder, if the finding is about one hold. */
   readonly holder?: string;
+  readonly id?: string | undefined;
   readonly message: string;
 }
 
@@ -129,11 +130,12 @@ function protectedFaults(line: DenyLine, ranges: readonly Address[]): ListFault[
 function expiredHolds(line: DenyLine, now: number): ListFault[] {
   return line.holds
     .filter((hold) => isOver(hold, now))
-    .map(({ address, holder }) => ({
+    .map(({ address, holder, id }) => ({
       code: 'expired',
       line: line.number,
       address,
       holder,
+      id,
       message: `the hold of ${holder} is over`,
     }));
 }

@@ -1,6 +1,6 @@
 import { parseAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
-import { type Hold, isByHand, isOver, WIDENED_PREFIX } from '../bans/hold.ts';
+import { type Hold, isByHand, isOver, isSameAsked, WIDENED_PREFIX } from '../bans/hold.ts';
 import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/holds.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { LONGEST_TEXT_BYTES } from '../system/read.ts';
@@ -142,8 +142,7 @@ function place(change: Extract<Change, { verb: 'add' | 'set' }>, drafting: Draft
   draft.unknownHolder = false;
   for (const elsewhere of draftsNaming(hold.address, drafting)) {
     if (elsewhere.address !== target) {
-      const isSame = (other: Hold) => other.holder === hold.holder && other.address === hold.address;
-      elsewhere.holds = releaseHolds(elsewhere.holds, isSame, now);
+      elsewhere.holds = releaseHolds(elsewhere.holds, (other) => isSameAsked(other, hold), now);
     }
   }
   const outcome: Outcome = { address: hold.address, status, heldBy: NONE, isChanged };
@@ -152,8 +151,7 @@ function place(change: Extract<Change, { verb: 'add' | 'set' }>, drafting: Draft
 
 /** An existing hold of the same holder is newer. */
 function adopt({ holds }: Extract<Change, { verb: 'adopt' }>, draft: Draft): void {
-  const isHere = (hold: Hold) =>
-    draft.holds.some(({ holder, address }) => holder === hold.holder && address === hold.address);
+  const isHere = (hold: Hold) => draft.holds.some((other) => isSameAsked(other, hold));
   if (!isAlive(draft)) draft.unknownHolder = holds.length === 0;
   draft.holds = [...draft.holds, ...holds.filter((hold) => !isHere(hold))];
 }
@@ -171,11 +169,12 @@ function release(
   const { finder, drafts, now } = drafting;
   const { address, holder, seen } = change;
   const named = draftsNaming(address, drafting).filter(isAlive);
+  const hasId = isReleasedId(change, named);
   const isForeign = holder === null && foreign.has(address);
   let isChanged = isForeign;
   const isReleased = (hold: Hold, banned = hold.address) =>
     (hold.address === address || (holder === null && banned === address)) &&
-    (holder === null || hold.holder === holder) &&
+    (holder === null || (hold.holder === holder && hasId(hold))) &&
     (seen === undefined || seen.some((known) => sameHold(known, hold)));
   for (const draft of named) {
     const { holds: before, unknownHolder } = draft;
@@ -204,6 +203,19 @@ function release(
     const isBanned = named.length > 0 || joined.length > 0 || isForeign;
     return { address, status: isBanned ? 'unbanned' : 'not-banned', heldBy, isChanged };
   };
+}
+
+/** An older banctl kept no ids: where no hold has the id, the one without is meant. */
+function isReleasedId(
+  { address, holder, id }: Extract<Change, { verb: 'release' }>,
+  named: readonly Draft[],
+): (hold: Hold) => boolean {
+  if (id === undefined) return () => true;
+  const isKept = named.some(({ holds }) =>
+    holds.some((hold) => hold.holder === holder && hold.address === address && hold.id === id),
+  );
+  const released = isKept ? id : undefined;
+  return (hold) => hold.id === released;
 }
 
 function isStillThere({ drafts, joined }: Drafting): (address: string) => boolean {

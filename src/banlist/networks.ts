@@ -1,6 +1,6 @@
 import { type Address, isSingle, readAddress, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
-import { type Hold, isOver } from '../bans/hold.ts';
+import { type Hold, isOver, isSameAsked, nameOfHold } from '../bans/hold.ts';
 import type { Ban, Draft } from './text.ts';
 
 /*
@@ -108,12 +108,8 @@ function narrow(
 /** Each holder's hold on each address once: the newer one, at the place of the older. */
 function merged(holds: readonly Hold[], newer: readonly Hold[]): Hold[] {
   const added = new Map<string, Hold>();
-  for (const hold of newer) added.set(`${hold.holder} ${hold.address}`, hold);
+  for (const hold of newer) added.set(nameOfHold(hold), hold);
   const kept = holds.map((hold) => newer.findLast((other) => isSameAsked(hold, other)) ?? hold);
-  for (const hold of kept) added.delete(`${hold.holder} ${hold.address}`);
+  for (const hold of kept) added.delete(nameOfHold(hold));
   return [...kept, ...added.values()];
-}
-
-function isSameAsked(one: Hold, other: Hold): boolean {
-  return one.holder === other.holder && one.address === other.address;
 }

@@ -20,6 +20,8 @@ export type Change =
       readonly address: string;
       /** null: every holder's, even unknown ones. */
       readonly holder: string | null;
+      /** Releases only the holder's hold with this id; null: the one without an id. */
+      readonly id?: string | null | undefined;
       /** If given, releases only these holds; later ones stay. */
       readonly seen?: readonly Hold[];
     }

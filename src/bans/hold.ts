@@ -1,5 +1,6 @@
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { printable, quote } from '../system/printable.ts';
+import { readAddress } from './address.ts';
 
 /** One holder's reason for a ban. Times are whole seconds since the epoch. */
 export interface Hold {
@@ -7,11 +8,16 @@ export interface Hold {
   readonly holder: string;
   /** Canonical text of the address that was asked for; the ban may be a wider range. */
   readonly address: string;
+  /** By what the jail counts, where that is not the address (`<F-ID>`): it holds the address once for each. */
+  readonly id?: string | undefined;
   readonly since: number;
   /** null: for ever. */
   readonly until: number | null;
   readonly reason: string | null;
 }
+
+/** What tells a hold from every other. */
+export type HoldName = Pick<Hold, 'holder' | 'address' | 'id'>;
 
 /** The holder of bans made by hand. No jail has this name: see {@link holderOf}. */
 export const MANUAL = 'manual';
@@ -28,6 +34,13 @@ const BEGIN = /^# banctl (?:widened after (\d{1,9}) )?\| /;
 /** The last time that {@link formatTime} can write. Seconds since the epoch. */
 export const LAST_SECOND = Date.UTC(9999, 11, 31, 23, 59, 59) / 1000;
 const LONGEST_REASON = 500;
+const LONGEST_ID = 255;
+const KEPT_OF_LONG_ID = 200;
+/**
+ * How a reason begins that carries an id: a version that knows none shows it as part of the reason. No reason begins so by
+ * itself, because its `%` is escaped.
+ */
+const ID_PREFIX = '%id=';
 const TIME = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`;
 const HOLD = new RegExp(String.raw`^(\S+) (\S+) since (${TIME}) (?:until (${TIME})|for ever)(?:: (.+))?$`);
 /** Unlike Unicode classes, V8 compiles this without delay. */
@@ -50,7 +63,9 @@ export function formatHolds(holds: readonly Hold[], widenedAfter?: number): stri
 
 function formatHold(hold: Hold): string {
   const end = hold.until === null ? 'for ever' : `until ${formatTime(hold.until)}`;
-  const reason = hold.reason === null ? '' : `: ${escapeReason(hold.reason)}`;
+  const id = hold.id === undefined ? [] : [ID_PREFIX + encodeURIComponent(hold.id)];
+  const why = [...id, ...(hold.reason === null ? [] : [escapeReason(hold.reason)])];
+  const reason = why.length === 0 ? '' : `: ${why.join(' ')}`;
   return `${holdMark(hold.holder, hold.address)}${formatTime(hold.since)} ${end}${reason}`;
 }
 
@@ -71,7 +86,7 @@ export function parseHolds(line: string): Hold[] | undefined {
       address,
       since: sinceSeconds,
       until: untilSeconds,
-      reason: reason === undefined ? null : cleanReason(unescapeReason(reason)),
+      ...readWhy(reason),
     });
   }
   return holds;
@@ -79,6 +94,51 @@ export function parseHolds(line: string): Hold[] | undefined {
 
 /** Of a time in a comment; thousands of bans have the same. */
 const secondsOf = remembering((text: string) => Date.parse(text) / 1000);
+
+/** The id and the reason, as {@link formatHold} writes them. */
+function readWhy(text: string | undefined): Pick<Hold, 'id' | 'reason'> {
+  if (text === undefined) return { reason: null };
+  if (!text.startsWith(ID_PREFIX)) return { reason: cleanReason(unescapeReason(text)) };
+  const [word = '', ...words] = text.slice(ID_PREFIX.length).split(' ');
+  const id = decoded(word);
+  if (id === undefined) return { reason: cleanReason(unescapeReason(text)) };
+  return { id: cleanId(id), reason: cleanReason(unescapeReason(words.join(' '))) };
+}
+
+/** Undefined for nothing, and for what cannot have been escaped. */
+function decoded(word: string): string | undefined {
+  try {
+    return decodeURIComponent(word) || undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The id of a jail's hold on an address; undefined if the jail counts by the address itself. */
+export function holdId(counted: string, address: string): string | undefined {
+  const isAddress = counted === address || readAddress(counted)?.text === (readAddress(address)?.text ?? '');
+  return counted === '' || isAddress ? undefined : cleanId(counted);
+}
+
+/** An attacker chooses it: a long one is kept as its beginning and a sum of all of it. */
+export function cleanId(input: string): string {
+  const text = input.toWellFormed();
+  if (text.length <= LONGEST_ID) return text;
+  let sum = 0x811c9dc5;
+  for (let index = 0; index < text.length; index += 1)
+    sum = Math.imul(sum ^ text.charCodeAt(index), 0x01000193);
+  return `${text.slice(0, KEPT_OF_LONG_ID).toWellFormed()}~${text.length}-${sum >>> 0}`;
+}
+
+/** True for two states of one hold: a holder has one for each address, or for each id of an address. */
+export function isSameAsked(one: HoldName, other: HoldName): boolean {
+  return one.holder === other.holder && one.address === other.address && one.id === other.id;
+}
+
+/** One text for all states of a hold. */
+export function nameOfHold({ holder, address, id }: HoldName): string {
+  return id === undefined ? `${holder} ${address}` : `${holder} ${address} ${id}`;
+}
 
 /** The number of held addresses that led to the ban of their network, from its comment; undefined for any other ban. */
 export function parseWidened(line: string): number | undefined {

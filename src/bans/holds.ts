@@ -1,4 +1,4 @@
-import { type Hold, isByHand, isOver, untilOf } from './hold.ts';
+import { type Hold, isByHand, isOver, isSameAsked, untilOf } from './hold.ts';
 
 /** The result for one address: the words of the JSON results. */
 export type Status = 'banned' | 'already-banned' | 'unbanned' | 'not-banned' | 'still-held' | 'skipped';
@@ -8,6 +8,8 @@ export interface HoldRequest {
   readonly holder: string;
   /** Canonical text of the requested address. */
   readonly address: string;
+  /** As in {@link Hold}. */
+  readonly id?: string | undefined;
   /** Seconds since the epoch; undefined: since now, or as long as the holder has held it already. */
   readonly since: number | undefined;
   /** Seconds; null is for ever. */
@@ -15,20 +17,21 @@ export interface HoldRequest {
   readonly reason: string | null;
 }
 
-/** The holds of a ban after `request`: a holder has one hold for each requested address; the last request counts. */
+/** The holds of a ban after `request`: a holder has one hold for each requested address and id; the last request counts. */
 export function addHold(holds: readonly Hold[], request: HoldRequest, now: number): Hold[] {
-  const earlier = holds.find((hold) => isRequested(hold, request) && !isOver(hold, now));
-  const { holder, address } = request;
+  const earlier = holds.find((hold) => isSameAsked(hold, request) && !isOver(hold, now));
+  const { holder, address, id } = request;
   const since = request.since ?? earlier?.since ?? now;
   const until = untilOf(request.since ?? now, request.duration);
-  const added = { holder, address, since, until, reason: request.reason ?? earlier?.reason ?? null };
+  const reason = request.reason ?? earlier?.reason ?? null;
+  const added = { holder, address, ...(id === undefined ? {} : { id }), since, until, reason };
   if (holds.length === 0) return [added];
-  return [...holds.filter((hold) => !isRequested(hold, request) && !mayDrop(hold, now)), added];
+  return [...holds.filter((hold) => !isSameAsked(hold, request) && !mayDrop(hold, now)), added];
 }
 
 /** The holds of a ban in which the holder's hold on the address is exactly `hold`. */
 export function setHold(holds: readonly Hold[], hold: Hold, now: number): Hold[] {
-  return [...holds.filter((other) => !isRequested(other, hold) && !mayDrop(other, now)), hold];
+  return [...holds.filter((other) => !isSameAsked(other, hold) && !mayDrop(other, now)), hold];
 }
 
 /** The holds of a ban without those that `released` names. */
@@ -42,16 +45,12 @@ export function sameHolds(one: readonly Hold[], other: readonly Hold[]): boolean
 
 export function sameHold(one: Hold, other: Hold | undefined): boolean {
   return (
-    one.holder === other?.holder &&
-    one.address === other.address &&
+    other !== undefined &&
+    isSameAsked(one, other) &&
     one.since === other.since &&
     one.until === other.until &&
     one.reason === other.reason
   );
-}
-
-function isRequested(hold: Hold, request: Pick<Hold, 'holder' | 'address'>): boolean {
-  return hold.holder === request.holder && hold.address === request.address;
 }
 
 /**

@@ -170,6 +170,13 @@ export const OPTIONS = {
     commands: [...CHANGING, 'list'],
     offers: 'jails',
   },
+  id: {
+    kind: 'value',
+    placeholder: 'TEXT',
+    parse: asGiven,
+    describe: "what the jail counts by (fail2ban's <F-ID>): it holds an address once for each",
+    commands: ['ban', 'unban'],
+  },
   all: { kind: 'flag', describe: 'lift every ban, whoever holds it', commands: ['flush'] },
   since: {
     kind: 'value',

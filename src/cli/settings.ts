@@ -100,9 +100,9 @@ function rootOf({ root }: Given): string | undefined {
   return text === undefined || text === '' ? undefined : OPTIONS.root.parse(text);
 }
 
-/** A reason may lose a character; a path, a program or a jail that loses one is a different one. */
+/** A reason and an id may lose a character; a path, a program or a jail that loses one is a different one. */
 function refuseLost(name: OptionName, text: string): string {
-  if (name !== 'reason' && LOST.test(text))
+  if (name !== 'reason' && name !== 'id' && LOST.test(text))
     throw new BanctlError(
       EXIT.usage,
       `not a value for --${name}: ${quote(text)}`,

@@ -1,6 +1,6 @@
 import { type Address, isTooBroad, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
-import { holderOf, MANUAL, parseTime } from '../bans/hold.ts';
+import { holderOf, holdId, MANUAL, parseTime } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { findProtected, protectedRanges, wideningOf } from '../protection/protection.ts';
 import { changeBans } from '../store/store.ts';
@@ -41,8 +41,13 @@ export function planBan(settings: Settings, addresses: readonly Address[]): Chan
   return addresses.map((address) => ({
     verb: 'add',
     target: widen(address, prefixes).text,
-    hold: { holder, address: address.text, since, duration, reason },
+    hold: { holder, address: address.text, id: idOf(settings, address.text), since, duration, reason },
   }));
+}
+
+/** Only a jail counts by something. */
+export function idOf({ jail, id }: Settings, address: string): string | undefined {
+  return jail === undefined || id === undefined ? undefined : holdId(id, address);
 }
 
 /** The beginning of a ban is a time; only a report accepts a time span. */

@@ -12,7 +12,7 @@ import { serve } from '../serve/serve.ts';
 import type { Commands, Said, Work } from '../serve/types.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { surviveEndings } from '../system/program.ts';
-import { planBan } from './ban.ts';
+import { idOf, planBan } from './ban.ts';
 import { releaseHeldBy } from './flush.ts';
 import { recordChange } from './record-change.ts';
 import { describeChange } from './show-change.ts';
@@ -22,7 +22,7 @@ import { planRelease } from './unban.ts';
 /** A jail sends the same options in each request. Links and the configuration may change at any time. */
 const SETTINGS_KEPT_MS = 1000;
 /** Options that differ from request to request. */
-const OF_ONE_BAN = ['since', 'for', 'reason'] as const;
+const OF_ONE_BAN = ['id', 'since', 'for', 'reason'] as const;
 
 /** `banctl serve`: answers the Python action on a socket, until a signal ends it. */
 export function serveCommand(settings: Settings): Promise<ExitCode> {
@@ -59,11 +59,13 @@ async function prepare(request: Request, hello: Hello): Promise<Work | Said> {
   const urgently = { options: { ...options, isUrgent: true } };
   switch (request.command) {
     case 'ban': {
-      const address = addressOf(request);
-      return work(planBan(settings, [address]), { needs: { holder, address: address.text } });
+      const { text } = addressOf(request);
+      return work(planBan(settings, [addressOf(request)]), {
+        needs: { holder, address: text, id: idOf(settings, text) },
+      });
     }
     case 'unban':
-      return work(planRelease(jail, [addressOf(request)]));
+      return work(planRelease(jail, [addressOf(request)], settings.id));
     case 'flush':
       return work((bansNow) => releaseHeldBy(holder, bansNow()), urgently);
     default: {

@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import { formatTime, type Hold, isByHand, isOver, jailOf } from '../bans/hold.ts';
 import type { Report, ReportedBan } from '../store/read.ts';
-import { printable } from '../system/printable.ts';
+import { printable, quote } from '../system/printable.ts';
 import { print, printLines } from '../terminal/print.ts';
 import { tableLines } from '../terminal/table.ts';
 
@@ -19,6 +19,7 @@ export function banDocument({ address, holds, where, widenedAfter }: ReportedBan
     holder: jailOf(hold.holder),
     byHand: isByHand(hold.holder),
     address: hold.address,
+    id: hold.id,
     since: formatTime(hold.since),
     until: hold.until === null ? null : formatTime(hold.until),
     reason: hold.reason,
@@ -71,7 +72,12 @@ export function describeHold(hold: Hold): string {
     hold.until === null
       ? 'for ever'
       : `until ${formatTime(hold.until)} (${isOver(hold, now) ? 'over' : `${left(hold, now)} left`})`;
-  return `by ${hold.holder} since ${formatTime(hold.since)} ${until}${hold.reason === null ? '' : `: ${hold.reason}`}`;
+  return `by ${hold.holder}${forId(hold)} since ${formatTime(hold.since)} ${until}${hold.reason === null ? '' : `: ${hold.reason}`}`;
+}
+
+/** What tells several holds of a jail on one address apart. */
+function forId({ id }: Hold): string {
+  return id === undefined ? '' : ` for ${quote(id)}`;
 }
 
 function rowsOf({ address, holds }: ReportedBan, now: number): string[][] {
@@ -79,7 +85,7 @@ function rowsOf({ address, holds }: ReportedBan, now: number): string[][] {
   return holds.map((hold, index) =>
     [
       index === 0 ? address : '',
-      hold.address === address ? hold.holder : `${hold.holder} (${hold.address})`,
+      `${hold.holder}${hold.address === address ? '' : ` (${hold.address})`}${forId(hold)}`,
       formatTime(hold.since).slice(0, 16).replace('T', ' '),
       left(hold, now),
       hold.reason ?? '',

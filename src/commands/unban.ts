@@ -1,6 +1,6 @@
 import type { Address } from '../bans/address.ts';
 import type { Change, Outcome } from '../bans/change.ts';
-import { holderOf } from '../bans/hold.ts';
+import { holderOf, holdId } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { changeBans } from '../store/store.ts';
 import type { ChangeOptions, ChangeReport } from '../store/types.ts';
@@ -13,10 +13,10 @@ import { showChange } from './show-change.ts';
 /** `banctl unban ADDRESS...`: releases the jail's hold, or without a jail every hold. */
 export async function unban(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
   const addresses = readAddresses(operands);
-  const { jail } = settings;
+  const { jail, id } = settings;
   const watched = { ...settings, progress: await progressOf(operands) };
   if (jail === undefined) return releaseByHand(watched, addresses);
-  const report = await changeBans(watched, planRelease(jail, addresses));
+  const report = await changeBans(watched, planRelease(jail, addresses, id));
   recordChange('unban', report.outcomes, settings);
   // fail2ban's action has no terminal, and must not ask fail2ban.
   if (process.stdout.isTTY && settings.asksFail2ban && !settings.dryRun) {
@@ -26,9 +26,15 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
   return showChange(report, settings);
 }
 
-export function planRelease(jail: string, addresses: readonly Address[]): Change[] {
+/** With an id, the hold of that id; else every hold of the jail on the address. */
+export function planRelease(jail: string, addresses: readonly Address[], id: string | undefined): Change[] {
   const holder = holderOf(jail);
-  return addresses.map(({ text }) => ({ verb: 'release', address: text, holder }));
+  return addresses.map(({ text }) => ({
+    verb: 'release',
+    address: text,
+    holder,
+    id: id === undefined ? undefined : (holdId(id, text) ?? null),
+  }));
 }
 
 /**

@@ -35,7 +35,7 @@ export async function truthsOf(
 ): Promise<Asked<HolderTruth[]>> {
   const truths: HolderTruth[] = [];
   for (const { holder, jails } of holders) {
-    const listed = new Set(holds.filter((hold) => hold.holder === holder).map(({ address }) => address));
+    const listed = holds.filter((hold) => hold.holder === holder);
     const truth = await truthOf(client, holder, jails, listed, now);
     if (!truth.ok) return truth;
     truths.push(truth.value);

@@ -1,6 +1,6 @@
 import type { Ban } from '../banlist/text.ts';
 import type { Change } from '../bans/change.ts';
-import type { Hold } from '../bans/hold.ts';
+import { type Hold, nameOfHold } from '../bans/hold.ts';
 import { changeBans, storeOf } from '../store/store.ts';
 import type { ChangeOptions, ChangeReport, Changes, PlaceOptions } from '../store/types.ts';
 import type { HolderTruth } from './truth.ts';
@@ -56,7 +56,8 @@ export function changesOf({ added, released }: Difference): Change[] {
 
 /** Releases exactly this hold; a later hold stays. */
 export function releaseOf(hold: Hold): Change {
-  return { verb: 'release', address: hold.address, holder: hold.holder, seen: [hold] };
+  const { address, holder, id = null } = hold;
+  return { verb: 'release', address, holder, id, seen: [hold] };
 }
 
 /** The changes that fail2ban has reversed since. */
@@ -70,30 +71,33 @@ function contradictions(
   const byHolder = new Map(truths.map((truth) => [truth.holder, truth]));
   const isOurs = (hold: Hold) =>
     added.some(
-      ({ holder, ban }) =>
-        holder === hold.holder && ban.address.text === hold.address && ban.since === hold.since,
+      ({ holder, ban }) => ban.since === hold.since && nameOfWanted(holder, ban) === nameOfHold(hold),
     );
-  const gone = new Set(released.map(({ holder, address }) => `${holder} ${address}`));
-  for (const { holder, address } of holds) gone.delete(`${holder} ${address}`);
+  const gone = new Set(released.map(nameOfHold));
+  for (const hold of holds) gone.delete(nameOfHold(hold));
   return {
-    released: holds.filter(
-      (hold) => byHolder.get(hold.holder)?.mayHold(hold.address) === false && isOurs(hold),
-    ),
+    released: holds.filter((hold) => byHolder.get(hold.holder)?.mayHold(hold) === false && isOurs(hold)),
     added: truths.flatMap((truth) =>
       wantedOf(truth, options)
-        .filter(({ address }) => gone.has(`${truth.holder} ${address.text}`))
+        .filter((ban) => gone.has(nameOfWanted(truth.holder, ban)))
         .map((ban) => ({ holder: truth.holder, ban })),
     ),
   };
 }
 
-/** The bans and possible bans of a holder's jails, each address once. */
+/** The name of the hold for fail2ban's ban. */
+export function nameOfWanted(holder: string, { address, id }: WantedBan): string {
+  return nameOfHold({ holder, address: address.text, id });
+}
+
+/** The bans and possible bans of a holder's jails, each address and id once. */
 export function wantedOf({ jails }: HolderTruth, options: WantedOptions): WantedBan[] {
   const wanted = new Map<string, WantedBan>();
   for (const { held, ignored } of jails)
     for (const ban of selectWanted(held, ignored, options).wanted) {
-      const earlier = wanted.get(ban.address.text);
-      wanted.set(ban.address.text, earlier === undefined ? ban : longer(earlier, ban));
+      const name = nameOfWanted('', ban);
+      const earlier = wanted.get(name);
+      wanted.set(name, earlier === undefined ? ban : longer(earlier, ban));
     }
   return [...wanted.values()];
 }

@@ -11,7 +11,7 @@ import { type BanRows, bansInDatabase } from './database.ts';
 import { actionsOf, isSameList, truthsOf } from './holders.ts';
 import { type AskAgain, type Difference, type RepairOptions, readBans, wantedOf } from './repair.ts';
 import { restoredBans } from './restore.ts';
-import { banSecondsOf } from './truth.ts';
+import { type Asking, among, banSecondsOf } from './truth.ts';
 import { type RefusedBan, selectWanted, type WantedBan } from './wanted.ts';
 
 export interface SyncOptions extends RepairOptions {
@@ -49,7 +49,7 @@ export async function planByServer(options: SyncOptions, jail: string): Promise<
   const isUnwanted = unwantedBy(wanted, refused);
   const difference = {
     added: wanted.map((ban) => ({ holder, ban })),
-    released: seen.filter(({ address }) => !truth.mayHold(address) || isUnwanted(address)),
+    released: seen.filter((hold) => !truth.mayHold(hold) || isUnwanted(hold.address)),
   };
   return {
     difference,
@@ -87,7 +87,8 @@ export async function planByDatabase(options: SyncOptions, jail: string): Promis
   const names = new Set([jail, ...jails.map(({ name }) => name)]);
   if (known === undefined && readRows(path, [...names]) === undefined)
     return `fail2ban's database (${path}) has no jail ${jail}; nothing was changed`;
-  const kept = new Set<string>();
+  const kept: Asking[] = [];
+  const odd = new Set<string>();
   const wanted: WantedBan[] = [];
   const refused: RefusedBan[] = [];
   for (const name of names) {
@@ -99,13 +100,16 @@ export async function planByDatabase(options: SyncOptions, jail: string): Promis
       rows,
       options,
     );
-    for (const address of restored.kept) kept.add(address);
+    kept.push(...restored.kept);
+    for (const address of rows.odd) odd.add(readAddress(address)?.text ?? address);
     wanted.push(...restored.wanted);
     refused.push(...restored.refused);
   }
+  const added = wanted.map(({ address, id }) => ({ address: address.text, id }));
+  const isKept = among(kept, [...seen, ...added]);
   const difference = {
     added: wanted.map((ban) => ({ holder, ban })),
-    released: seen.filter(({ address }) => !kept.has(address)),
+    released: seen.filter((hold) => !isKept(hold) && !odd.has(hold.address)),
   };
   return { difference, others: tidy, refused, askAgain: askNoJail };
 }
@@ -120,8 +124,8 @@ function tidy(bansNow: () => readonly Ban[]): Change[] {
 }
 
 interface Restored {
-  /** The canonical texts of the permitted bans. */
-  readonly kept: readonly string[];
+  /** The permitted bans. */
+  readonly kept: readonly Asking[];
   readonly wanted: readonly WantedBan[];
   readonly refused: readonly RefusedBan[];
 }
@@ -143,10 +147,7 @@ async function restoredBy(
   const { wanted, refused } = selectWanted(bans, jail?.ignored ?? [], options);
   const unreadable = odd.map((address) => ({ address, protectedBy: undefined }));
   return {
-    kept: [
-      ...wanted.map(({ address }) => address.text),
-      ...odd.map((address) => readAddress(address)?.text ?? address),
-    ],
+    kept: wanted.map(({ address, id }) => ({ address: address.text, id })),
     wanted: isKnown ? wanted : [],
     refused: [...refused, ...unreadable],
   };

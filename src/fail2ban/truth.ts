@@ -1,5 +1,6 @@
 import { readAddress } from '../bans/address.ts';
 import { parseDuration } from '../bans/duration.ts';
+import { cleanId, type Hold, holdId, nameOfHold } from '../bans/hold.ts';
 import { findProtected } from '../protection/protection.ts';
 import type { BanTimes, HeldBan } from './answers.ts';
 import { type Asked, banTimesOf, databasePath, heldBans, ignoredBy, secondsOf } from './client.ts';
@@ -23,23 +24,21 @@ export interface JailTruth {
 export interface HolderTruth {
   readonly holder: string;
   readonly jails: readonly JailTruth[];
-  /** True for the canonical text of an address that a jail holds. */
-  readonly holds: (address: string) => boolean;
   /** True also for a ban that a jail may be about to restore, and for every ban if that cannot be known. */
-  readonly mayHold: (address: string) => boolean;
+  readonly mayHold: (hold: Asking) => boolean;
   /** False: fail2ban's database cannot be read here, so only a second answer shows that no jail is restoring. */
   readonly isByDatabase: boolean;
 }
 
-/**
- * Asks the jails of a holder. Reads fail2ban's database only if their bans differ from `listed`, the addresses that the
- * holder is known to hold.
- */
+/** How fail2ban identifies a hold: the address, and the id that the jail counts by. */
+export type Asking = Pick<Hold, 'address' | 'id'>;
+
+/** Asks the jails of a holder. Reads fail2ban's database only if their bans differ from `listed`, the holder's known holds. */
 export async function truthOf(
   client: string,
   holder: string,
   jails: readonly string[],
-  listed: ReadonlySet<string>,
+  listed: readonly Hold[],
   now: number,
 ): Promise<Asked<HolderTruth>> {
   const truths: JailTruth[] = [];
@@ -48,13 +47,25 @@ export async function truthOf(
     if (!truth.ok) return truth;
     truths.push(truth.value);
   }
-  const named = new Set(truths.flatMap(({ held }) => held.map(canonical)));
-  const isSame = named.size === listed.size && [...named].every((address) => listed.has(address));
-  if (isSame) return { ok: true, value: { holder, jails: truths, ...byNames(named), isByDatabase: true } };
+  const counted = new Set(truths.flatMap(({ held }) => held.map(({ id }) => canonical(id))));
+  const isSame =
+    counted.size === new Set(listed.map(nameOf)).size && listed.every((hold) => counted.has(countedBy(hold)));
+  const jailsAsListed = truths.map((truth) => ({ ...truth, held: resolveByList(truth.held, listed) }));
+  if (isSame) {
+    const mayHold = (hold: Asking) => counted.has(countedBy(hold));
+    return { ok: true, value: { holder, jails: jailsAsListed, mayHold, isByDatabase: true } };
+  }
   const rows = await rowsOf(client, jails, now);
-  if (rows === undefined)
-    return { ok: true, value: { holder, jails: truths, ...withoutRows(truths), isByDatabase: false } };
-  return withRows(client, holder, truths, rows, listed, now);
+  if (rows === undefined) {
+    const mayHold = withoutRows(jailsAsListed, listed);
+    return { ok: true, value: { holder, jails: jailsAsListed, mayHold, isByDatabase: false } };
+  }
+  return withRows(client, holder, jailsAsListed, rows, listed, now);
+}
+
+/** By what the jail counts a hold. */
+function countedBy({ address, id }: Asking): string {
+  return id === undefined ? address : canonical(id);
 }
 
 async function askJail(client: string, jail: string): Promise<Asked<JailTruth>> {
@@ -64,21 +75,44 @@ async function askJail(client: string, jail: string): Promise<Asked<JailTruth>> 
   return ignored.ok ? { ok: true, value: { jail, held: held.value, ignored: ignored.value } } : ignored;
 }
 
-function canonical({ address }: HeldBan): string {
-  return readAddress(address)?.text ?? address;
+/** An address has many spellings, and a hold shortens a long id. */
+function canonical(text: string): string {
+  return readAddress(text)?.text ?? cleanId(text);
 }
 
-function byNames(named: ReadonlySet<string>): Pick<HolderTruth, 'holds' | 'mayHold'> {
-  const holds = (address: string) => named.has(address);
-  return { holds, mayHold: holds };
+function askingOf({ id, address }: HeldBan): Asking {
+  const text = canonical(address);
+  return { address: text, id: holdId(id, text) };
 }
 
-/** A ban under an id that is not an address may concern any address. */
-function withoutRows(truths: readonly JailTruth[]): Pick<HolderTruth, 'holds' | 'mayHold'> {
+/** Takes the address of an id from the list; the database may know a newer one. */
+function resolveByList(held: readonly HeldBan[], listed: readonly Hold[]): HeldBan[] {
+  const addresses = new Map(listed.flatMap(({ id, address }) => (id === undefined ? [] : [[id, address]])));
+  if (addresses.size === 0) return [...held];
+  return held.map((ban) => ({ ...ban, address: addresses.get(cleanId(ban.id)) ?? ban.address }));
+}
+
+/**
+ * True for a hold of one of `bans`. A hold without an id, as older versions wrote it, may stand for any ban of its address
+ * whose id the list lacks.
+ */
+export function among(bans: readonly Asking[], listed: readonly Asking[]): (hold: Asking) => boolean {
+  const names = new Set(bans.map(nameOf));
+  const known = new Set(listed.map(nameOf));
+  const unlisted = new Set(bans.filter((ban) => !known.has(nameOf(ban))).map(({ address }) => address));
+  return (hold) => names.has(nameOf(hold)) || (hold.id === undefined && unlisted.has(hold.address));
+}
+
+function nameOf({ address, id }: Asking): string {
+  return nameOfHold({ holder: '', address, id });
+}
+
+/** A ban under an id that neither is nor has a known address may concern any address. */
+function withoutRows(truths: readonly JailTruth[], listed: readonly Hold[]): HolderTruth['mayHold'] {
   const bans = truths.flatMap(({ held }) => held);
-  const { holds } = byNames(new Set(bans.map(canonical)));
+  const isHeld = among(bans.map(askingOf), listed);
   const isUncertain = bans.some(({ address }) => readAddress(address) === undefined);
-  return { holds, mayHold: (address) => isUncertain || holds(address) };
+  return (hold) => isUncertain || isHeld(hold);
 }
 
 /** The rows of each jail; undefined if they cannot be read, none without a database. */
@@ -106,39 +140,33 @@ async function withRows(
   holder: string,
   truths: readonly JailTruth[],
   rows: ReadonlyMap<string, BanRows>,
-  listed: ReadonlySet<string>,
+  listed: readonly Hold[],
   now: number,
 ): Promise<Asked<HolderTruth>> {
   const resolved = truths.map((truth) => ({ ...truth, held: resolveIds(truth.held, rows.get(truth.jail)) }));
-  const named = new Set(resolved.flatMap(({ held }) => held.map(canonical)));
-  const coming = new Set<string>();
+  const listedAddresses = new Set(listed.map(({ address }) => address));
+  const coming: Asking[] = [];
+  const odd = new Set<string>();
   for (const { jail, held, ignored } of resolved) {
     const known = rows.get(jail);
     if (known === undefined) continue;
-    for (const address of known.odd) coming.add(readAddress(address)?.text ?? address);
+    for (const address of known.odd) odd.add(readAddress(address)?.text ?? address);
     const ids = new Set(held.map(({ id }) => id));
     const open = known.rows.filter(
       ({ id, address }) =>
-        !ids.has(id) && listed.has(readAddress(address)?.text ?? address) && !isIgnored(address, ignored),
+        !ids.has(id) && listedAddresses.has(canonical(address)) && !isIgnored(address, ignored),
     );
     if (open.length === 0) continue;
     const times = await banSecondsOf(client, () => banTimesOf(client, jail));
     if (!times.ok) return times;
-    for (const ban of restoredBans(open, times.value, now)) coming.add(canonical(ban));
+    coming.push(...restoredBans(open, times.value, now).map(askingOf));
   }
   const isUncertain = resolved.some(({ held, jail }) =>
     held.some(({ id, address }) => readAddress(address) === undefined && !hasRow(rows.get(jail), id)),
   );
-  return {
-    ok: true,
-    value: {
-      holder,
-      jails: resolved,
-      holds: (address) => named.has(address),
-      mayHold: (address) => isUncertain || named.has(address) || coming.has(address),
-      isByDatabase: true,
-    },
-  };
+  const isHeld = among([...resolved.flatMap(({ held }) => held.map(askingOf)), ...coming], listed);
+  const mayHold = (hold: Asking) => isUncertain || odd.has(hold.address) || isHeld(hold);
+  return { ok: true, value: { holder, jails: resolved, mayHold, isByDatabase: true } };
 }
 
 function resolveIds(held: readonly HeldBan[], rows: BanRows | undefined): HeldBan[] {

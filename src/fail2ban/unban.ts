@@ -15,8 +15,8 @@ export async function releaseInFail2ban(
 ): Promise<string[]> {
   const asked = new Map<string, Set<string>>();
   const ask = (jail: string, address: string) => asked.set(jail, (asked.get(jail) ?? new Set()).add(address));
-  for (const { holder, address } of holds.flat()) {
-    if (!isByHand(holder) && !isOfOtherHost(holder)) ask(jailOf(holder), address);
+  for (const { holder, address, id } of holds.flat()) {
+    if (!isByHand(holder) && !isOfOtherHost(holder)) ask(jailOf(holder), id ?? address);
   }
   const jails = await jailsHolding(
     client,

@@ -1,5 +1,6 @@
 import { type Address, isTooBroad, readAddress, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
+import { holdId } from '../bans/hold.ts';
 import type { Protected } from '../protection/names.ts';
 import { findProtected, protectedRanges } from '../protection/protection.ts';
 import type { HeldBan } from './answers.ts';
@@ -12,6 +13,8 @@ export interface WantedOptions extends Protected {
 export interface WantedBan {
   readonly address: Address;
   readonly target: Address;
+  /** As in a hold. */
+  readonly id: string | undefined;
   readonly since: number;
   readonly until: number | null;
 }
@@ -37,24 +40,24 @@ export function selectWanted(
   const free = ignored.flatMap((entry) => readAddress(entry) ?? []);
   const wanted: WantedBan[] = [];
   const refused: RefusedBan[] = [];
-  for (const { address: text, since, until } of held) {
+  for (const { id, address: text, since, until } of held) {
     const address = readAddress(text);
     const target = address === undefined ? undefined : widen(address, settings.prefixes);
     const protectedBy = target === undefined ? undefined : findProtected(target, ranges);
     const isRefused =
       target === undefined || isTooBroad(target) || protectedBy !== undefined || findProtected(target, free);
     if (isRefused || address === undefined) refused.push({ address: text, protectedBy });
-    else wanted.push({ address, target, since, until });
+    else wanted.push({ address, target, id: holdId(id, text), since, until });
   }
   return { wanted, refused };
 }
 
 /** The change that puts fail2ban's ban into the list. */
-export function addition(holder: string, { address, target, since, until }: WantedBan): Change {
+export function addition(holder: string, { address, target, id, since, until }: WantedBan): Change {
   const duration = until === null ? null : until - since;
   return {
     verb: 'add',
     target: target.text,
-    hold: { holder, address: address.text, since, duration, reason: null },
+    hold: { holder, address: address.text, id, since, duration, reason: null },
   };
 }

@@ -1,12 +1,13 @@
 import { bansOf, denyLines } from '../banlist/text.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
+import { type HoldName, isSameAsked, nameOfHold } from '../bans/hold.ts';
 import { bansInFile, isInDirectory } from '../store/directory.ts';
 import type { PlaceOptions } from '../store/types.ts';
 import { type FileVersion, readText, statFile } from '../system/read.ts';
 
 interface Known {
   readonly version: FileVersion | undefined;
-  /** `HOLDER ADDRESS` of each hold. */
+  /** The name of each hold. */
   readonly holds: ReadonlySet<string>;
 }
 
@@ -15,15 +16,14 @@ export class Restored {
   readonly #lists = new Map<string, Known>();
 
   /** True if the hold exists, by one read without a lock. */
-  has({ banlist, bandir }: PlaceOptions, holder: string, address: string): boolean {
+  has({ banlist, bandir }: PlaceOptions, hold: HoldName): boolean {
+    const { address } = hold;
     const isFiled =
       bandir !== undefined &&
       isSingleAddress(address) &&
       isInDirectory(bandir, address) &&
-      bansInFile(bandir, address).some(({ holds }) =>
-        holds.some((hold) => hold.holder === holder && hold.address === address),
-      );
-    return isFiled || this.#holdsOf(banlist).has(`${holder} ${address}`);
+      bansInFile(bandir, address).some(({ holds }) => holds.some((other) => isSameAsked(other, hold)));
+    return isFiled || this.#holdsOf(banlist).has(nameOfHold(hold));
   }
 
   /** Drops data that is useful only while fail2ban restores bans. */
@@ -35,9 +35,7 @@ export class Restored {
     const known = this.#lists.get(banlist);
     if (known !== undefined && known.version === statFile(banlist)?.version) return known.holds;
     const { text, version } = readText(banlist);
-    const holds = new Set(
-      bansOf(denyLines(text)).flatMap((ban) => ban.holds.map((hold) => `${hold.holder} ${hold.address}`)),
-    );
+    const holds = new Set(bansOf(denyLines(text)).flatMap((ban) => ban.holds.map(nameOfHold)));
     this.#lists.set(banlist, { version, holds });
     return holds;
   }

@@ -99,7 +99,7 @@ class Resident {
     if ('exit' in work) return work;
     const { options, needs } = work;
     this.#endHoldsOf(options);
-    if (request.isRestored && needs !== undefined && this.#restored.has(options, needs.holder, needs.address))
+    if (request.isRestored && needs !== undefined && this.#restored.has(options, needs))
       return { exit: EXIT.done, said: '' };
     const { outcomes, reload } = await this.#queue.change(work, isWanted);
     work.onDone(outcomes);

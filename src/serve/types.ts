@@ -1,4 +1,5 @@
 import type { Outcome } from '../bans/change.ts';
+import type { HoldName } from '../bans/hold.ts';
 import type { ReloadReport } from '../reload/types.ts';
 import type { StoreOptions } from '../store/store.ts';
 import type { Changes } from '../store/types.ts';
@@ -9,7 +10,7 @@ export interface Work {
   readonly options: StoreOptions;
   readonly changes: Changes;
   /** The hold that a restored ban needs: if it exists, nothing needs to change. */
-  readonly needs: { readonly holder: string; readonly address: string } | undefined;
+  readonly needs: HoldName | undefined;
   /** Called after the changes, for the record. */
   readonly onDone: (outcomes: readonly Outcome[]) => void;
   /** Skipped addresses, reported with the outcomes. */

@@ -23,6 +23,8 @@ const AT_ONCE = 20;
 export type Hold = {
   holder: string | null;
   address: string;
+  /** Where the jail counts by something else than the address. */
+  id?: string;
   since: string | null;
   until: string | null;
   reason: string | null;

@@ -7,11 +7,13 @@ import fc from 'fast-check';
 import { parseAddress } from '../../src/bans/address.ts';
 import { parseDuration } from '../../src/bans/duration.ts';
 import {
+  cleanId,
   cleanReason,
   formatHolds,
   formatTime,
   type Hold,
   holderOf,
+  holdId,
   holdMark,
   isByHand,
   isOfOtherHost,
@@ -365,4 +367,43 @@ test('a hold ends when its time is over, and at the end of time never', () => {
     [NOW + 600, null, LAST, null],
   );
   assert.equal(untilOf(NOW, parseDuration('9'.repeat(400))), null);
+});
+
+suite('an id', () => {
+  test('is kept with its hold, whatever it is', () => {
+    const reason = fc.option(fc.string().map(cleanReason));
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary', minLength: 1 }), reason, (text, why) => {
+        const hold: Hold = { ...plain, id: cleanId(text), reason: why ?? null };
+        const line = formatHolds([hold, plain]);
+        assert.doesNotMatch(line, /[\r\n]/);
+        assert.deepEqual(parseHolds(line), [hold, plain]);
+      }),
+    );
+  });
+
+  test('cannot be forged by a reason', () => {
+    for (const reason of ['%id=alice', '%id=alice guessed', '%25id=alice']) {
+      const hold = { ...plain, reason };
+      assert.deepEqual(parseHolds(formatHolds([hold])), [hold]);
+    }
+  });
+
+  test('is part of the reason for a version that knows none', () => {
+    const line = formatHolds([{ ...plain, id: 'al ice', reason: '5 failures' }]);
+    assert.match(line, / for ever: %id=al%20ice 5 failures$/);
+  });
+
+  test('that is the address is none', () => {
+    assert.equal(holdId('2001:DB8:0::5', '2001:db8::5'), undefined);
+    assert.equal(holdId('', A), undefined);
+    assert.equal(holdId('203.0.113.6', A), '203.0.113.6');
+  });
+
+  test('of any length is bounded, and two long ones differ', () => {
+    const [one, other] = ['a', 'b'].map((end) => cleanId('x'.repeat(1000) + end));
+    assert.ok((one ?? '').length < 256);
+    assert.notEqual(one, other);
+    assert.equal(cleanId(one ?? ''), one);
+  });
 });
