@@ -1,6 +1,12 @@
 import type { Ban } from '../banlist/text.ts';
 import { type Hold, holderOf, isByHand, isOfOtherHost, jailOf, nameOfHold, now } from '../bans/hold.ts';
-import { configuredActions, configuredJails, type JailAction, jailNames } from '../fail2ban/client.ts';
+import {
+  configuration,
+  configuredActions,
+  isPrivate,
+  type JailAction,
+  jailNames,
+} from '../fail2ban/client.ts';
 import { actionsOf, type Holder, holdersOf, isSameList, truthsOf } from '../fail2ban/holders.ts';
 import { type Difference, nameOfWanted, wantedOf } from '../fail2ban/repair.ts';
 import { whySshdJailFails } from '../fail2ban/sshd-log.ts';
@@ -100,15 +106,14 @@ function missingFrom(
 
 /** Until it runs, bans and unbans of its jails are lost, and it bans no attacker. */
 async function downFindings(client: string, holds: readonly Hold[], why: string): Promise<Finding[]> {
-  const configured = await configuredJails(client);
+  const configured = await configuration(client);
   const banning = configured.ok
-    ? configured.value.filter((jail) => configuredActions(jail).length > 0).map(({ name }) => name)
+    ? configured.value.jails.filter((jail) => configuredActions(jail).length > 0).map(({ name }) => name)
     : holds.filter(isOfJail).map(({ holder }) => jailOf(holder));
   const jails = [...new Set(banning)];
   if (jails.length === 0) return [];
   const which = `${jails.length === 1 ? 'jail' : 'jails'} ${jails.join(', ')}`;
-  const isSystems = !/\s-(?:c|-conf)\b/.test(client);
-  const remedy = (isSystems ? whySshdJailFails() : undefined) ?? 'systemctl start fail2ban';
+  const remedy = (isPrivate(client) ? undefined : whySshdJailFails()) ?? 'systemctl start fail2ban';
   const message = `${why}, so ${which} ${jails.length === 1 ? 'does' : 'do'} not ban; ${remedy}`;
   return [{ code: 'fail2ban-down', message }];
 }

@@ -313,8 +313,8 @@ export const OPTIONS = {
     setting: 'fail2banDatabase',
     placeholder: 'FILE',
     parse: asGiven,
-    default: '/var/lib/fail2ban/fail2ban.sqlite3',
-    describe: "fail2ban's database",
+    shownDefault: '/var/lib/fail2ban/fail2ban.sqlite3',
+    describe: "fail2ban's database; sync finds another one in fail2ban's configuration",
     commands: ['sync', 'report'],
   },
   'fail2ban-client': {

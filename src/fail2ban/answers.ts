@@ -34,6 +34,13 @@ export interface ConfiguredJail {
   readonly actions: ReadonlyMap<string, ReadonlyMap<string, string>>;
 }
 
+/** What the configuration files say. */
+export interface Configuration {
+  readonly jails: readonly ConfiguredJail[];
+  /** The path of the database; null: none on the disk. Undefined: the files do not name it. */
+  readonly database: string | null | undefined;
+}
+
 /** `status`: names are joined by `, `, which a name can contain; then the number of jails differs from that of parts. */
 export function parseStatus(answer: string): string[] | undefined {
   const [, count] = /Number of jail:\s*(\d+)/.exec(answer) ?? [];
@@ -88,7 +95,8 @@ export function parseDatabasePath(answer: string): string | null | undefined {
 }
 
 /** `-d`: what the configuration files make fail2ban do, a list in each line. */
-export function parseConfiguration(answer: string): ConfiguredJail[] {
+export function parseConfiguration(answer: string): Configuration {
+  let database: Configuration['database'];
   const lists = answer.split('\n').filter((line) => /^\['(?:add|set|multi-set)', /.test(line));
   const jails = new Map<string, PythonValue[][]>();
   for (const line of lists) {
@@ -97,9 +105,15 @@ export function parseConfiguration(answer: string): ConfiguredJail[] {
     const [verb, name, ...rest] = command;
     if (typeof name !== 'string') continue;
     if (verb === 'add') jails.set(name, []);
+    else if (verb === 'set' && name === 'dbfile' && !jails.has(name)) database = toDatabase(rest[0]);
     else jails.get(name)?.push(rest);
   }
-  return [...jails].map(([name, commands]) => toJail(name, commands));
+  return { jails: [...jails].map(([name, commands]) => toJail(name, commands)), database };
+}
+
+function toDatabase(value: PythonValue | undefined): string | null | undefined {
+  if (typeof value !== 'string') return undefined;
+  return /^(?:none|:memory:)$/i.test(value) ? null : value;
 }
 
 function toJail(name: string, commands: readonly (readonly PythonValue[])[]): ConfiguredJail {

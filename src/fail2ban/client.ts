@@ -2,6 +2,7 @@ import { quote } from '../system/printable.ts';
 import { type ProgramResult, run } from '../system/program.ts';
 import {
   type BanTimes,
+  type Configuration,
   type ConfiguredJail,
   type HeldBan,
   parseBanned,
@@ -100,9 +101,14 @@ export function databasePath(client: string): Promise<Asked<string | null>> {
   return ask(client, ['get', 'dbfile'], parseDatabasePath);
 }
 
-/** The jails in the configuration files, without asking the server. */
-export function configuredJails(client: string): Promise<Asked<ConfiguredJail[]>> {
+/** The configuration files, without asking the server. */
+export function configuration(client: string): Promise<Asked<Configuration>> {
   return ask(client, ['-d'], parseConfiguration);
+}
+
+/** True for the client of a fail2ban that is not the system's own. */
+export function isPrivate(client: string): boolean {
+  return /\s-(?:c|-conf)\b/.test(client);
 }
 
 /** Makes a jail forget addresses, so that the next offence bans again. Undefined, or the error. */

@@ -22,6 +22,8 @@ export interface BanRows {
   readonly odd: readonly string[];
 }
 
+/** Where fail2ban keeps it unless its configuration names another place. */
+export const DATABASE_FILE = '/var/lib/fail2ban/fail2ban.sqlite3';
 /** How long to wait until fail2ban finishes a write. */
 const BUSY_MILLISECONDS = 5000;
 

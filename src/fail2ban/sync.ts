@@ -6,8 +6,8 @@ import { type Hold, holderOf, now } from '../bans/hold.ts';
 import type { ChangesFor } from '../store/types.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import type { ConfiguredJail } from './answers.ts';
-import { configuredActions, configuredJails, jailNames, type Unanswered } from './client.ts';
-import { type BanRows, bansInDatabase } from './database.ts';
+import { configuration, configuredActions, isPrivate, jailNames, type Unanswered } from './client.ts';
+import { type BanRows, bansInDatabase, DATABASE_FILE } from './database.ts';
 import { actionsOf, isSameList, truthsOf } from './holders.ts';
 import { type AskAgain, type Difference, type RepairOptions, readBans, wantedOf } from './repair.ts';
 import { restoredBans } from './restore.ts';
@@ -16,7 +16,8 @@ import { type RefusedBan, selectWanted, type WantedBan } from './wanted.ts';
 
 export interface SyncOptions extends RepairOptions {
   readonly fail2banClient: string;
-  readonly fail2banDatabase: string;
+  /** Undefined: where fail2ban's configuration has it. */
+  readonly fail2banDatabase: string | undefined;
 }
 
 /** The changes that make a jail's holds equal to fail2ban's bans. */
@@ -77,15 +78,21 @@ function unwantedBy(
  * configuration files say how long the jail bans now, what it ignores, and which other jails ban under this name.
  */
 export async function planByDatabase(options: SyncOptions, jail: string): Promise<SyncPlan | string> {
-  const { fail2banClient: client, fail2banDatabase: path } = options;
+  const { fail2banClient: client, fail2banDatabase: given } = options;
   const holder = holderOf(jail);
   const seen = await holdsOf(options, holder);
-  const known = readRows(path, [jail]);
+  // The system's database says nothing about the jails of another fail2ban, whatever they are called.
+  const isElsewhere = given === undefined && isPrivate(client);
+  const known = isElsewhere ? undefined : readRows(given ?? DATABASE_FILE, [jail]);
   const isIdle = seen.length === 0 && known?.rows.length === 0 && known.odd.length === 0;
-  const configured = isIdle ? undefined : await configuredJails(client);
-  const jails = configured?.ok ? configured.value.filter((one) => bansAs(one, jail, options)) : [];
+  const configured = isIdle ? undefined : await configuration(client);
+  if (isElsewhere && configured?.ok === false) return unchanged(configured);
+  const jails = configured?.ok ? configured.value.jails.filter((one) => bansAs(one, jail, options)) : [];
+  const named = configured?.ok ? configured.value.database : undefined;
+  const path = given ?? (named === undefined ? DATABASE_FILE : named);
+  if (path === null) return 'fail2ban runs without a database; nothing was changed';
   const names = new Set([jail, ...jails.map(({ name }) => name)]);
-  if (known === undefined && readRows(path, [...names]) === undefined)
+  if (readRows(path, [...names]) === undefined)
     return `fail2ban's database (${path}) has no jail ${jail}; nothing was changed`;
   const kept: Asking[] = [];
   const odd = new Set<string>();

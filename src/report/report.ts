@@ -4,6 +4,7 @@ import { severityOf } from '../audit/finding.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
 import { formatTime, isByHand, jailOf } from '../bans/hold.ts';
 import { VERSION } from '../cli/version.ts';
+import { DATABASE_FILE } from '../fail2ban/database.ts';
 import { bansSince, purgeAge } from '../fail2ban/history.ts';
 import { type Report as Read, type ReportedBan, readReport } from '../store/read.ts';
 import { readFleet } from './fleet.ts';
@@ -26,7 +27,8 @@ export async function makeReport(
     options.asksFail2ban ? purgeAge(options.fail2banClient) : undefined,
   ]);
   const read = readReport(options);
-  const history = bansSince(options.fail2banDatabase, since);
+  const file = options.fail2banDatabase ?? DATABASE_FILE;
+  const history = bansSince(file, since);
   const recorded = readRecord(options.record);
   const fromDatabase = history.ok ? history.bans : [];
   const past = [...fromDatabase, ...bansByHand(recorded.entries, since)];
@@ -39,7 +41,7 @@ export async function makeReport(
     banned: bannedNow(read.bans),
     history: {
       database: {
-        file: options.fail2banDatabase,
+        file,
         problem: history.ok ? null : history.why,
         oldest: oldest === undefined ? null : formatTime(oldest.since),
         purgeAgeSeconds: purgeAgeSeconds ?? null,

@@ -5,7 +5,7 @@ import type { ReportedBan } from '../store/read.ts';
 /** What a report needs to know. */
 export interface ReportOptions extends AuditOptions {
   readonly record?: string | undefined;
-  readonly fail2banDatabase: string;
+  readonly fail2banDatabase: string | undefined;
 }
 
 /** A named number. */

@@ -195,6 +195,30 @@ suite('a start of fail2ban', inOrder, () => {
   });
 });
 
+suite('a start of a private fail2ban, whose client is all that the action names', inOrder, () => {
+  const parameters = ', fail2ban_client="fail2ban-client -c DIR/config", dbfile=""';
+  let site: Site;
+  before(async () => {
+    site = await startSite({ jails: { short: 'bantime = 1h', sshd: 'bantime = 1h' }, parameters });
+  });
+  after(() => site[Symbol.asyncDispose]());
+
+  test('lifts what a shorter ban time has ended, and restores what the list lacks', async () => {
+    await site.bans('short', ipv4);
+    await site.bans('sshd', ipv6);
+    await site.fail2ban.kill();
+    await site.done('unban', ipv6, '--jail=sshd');
+    site.fail2ban.setJails(site.jails({ short: 'bantime = 1', sshd: 'bantime = 30m' }, parameters));
+    await site.fail2ban.start();
+    await until(
+      'the bans of the database',
+      () => isListed(site, ipv6, 'sshd') && !isListed(site, ipv4, 'short'),
+    );
+    await site.seen([ipv4], 200);
+    await site.seen([ipv6], 403);
+  });
+});
+
 const stamp = () => {
   const [, day, month, year, time] = new Date().toUTCString().split(/,? /);
   return `[${day}/${month}/${year}:${time} +0000]`;

@@ -5,8 +5,8 @@ import { mkdirSync, readFileSync, renameSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import {
+  configuration,
   configuredActions,
-  configuredJails,
   heldBans,
   ignoredBy,
   jailActions,
@@ -120,7 +120,7 @@ action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${ap
           heldBans(clientCommand, jail),
           jailsHolding(clientCommand, [A, C, RANGE]),
           ignoredBy(clientCommand, jail),
-          configuredJails(clientCommand),
+          configuration(clientCommand),
           jailActions(clientCommand, jail),
           heldBans(clientCommand, 'none'),
           tellUnbanned(clientCommand, 'none', [A]),
@@ -135,7 +135,7 @@ action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${ap
         assert.deepEqual(holding, { ok: true, value: [[jail], [], [jail]] });
         assert.deepEqual(ignored.ok && ignored.value.toSorted(), ['192.0.2.0/24', 'localhost']);
         assert.ok(configured.ok);
-        const [inFiles] = configured.value;
+        const [inFiles] = configured.value.jails;
         assert.deepEqual(inFiles?.ignored.toSorted(), ['192.0.2.0/24', 'localhost']);
         assert.deepEqual(inFiles && configuredActions(inFiles), actions);
         const [action] = actions;

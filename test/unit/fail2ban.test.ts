@@ -125,9 +125,10 @@ suite('answers', () => {
 });
 
 test('configuration: jails with their ban times, what they ignore, and their actions', () => {
-  const [one, two] = parseConfiguration(
+  const { jails, database } = parseConfiguration(
     [
       "['set', 'loglevel', 'INFO']",
+      "['set', 'dbfile', '/srv/own.sqlite3']",
       "['add', 'a, b', 'polling']",
       "['set', 'a, b', 'bantime', '1d 12h']",
       "['set', 'a, b', 'bantime.increment', True]",
@@ -137,9 +138,15 @@ test('configuration: jails with their ban times, what they ignore, and their act
       "['multi-set', 'a, b', 'action', 'apache-banlist-x', [['actionban', 'x'], ['jail', '<name>'], ['name', 'x']]]",
       "['add', 'c', 'auto']",
       "['set', 'c', 'bantime', -1]",
+      "['add', 'dbfile', 'auto']",
+      "['set', 'dbfile', 'bantime', '5']",
       'something else',
     ].join('\n'),
   );
+  const [one, two] = jails;
+  assert.equal(database, '/srv/own.sqlite3');
+  assert.equal(parseConfiguration("['set', 'dbfile', 'None']").database, null);
+  assert.equal(parseConfiguration('').database, undefined);
   assert.equal(one?.name, 'a, b');
   assert.deepEqual(one?.banTimes, { usual: '1d 12h', isGrowing: true, longest: '5w' });
   assert.deepEqual(one?.ignored, ['10.0.0.0/8', 'host']);
