@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import type { Server, Socket } from 'node:net';
 import { isPending, lookAtState } from '../reload/state.ts';
 import { namesOf } from '../reload/types.ts';
@@ -23,6 +24,8 @@ import type { Commands, Said, ServeOptions } from './types.ts';
 
 const MINUTE_MS = 60_000;
 const ENDINGS = ['SIGTERM', 'SIGINT', 'SIGHUP'] as const;
+/** The kernel marks the path if another version had replaced the executable before Node asked for it. */
+const EXECUTABLE = process.execPath.replace(/ \(deleted\)$/, '');
 
 /** Why it ends: a signal, or a new executable. */
 type Ending = 'asked' | 'renewed';
@@ -35,7 +38,8 @@ class Resident {
   readonly #restored = new Restored();
   readonly #connections = new Set<Connection>();
   readonly #ends = new Map<string, Ends>();
-  readonly #executable = statFile(process.execPath)?.version;
+  /** Undefined if it was replaced while this process started. */
+  readonly #executable = isReplaced() ? undefined : statFile(EXECUTABLE)?.version;
   readonly #version: string;
   #end: (ending: Ending) => void = () => {};
   readonly ended = new Promise<Ending>((resolve) => {
@@ -131,7 +135,7 @@ class Resident {
   }
 
   #renewIfReplaced(): void {
-    const version = statFile(process.execPath)?.version;
+    const version = statFile(EXECUTABLE)?.version;
     // During an update the executable may be missing.
     if (version !== undefined && version !== this.#executable) this.#end('renewed');
   }
@@ -154,7 +158,16 @@ export async function serve(options: ServeOptions, commands: Commands, version: 
   return EXIT.done;
 }
 
-/** Replaces itself by the same command line. Clients that connect in between run the executable, or ask again. */
+/** True if this process runs a file without a name, and there is another one in its place. */
+function isReplaced(): boolean {
+  const names = (path: string) => statSync(path, { throwIfNoEntry: false })?.nlink ?? 0;
+  return names('/proc/self/exe') === 0 && names(EXECUTABLE) > 0;
+}
+
+/**
+ * Replaces itself by the same command line; the executable brings Node's options. Clients that connect in between run the
+ * executable, or ask again.
+ */
 function becomeNew(): void {
-  process.execve?.(process.execPath, [...process.execArgv, ...process.argv.slice(1)], process.env);
+  process.execve?.(EXECUTABLE, [EXECUTABLE, ...process.argv.slice(2)], process.env);
 }

@@ -368,6 +368,26 @@ suite('at its end', { concurrency: 2 }, () => {
     next.socket.destroy();
     assert.deepEqual(listed(), [A, B]);
   });
+
+  test('by executables that replace each other while it starts, it goes on as the last one', async () => {
+    const { dir, options } = makePlace();
+    const own = join(dir, 'banctl');
+    copyFileSync(executable, own);
+    await using server = await startServer({ dir, options, program: [own] });
+    const { pid } = server.daemon();
+    const line = read(`/proc/${pid}/cmdline`);
+    for (let round = 0; round < 3; round += 1) {
+      copyFileSync(executable, `${own}.new`);
+      renameSync(`${own}.new`, own);
+      const { ino } = statSync(own);
+      const isNew = async () => {
+        (await server.connect().catch(() => undefined))?.socket.destroy();
+        return statSync(`/proc/${pid}/exe`).ino === ino;
+      };
+      await until('the new one', isNew);
+    }
+    assert.equal(read(`/proc/${pid}/cmdline`), line);
+  });
 });
 
 test('a server at the socket that hangs is no server that is gone', async () => {

@@ -1,6 +1,15 @@
 // fail2ban with the Python action and a server: each of its bans is enforced, whatever happens to the server.
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
@@ -15,12 +24,16 @@ after(() => {
   for (const directory of directories) rmSync(directory, { recursive: true, force: true });
 });
 
-async function startServed(places: { bandir: boolean }) {
+async function startServed(places: { bandir: boolean; program?: string }) {
   const dir = mkdtempSync(join(tmpdir(), 'banctl-served-'));
   directories.push(dir);
   const [list, bandir] = [join(dir, 'list.conf'), join(dir, 'bans')];
   const options = [`--banlist=${list}`, ...(places.bandir ? [`--bandir=${bandir}`] : [])];
-  const server = await startServer({ dir, options: [...options, '--no-reload'] });
+  const server = await startServer({
+    dir,
+    options: [...options, '--no-reload'],
+    program: [places.program ?? executable],
+  });
   const section = (name: string) => `[${name}]
 enabled = true
 filter = djangoapp-admin-login
@@ -105,6 +118,34 @@ for (const bandir of [true, false]) {
     });
   });
 }
+
+test('no ban is lost when the executable is replaced among 300, and fail2ban logs no error', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'banctl-served-'));
+  directories.push(dir);
+  const own = join(dir, 'banctl');
+  copyFileSync(executable, own);
+  await using served = await startServed({ bandir: true, program: own });
+  const { fail2ban, server, banned, detail } = served;
+  const addresses = Array.from({ length: 300 }, (_, n) => `198.18.${n >> 8}.${n & 255}`).sort();
+  await fail2ban.client('set', 'one', 'banip', ...addresses);
+  const { pid } = server.daemon();
+  for (const count of [50, 150]) {
+    await until(`${count} bans`, () => banned().length >= count, { detail, limit: 120_000 });
+    copyFileSync(executable, `${own}.new`);
+    renameSync(`${own}.new`, own);
+    const { ino } = statSync(own);
+    const isNew = async () => {
+      // It looks at each request; fail2ban may have sent its last one.
+      (await server.connect().catch(() => undefined))?.socket.destroy();
+      return statSync(`/proc/${pid}/exe`).ino === ino;
+    };
+    await until('the new one', isNew, { detail, limit: 120_000 });
+  }
+  await until('all bans', () => banned().length === 300, { detail, limit: 120_000 });
+  assert.deepEqual(banned(), addresses);
+  assert.doesNotMatch(fail2ban.log(), / ERROR /);
+  assert.ok(server.daemon().running());
+});
 
 test('a jail has one connection, which is closed at its stop', async () => {
   await using served = await startServed({ bandir: true });
