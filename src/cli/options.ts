@@ -397,6 +397,11 @@ export const OPTIONS = {
     describe: 'switch the jail on; setup leaves it off until then',
     commands: ['setup'],
   },
+  'enable-serve': {
+    kind: 'flag',
+    describe: "start banctl serve by systemd, and have the kit's jails use its Python action",
+    commands: ['setup'],
+  },
   'list-only': {
     kind: 'flag',
     describe: 'keep bans in the list; do not configure the ban directory on a server without bans',

@@ -1,11 +1,11 @@
 import { layoutOf } from '../apache/layout.ts';
 import type { Settings } from '../cli/settings.ts';
-import { startTimer, stopTimer } from '../setup/audit-job.ts';
 import { chooseDirectory, removeChoice } from '../setup/directory-config.ts';
 import { BESIDE, type FileReport, installFiles, removeFiles } from '../setup/files.ts';
 import { isInstalled, type KitFile, kitFile, readKit, render } from '../setup/kit.ts';
 import { type Server, serverAt, withRpmFiles } from '../setup/server.ts';
 import { reasonsToKeep, type Todo, todoAfterInstall, todoAfterRemoval, toMigrate } from '../setup/todo.ts';
+import { startUnits, stopUnits } from '../setup/units.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { print, printLines, showJson } from '../terminal/print.ts';
 
@@ -51,7 +51,7 @@ async function install(kit: readonly KitFile[], server: Server, settings: Settin
   const files = [
     ...installFiles(kit, server, chosen, written?.text),
     ...(written === undefined ? [] : [written.report]),
-    ...(await startTimer(server, settings)),
+    ...(await startUnits(server, settings)),
   ];
   const todo = await todoAfterInstall(server, files, chosen);
   const isOffered = todo.some(({ code }) => code === 'list-in-use');
@@ -64,7 +64,7 @@ async function install(kit: readonly KitFile[], server: Server, settings: Settin
 }
 
 async function uninstall(kit: readonly KitFile[], server: Server, settings: Settings): Promise<void> {
-  await stopTimer(server, settings);
+  await stopUnits(server, settings);
   const files = [
     ...removeFiles(kit, server, await reasonsToKeep(server, settings), settings),
     ...removeChoice(server, settings),

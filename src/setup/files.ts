@@ -19,15 +19,23 @@ import { cannotWrite, makeDirectory, replaceFile } from '../system/write.ts';
 import {
   isOfResident,
   JAIL,
-  JAIL_SWITCH,
+  jailSwitch,
+  jailText,
+  jailTexts,
   type KitDirectory,
   type KitFile,
   loginLog,
   render,
-  withJail,
 } from './kit.ts';
 import { isRemembered, MEMORY, type Memory, readMemory, remember, writeMemory } from './memory.ts';
-import { isJailEnabled, isPackagedUnit, namingJail, possibleDirectories, type Server } from './server.ts';
+import {
+  isJailEnabled,
+  isJailServed,
+  isPackagedUnit,
+  namingJail,
+  possibleDirectories,
+  type Server,
+} from './server.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
@@ -82,7 +90,7 @@ interface Step extends Target {
 
 type Options = Pick<
   SetupOptions,
-  'banlist' | 'bandir' | 'config' | 'lockTimeout' | 'dryRun' | 'root' | 'enableJail'
+  'banlist' | 'bandir' | 'config' | 'lockTimeout' | 'dryRun' | 'root' | 'enableJail' | 'enableServe'
 >;
 
 /**
@@ -143,14 +151,12 @@ function targetOf(file: KitFile, path: string, server: Server, options: Options)
   if (file.directory === 'systemd' && isPackagedUnit(server, file.file)) return [];
   if (file.directory !== 'jail.d') return [{ path, text, variants: [file.text] }];
   const isPackaged = packaged.has(path.replace(/\.local$/, '.conf'));
-  // The kit's other jails are off in the repository, too.
-  if (file.file !== `${JAIL}.local`) return isPackaged ? [] : [{ path, text, variants: [file.text] }];
-  const isOn = isJailEnabled(server) || options.enableJail;
-  if (isPackaged) return isOn ? [{ path, text: JAIL_SWITCH, variants: [] }] : [];
+  const isOn = file.file === `${JAIL}.local` && (isJailEnabled(server) || options.enableJail);
+  const state = { isOn, isServed: isJailServed(server, path) || options.enableServe };
+  const wanted = isPackaged ? jailSwitch(file, state) : jailText(file, text, state);
   // Where its log is missing, fail2ban would not start with the jail on.
-  if (isOn && lacksLog(server, options)) return [];
-  const variants = [file.text, withJail(text, true), withJail(text, false)];
-  return [{ path, text: withJail(text, isOn), variants }];
+  if (wanted === undefined || (!isPackaged && isOn && lacksLog(server, options))) return [];
+  return [{ path, text: wanted, variants: [file.text, ...jailTexts(file, text)] }];
 }
 
 /** True if the jail's log is missing and cannot be made. In another system's tree it may come with that system's Apache. */
@@ -298,8 +304,7 @@ function removable(kit: readonly KitFile[], server: Server, memory: Memory, opti
 }
 
 function knownTexts(file: KitFile, text: string): string[] {
-  const ofJail = [withJail(text, true), withJail(text, false), JAIL_SWITCH];
-  return [text, file.text, ...(file.file === `${JAIL}.local` ? ofJail : [])];
+  return [text, file.text, ...(file.directory === 'jail.d' ? jailTexts(file, text) : [])];
 }
 
 /** The state of reloads, which the next ban creates again. */

@@ -40,6 +40,8 @@ export const LOG_SNIPPET = 'djangoapp-login-log';
 export const JAIL = 'djangoapp-admin-login';
 /** Runs the audit on servers without cron. */
 export const TIMER = 'banctl-audit.timer';
+/** Starts `banctl serve` at the first request. */
+export const SOCKET = 'banctl.socket';
 
 const NAMES: Readonly<Record<string, string>> = {
   'action.d/apache-banlist.conf': 'action',
@@ -65,7 +67,7 @@ const ON_REQUEST: readonly string[] = [
   'systemd/banctl-ranges.timer',
 ];
 
-const OF_RESIDENT: readonly string[] = ['banctl.service', 'banctl.socket'];
+const OF_RESIDENT: readonly string[] = ['banctl.service', SOCKET];
 
 /** True for the units of `banctl serve`, which every server with systemd gets, switched off. */
 export function isOfResident({ directory, file }: KitFile): boolean {
@@ -152,8 +154,47 @@ function refuseOddPath(option: string, path: string): void {
   );
 }
 
-/** How to switch a jail on if a package owns its file. */
-export const JAIL_SWITCH = `[${JAIL}]\nenabled = true\n`;
+/** What setup can switch in a jail. */
+export interface JailState {
+  readonly isOn: boolean;
+  /** It uses the Python action. */
+  readonly isServed: boolean;
+}
+
+const ACTION_LINE = /^action = apache-banlist\[/m;
+const SERVED_ACTION_LINE = 'action = apache-banlist.py[';
+
+/** Switches a jail if a package owns its file; undefined if all is as in that file, which is off. */
+export function jailSwitch(file: KitFile, { isOn, isServed }: JailState): string | undefined {
+  const lines = [isOn && 'enabled = true', isServed && `${SERVED_ACTION_LINE}jail=%(__name__)s]`];
+  const switched = lines.filter((line) => line !== false);
+  if (switched.length === 0) return undefined;
+  return `[${file.file.replace(/\.local$/, '')}]\n${switched.join('\n')}\n`;
+}
+
+/** All that setup may write into the jail's file, or into the one that switches a package's. */
+export function jailTexts(file: KitFile, text: string): string[] {
+  // The administrator alone switches the kit's other jails.
+  const states = (file.file === `${JAIL}.local` ? [true, false] : [false]).flatMap((isOn) =>
+    [true, false].map((isServed) => ({ isOn, isServed })),
+  );
+  return states.flatMap((state) => [jailText(file, text, state), jailSwitch(file, state) ?? []].flat());
+}
+
+/** The jail's file in this state. The kit's other jails are off in the repository, too. */
+export function jailText(file: KitFile, text: string, { isOn, isServed }: JailState): string {
+  return withAction(file.file === `${JAIL}.local` ? withJail(text, isOn) : text, isServed);
+}
+
+function withAction(text: string, isServed: boolean): string {
+  if (!isServed) return text;
+  return text
+    .replace(
+      'action.d/apache-banlist.conf, which calls banctl',
+      'action.d/apache-banlist.py, which asks banctl serve',
+    )
+    .replace(ACTION_LINE, SERVED_ACTION_LINE);
+}
 
 /** The jail's file, switched on or off. It is on in the repository, for people who copy it from there. */
 export function withJail(text: string, isEnabled: boolean): string {

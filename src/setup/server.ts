@@ -5,7 +5,7 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { followLinks, followLinksBelow } from '../system/links.ts';
 import { run } from '../system/program.ts';
 import { readText } from '../system/read.ts';
-import { accessLogs, JAIL, type KitDirectory, TIMER } from './kit.ts';
+import { accessLogs, JAIL, type KitDirectory, SOCKET, TIMER } from './kit.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
@@ -34,6 +34,8 @@ const MOST_DEEP = 8;
 const LONGEST_CONFIGURATION = 1_000_000;
 /** The file by which systemd knows that the timer is enabled. */
 export const TIMER_LINK = `${SYSTEMD}/timers.target.wants/${TIMER}`;
+/** The same for the socket. */
+export const SOCKET_LINK = `${SYSTEMD}/sockets.target.wants/${SOCKET}`;
 
 /**
  * @throws BanctlError usage if the root does not exist; cannotWrite without an Apache, except for a removal: Apache may have
@@ -137,13 +139,18 @@ export function isJailEnabled({ at, packaged }: Server): boolean {
   return version !== undefined && !isOff && (isOn || !isPackaged);
 }
 
+/** True if the administrator, or an earlier setup, has this jail use the Python action. */
+export function isJailServed({ at }: Server, path: string): boolean {
+  return /^\s*action\s*[=:]\s*apache-banlist\.py\b/im.test(readText(at(path)).text.toString('latin1'));
+}
+
 /**
  * Why an action or filter must stay: a jail names it, and fail2ban would not start without it.
  *
  * @param removed files that no longer count
  */
 export function namingJail({ at }: Server, path: string, removed: ReadonlySet<string>): string | undefined {
-  const [, name] = /^\/etc\/fail2ban\/(?:action|filter)\.d\/([^/]+)\.conf$/.exec(path) ?? [];
+  const [, name] = /^\/etc\/fail2ban\/(?:action|filter)\.d\/([^/]+?)(?:\.conf)?$/.exec(path) ?? [];
   if (name === undefined) return undefined;
   const more = namesIn(at('/etc/fail2ban/jail.d')).map((file) => `/etc/fail2ban/jail.d/${file}`);
   const jails = ['/etc/fail2ban/jail.conf', '/etc/fail2ban/jail.local', ...more];

@@ -10,7 +10,7 @@ import { protectedRanges } from '../protection/protection.ts';
 import { askAll, filesOfAll } from '../reload/ask.ts';
 import { followLinks } from '../system/links.ts';
 import { type FileReport, lacksLog, type ReasonToKeep } from './files.ts';
-import { JAIL, LOG_SNIPPET, loginLog, SNIPPET, TIMER } from './kit.ts';
+import { JAIL, LOG_SNIPPET, loginLog, SNIPPET, SOCKET, TIMER } from './kit.ts';
 import {
   accessLogsOf,
   installedProgram,
@@ -18,6 +18,7 @@ import {
   namedSnippets,
   possibleDirectories,
   type Server,
+  SOCKET_LINK,
   TIMER_LINK,
 } from './server.ts';
 import type { SetupOptions } from './types.ts';
@@ -93,8 +94,17 @@ function missingParts(server: Server, settings: SetupOptions): Todo[] {
         message:
           'there is neither /etc/cron.d nor /etc/systemd/system; let something run banctl audit --fix every five minutes',
       },
+    settings.enableServe && !existsSync(at(SOCKET_LINK)) && notServed(server),
   ];
   return todo.filter((one) => one !== false);
+}
+
+function notServed({ unitDirectory }: Server): Todo {
+  const message =
+    unitDirectory === undefined
+      ? 'there is no /etc/systemd/system; let something start banctl serve before fail2ban, or each ban runs banctl'
+      : `systemctl daemon-reload, then systemctl enable --now ${SOCKET}`;
+  return { code: 'not-served', message };
 }
 
 /** False unless the jail is to run, and its log cannot be made. */
@@ -225,7 +235,7 @@ function clientOf(line: string) {
 async function fail2banTodo(
   server: Server,
   files: readonly FileReport[],
-  { fail2banClient, asksFail2ban }: SetupOptions,
+  { fail2banClient, asksFail2ban, enableServe }: SetupOptions,
   isAsked: boolean,
 ): Promise<Todo[]> {
   if (server.directoryFor('jail.d') === undefined || !asksFail2ban) return [];
@@ -240,14 +250,19 @@ async function fail2banTodo(
     ({ path, status }) => path.startsWith('/etc/fail2ban/') && /^(?:written|replaced)$/.test(status),
   );
   const isWanted = isJailEnabled(server);
-  if (isNew && isWanted)
-    return [
-      { code: 'fail2ban-reload', message: 'fail2ban has not read the new files; fail2ban-client reload' },
-    ];
+  if (isNew && isWanted) return [toReread(enableServe)];
   if (!isWanted || jails.value.includes(JAIL)) return [];
   return [
     { code: 'fail2ban-reload', message: `fail2ban does not run the jail ${JAIL}; fail2ban-client reload` },
   ];
+}
+
+/** At a reload, fail2ban keeps a running jail's action of the same name, though it is of the other kind now. */
+function toReread(isServed: boolean): Todo {
+  const how = isServed
+    ? "systemctl restart fail2ban, because a reload keeps a jail's old action"
+    : 'fail2ban-client reload';
+  return { code: 'fail2ban-reload', message: `fail2ban has not read the new files; ${how}` };
 }
 
 /** The remaining steps after a removal. */

@@ -7,6 +7,8 @@ export interface SetupOptions extends AuditOptions {
   readonly remove: boolean;
   /** Switch the jail on. */
   readonly enableJail: boolean;
+  /** Have the kit's jails use the Python action, and start its server. */
+  readonly enableServe: boolean;
   /** Do not configure the ban directory. */
   readonly listOnly: boolean;
 }

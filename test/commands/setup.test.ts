@@ -189,6 +189,54 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
   }
 });
 
+test('one line switches the server on: the jail bans by it, and setup --remove ends it', async () => {
+  await using machine = await startMachine('debian');
+  await machine.startApache();
+  // systemd's part: a link for what is enabled, and a server for the socket.
+  const systemctl = `#!/bin/sh
+echo "$*" >>/run/calls
+case $* in
+  'enable --now banctl.socket')
+    mkdir -p /etc/systemd/system/sockets.target.wants
+    ln -s ../banctl.socket /etc/systemd/system/sockets.target.wants/
+    setsid banctl serve </dev/null >/run/serve.log 2>&1 & echo $! >/run/serve.pid ;;
+  'disable --now banctl.socket') rm /etc/systemd/system/sockets.target.wants/banctl.socket ;;
+  'stop banctl.service') kill "$(cat /run/serve.pid)" ;;
+esac
+`;
+  machine.write('/run/systemctl', systemctl);
+  await machine.done('install', '-m', '755', '/run/systemctl', '/usr/local/sbin/systemctl');
+  await machine.done('mkdir', '-p', '/run/systemd/system', '/etc/systemd/system');
+  const link = '/etc/systemd/system/sockets.target.wants/banctl.socket';
+  try {
+    const dry = await setUp(machine, '--enable-jail', '--enable-serve', '--dry-run');
+    assert.equal(statusOf(dry, link), 'written');
+    assert.ok(!machine.files('/etc').includes(link));
+    const told = await setUp(machine, '--enable-jail', '--enable-serve');
+    assert.equal(statusOf(told, link), 'written');
+    assert.ok(!codes(told).includes('not-served'), JSON.stringify(told.todo));
+    assert.equal((await setUp(machine, '--enable-serve')).changed, false);
+    await machine.startFail2ban();
+    await machine.done('fail2ban-client', 'set', jail, 'banip', attacker);
+    const banned = () => machine.files('/etc/apache2/djangoapp/bans').some((path) => path.endsWith(attacker));
+    const detail = () => machine.read('/run/serve.log') + machine.read('/var/log/fail2ban.log');
+    await until('the ban', banned, { detail });
+    assert.doesNotMatch(machine.read('/var/log/fail2ban.log'), / ERROR | does not answer/);
+    // fail2ban stays, and its next ban would run banctl.
+    const removed = await setUp(machine, '--remove', '--no-fail2ban');
+    assert.equal(statusOf(removed, SERVED_ACTION), 'removed');
+    assert.deepEqual(
+      machine
+        .read('/run/calls')
+        .split('\n')
+        .filter((call) => call.includes('banctl.s')),
+      ['enable --now banctl.socket', 'disable --now banctl.socket', 'stop banctl.service'],
+    );
+  } finally {
+    await machine.run('sh', '-c', 'kill "$(cat /run/serve.pid)"');
+  }
+});
+
 suite('on a server that is not as it should be', { concurrency: 2 }, () => {
   test('RHEL without a log yet: fail2ban starts, with the jail off and on', async () => {
     await using machine = await startMachine('redhat');
@@ -405,6 +453,28 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     assert.equal(statusOf(await told('--remove'), JAIL), 'removed');
   });
 
+  test('has its jails use the Python action when it is asked to, and leaves them so', async () => {
+    const { told, read } = tree();
+    await told('--enable-jail');
+    const served = await told('--enable-serve');
+    for (const path of JAILS) {
+      assert.equal(statusOf(served, path), 'replaced');
+      assert.match(read(path), /^action = apache-banlist\.py\[jail=%\(__name__\)s\]$/m);
+    }
+    assert.match(read(JAIL), /^enabled = true$/m);
+    assert.ok(codes(served).includes('not-served'), 'another system is not running');
+    assert.equal((await told()).changed, false);
+    const removed = await told('--remove');
+    for (const path of JAILS) assert.equal(statusOf(removed, path), 'removed');
+  });
+
+  test('keeps the Python action while a jail of the administrator names it', async () => {
+    const { told, write } = tree();
+    await told();
+    write('/etc/fail2ban/jail.d/own.local', '[own]\naction = apache-banlist.py[jail=%(__name__)s]\n');
+    assert.equal(statusOf(await told('--remove'), SERVED_ACTION), 'in-use');
+  });
+
   test('leaves the jail on that an administrator has switched on in the file', async () => {
     const { told, read, write } = tree();
     await told();
@@ -436,6 +506,10 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     assert.equal(statusOf(await told('--enable-jail'), JAIL), 'written');
     assert.equal(read(JAIL), `[${jail}]\nenabled = true\n`);
     assert.deepEqual([(await told()).changed, read(packaged)], [false, `[${jail}]\nenabled = false\n`]);
+    assert.equal(statusOf(await told('--enable-serve'), JAIL), 'replaced');
+    const served = `[${jail}]\nenabled = true\naction = apache-banlist.py[jail=%(__name__)s]\n`;
+    assert.equal(read(JAIL), served);
+    assert.deepEqual([(await told()).changed, read(JAIL)], [false, served]);
   });
 
   test('puts the ban directory into the configuration of a server without bans, and says so', async () => {

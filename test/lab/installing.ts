@@ -15,6 +15,7 @@ export function doSetup(root: string, { verb, kit }: NonNullable<Order['setup']>
     lockTimeout: 20,
     dryRun: false,
     enableJail: false,
+    enableServe: false,
     config: join(root, 'etc/banctl.json'),
   };
   if (verb === 'remove') {
