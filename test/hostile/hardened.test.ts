@@ -1,11 +1,22 @@
 // Hardened hosts: root without all of root's powers, and limits that V8 cannot live with.
 import assert from 'node:assert/strict';
-import { chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { startApache } from '../lab/apache.ts';
 import { executable } from '../lab/banctl.ts';
+import { startFail2ban } from '../lab/fail2ban.ts';
+import { writeScript } from '../lab/site.ts';
 import { execute } from '../lab/wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
@@ -44,6 +55,27 @@ test("without CAP_CHOWN a ban in root's own list works", { skip: !isRoot }, asyn
 test('an address space of 1.5 GB is enough', async () => {
   const { exitCode, stderr } = await ban(listOf(process.getuid?.() ?? 0), 'prlimit', '--as=1536000000');
   assert.equal(exitCode, 0, stderr);
+});
+
+test('an address space that is too small is one line in the log of fail2ban, which names the setting', async () => {
+  const bin = mkdtempSync(join(directory, 'small-'));
+  const banctl = writeScript(bin, 'banctl', `exec prlimit --as=800000000 ${executable} "$@"`);
+  const jail = (name: string, action: string, more: string) => `[${name}]
+enabled = true
+filter = djangoapp-admin-login
+logpath = DIR/access.log
+action = ${action}[name=${name}, banctl="${banctl}", banlist="${join(bin, 'banlist.conf')}"${more}]
+`;
+  await using fail2ban = await startFail2ban({
+    jails: `${jail('shell', 'apache-banlist', '')}\n${jail('python', 'apache-banlist.py', ', socket="DIR/none"')}`,
+    actionFiles: ['apache-banlist.conf', 'apache-banlist.py'],
+  });
+  for (const name of ['shell', 'python'])
+    assert.equal((await fail2ban.client('set', name, 'banip', '203.0.113.5')).exitCode, 0);
+  const why = 'cannot start: MemoryDenyWriteExecute=yes or LimitAS= of fail2ban.service forbids it';
+  await fail2ban.awaitLog(new RegExp(`banctl ${why}`));
+  await fail2ban.awaitLog(new RegExp(`it ${why}`));
+  assert.equal(existsSync(join(bin, 'banlist.conf')), false);
 });
 
 test('an access list and extended attributes stay with the list, whoever sets them and when', {
