@@ -43,6 +43,8 @@ export async function runOther({ command, operands, given }: OtherInvocation): P
       return (await import('./commands/setup.ts')).setup(settings);
     case 'serve':
       return (await import('./commands/serve.ts')).serveCommand(settings);
+    case 'fleet':
+      return (await import('./commands/fleet.ts')).fleetCommand(settings, operands);
     case 'reload':
       return (await import('./commands/reload.ts')).reloadCommand(settings);
   }

@@ -21,7 +21,13 @@ export type FindingCode =
   | 'leftover'
   | 'unsafe-permissions'
   | 'not-served'
-  | 'list-in-use';
+  | 'list-in-use'
+  | 'fleet-down'
+  | 'fleet-cut'
+  | 'fleet-behind'
+  | 'fleet-clock'
+  | 'fleet-twin'
+  | 'fleet-refused';
 
 export interface Finding {
   readonly code: FindingCode;
@@ -65,11 +71,17 @@ const SEVERITY: Readonly<Record<FindingCode, Severity>> = {
   'unsafe-permissions': 'warning',
   'not-served': 'info',
   'list-in-use': 'info',
+  'fleet-down': 'error',
+  'fleet-cut': 'error',
+  'fleet-behind': 'warning',
+  'fleet-clock': 'warning',
+  'fleet-twin': 'warning',
+  'fleet-refused': 'info',
 };
 
 /** True for useful hints that are not faults: an audit with nothing else is clean. */
 export function isHint({ code }: Pick<Finding, 'code'>): boolean {
-  return code === 'not-served' || code === 'list-in-use';
+  return code === 'not-served' || code === 'list-in-use' || code === 'fleet-refused';
 }
 
 export const FINDING_CODES = Object.keys(SEVERITY) as FindingCode[];

@@ -136,6 +136,16 @@ function place(change: Extract<Change, { verb: 'add' | 'set' }>, drafting: Draft
   const draft = draftOf(target, drafting);
   if (target !== hold.address) placed.set(hold.address, (placed.get(hold.address) ?? new Set()).add(target));
   const { holds: before } = draft;
+  // Who made this ban is not known, so nothing may become its only holder: with that it would end.
+  if (change.verb === 'set' && draft.unknownHolder) {
+    const outcome: Outcome = {
+      address: hold.address,
+      status: 'already-banned',
+      heldBy: NONE,
+      isChanged: false,
+    };
+    return () => outcome;
+  }
   const status = isAlive(draft) ? 'already-banned' : 'banned';
   draft.holds = change.verb === 'add' ? addHold(before, change.hold, now) : setHold(before, change.hold, now);
   const isChanged = status === 'banned' || !sameHolds(before, draft.holds);

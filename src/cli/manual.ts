@@ -47,6 +47,10 @@ export const EXAMPLES: Readonly<Record<CommandName, Example>> = {
     line: 'banctl serve & sleep 1; kill $!',
     describe: 'try the server for a second; systemd runs it as banctl.service',
   },
+  fleet: {
+    line: 'banctl fleet status || echo "banctl: cut off"',
+    describe: 'see which servers share their bans, and act where this one does not',
+  },
   completion: {
     line: '. <(banctl completion bash)',
     describe: 'switch completion on in this bash',

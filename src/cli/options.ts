@@ -9,6 +9,8 @@ import {
   configFileIn,
   followIn,
   parseBandir,
+  parseFleet,
+  parseFleetName,
   parseJail,
   parseNumber,
   parseOneOf,
@@ -32,6 +34,9 @@ interface Command {
 
 /** Shells for which `completion` has a script. */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
+
+/** What `fleet` can be asked. */
+export const FLEET_ACTIONS = ['status'] as const;
 
 /** The places for bans of single addresses. */
 export const PLACES = ['bandir', 'banlist'] as const;
@@ -81,7 +86,13 @@ export const COMMANDS = {
   },
   serve: {
     operands: '',
-    describe: 'answer the Python action of fail2ban on a socket, and end bans by hand on time',
+    describe:
+      'answer the Python action of fail2ban on a socket, end bans by hand on time, and share bans with --fleet',
+  },
+  fleet: {
+    operands: 'status',
+    describe: 'print the other servers, and how far the sharing is',
+    offers: FLEET_ACTIONS,
   },
   completion: {
     operands: 'SHELL',
@@ -212,7 +223,7 @@ export const OPTIONS = {
     parse: parseProtected,
     describe:
       "never ban these; a host name is resolved by the audit's job; @FILE reads a list, or AWS's ip-ranges.json",
-    commands: ['ban', 'sync', 'audit', 'report', 'setup'],
+    commands: ['ban', 'sync', 'audit', 'report', 'setup', 'serve'],
   },
   force: {
     kind: 'flag',
@@ -225,7 +236,7 @@ export const OPTIONS = {
     parse: (text, { name }) => parseNumber(name, text, { least: 1, most: 32, whole: true }),
     default: '32',
     describe: 'widen each banned IPv4 address to this prefix',
-    commands: ['ban', 'sync', 'audit', 'report'],
+    commands: ['ban', 'sync', 'audit', 'report', 'serve'],
   },
   'ipv6-prefix': {
     kind: 'value',
@@ -233,7 +244,7 @@ export const OPTIONS = {
     parse: (text, { name }) => parseNumber(name, text, { least: 1, most: 128, whole: true }),
     default: '128',
     describe: 'widen each banned IPv6 address to this prefix',
-    commands: ['ban', 'sync', 'audit', 'report'],
+    commands: ['ban', 'sync', 'audit', 'report', 'serve'],
   },
   'widen-after': {
     kind: 'value',
@@ -323,14 +334,14 @@ export const OPTIONS = {
     parse: asGiven,
     default: 'fail2ban-client',
     describe: 'the program that talks to fail2ban',
-    commands: ['unban', 'flush', 'sync', 'audit', 'report', 'setup'],
+    commands: ['unban', 'flush', 'sync', 'audit', 'report', 'setup', 'serve'],
   },
   'no-fail2ban': {
     kind: 'flag',
     setting: 'asksFail2ban',
     isNegated: true,
     describe: 'do not talk to fail2ban',
-    commands: ['unban', 'flush', 'audit', 'report', 'setup'],
+    commands: ['unban', 'flush', 'audit', 'report', 'setup', 'serve'],
   },
   record: {
     kind: 'value',
@@ -370,6 +381,58 @@ export const OPTIONS = {
     default: '/run/banctl/socket',
     describe: 'where serve answers; the Python action has a parameter of the same name',
     commands: ['serve', 'audit'],
+  },
+  fleet: {
+    kind: 'value',
+    placeholder: 'URL',
+    parse: parseFleet,
+    describe: 'share bans with the other servers at this Redis or Valkey: redis://, rediss://, or unix:/PATH',
+    commands: ['ban', 'unban', 'flush', 'audit', 'serve', 'fleet'],
+  },
+  'fleet-user': {
+    kind: 'value',
+    placeholder: 'NAME',
+    parse: asGiven,
+    describe: "the engine's user, where it has an ACL",
+    commands: ['serve'],
+  },
+  'fleet-password-file': {
+    kind: 'value',
+    placeholder: 'FILE',
+    parse: (text) => resolve(text),
+    describe: 'the file with the password for the engine',
+    commands: ['serve'],
+  },
+  'fleet-ca': {
+    kind: 'value',
+    placeholder: 'FILE',
+    parse: (text) => resolve(text),
+    describe: 'the certificate authority of a rediss:// engine, as PEM; without it, those of the system',
+    commands: ['serve'],
+  },
+  'fleet-name': {
+    kind: 'value',
+    placeholder: 'NAME',
+    parse: parseFleetName,
+    default: 'banctl',
+    describe: 'the name of the fleet: servers with another one share nothing with this one',
+    commands: ['serve'],
+  },
+  'fleet-host': {
+    kind: 'value',
+    placeholder: 'NAME',
+    parse: parseFleetName,
+    shownDefault: "the host's name",
+    describe: 'the name of this server in the fleet',
+    commands: ['serve'],
+  },
+  'fleet-state': {
+    kind: 'value',
+    placeholder: 'DIR',
+    parse: (text) => resolve(text),
+    default: '/var/lib/banctl/fleet',
+    describe: 'where this server keeps what it knows of the fleet',
+    commands: ['unban', 'flush', 'audit', 'report', 'serve', 'fleet'],
   },
   prometheus: {
     kind: 'value',

@@ -55,6 +55,38 @@ export function parseNumber(
   return Number(text);
 }
 
+/** The Redis or Valkey that the servers share. Passwords are read from a file: a command line can be seen by others. */
+export function parseFleet(text: string): string {
+  const wrong = (hint: string) =>
+    new BanctlError(EXIT.usage, `not a value for --fleet: ${quote(text)}`, hint);
+  const examples = 'give redis://HOST:6379, rediss://HOST:6379, or unix:/PATH';
+  if (!URL.canParse(text)) throw wrong(examples);
+  const { protocol, hostname, username, password, pathname, search } = new URL(text);
+  const isSocket = protocol === 'unix:';
+  if (!isSocket && ((protocol !== 'redis:' && protocol !== 'rediss:') || hostname === ''))
+    throw wrong(examples);
+  if (username !== '' || password !== '')
+    throw wrong('give the user as --fleet-user, and the password in --fleet-password-file');
+  if (
+    isSocket
+      ? !pathname.startsWith('/') || pathname === '/'
+      : !['', '/', '/0'].includes(pathname) || search !== ''
+  )
+    throw wrong(isSocket ? examples : 'the fleet keeps its keys in database 0');
+  return text;
+}
+
+/** A name of hosts and fleets: it stands in holders and in keys. */
+export function parseFleetName(text: string, { name }: ValueContext): string {
+  if (!/^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/.test(text))
+    throw new BanctlError(
+      EXIT.usage,
+      `not a value for --${name}: ${quote(text)}`,
+      'give up to 64 letters, digits, dots, dashes and underscores',
+    );
+  return text;
+}
+
 /** The path is quoted in an expression of Apache, which has no escape for these characters. */
 export function parseBandir(path: string, context: ValueContext): string {
   const place = resolve(path);

@@ -19,7 +19,14 @@ import { ASSUMED } from './show-bans.ts';
 export async function auditCommand(settings: Settings): Promise<ExitCode> {
   const audited = await audit(settings);
   recordRepairs(audited, settings);
-  const hints = settings.asksFail2ban ? await hintsOf(settings) : [];
+  const { readStatus } = await import('../fleet/status.ts');
+  const { fleetFindings, fleetMetrics } = await import('../fleet/findings.ts');
+  const status = readStatus(settings.fleetState);
+  const shared = fleetFindings(status, settings.fleet !== undefined, Date.now());
+  const hints = [
+    ...(settings.asksFail2ban ? await hintsOf(settings) : []),
+    ...shared.map((finding) => ({ ...finding, fixed: false })),
+  ];
   const result = { ...audited, findings: [...audited.findings, ...hints] };
   const isOk = result.findings.every((finding) => finding.fixed || isHint(finding));
   if (settings.json) showJson({ ok: isOk, findings: result.findings.map(findingDocument) });
@@ -27,8 +34,9 @@ export async function auditCommand(settings: Settings): Promise<ExitCode> {
   if (settings.prometheus !== undefined && !settings.dryRun) {
     const { askMetrics } = await import('../serve/ask.ts');
     const served = (await askMetrics(settings.socket)) ?? [];
+    const fleet = status === undefined ? [] : fleetMetrics(status, Date.now());
     const own = formatMetrics(result, readRecord(settings.record).totals, now());
-    const metrics = Buffer.from([own, ...served.map((line) => `${line}\n`)].join(''));
+    const metrics = Buffer.from([own, ...[...served, ...fleet].map((line) => `${line}\n`)].join(''));
     replaceFile(followOwnLinks(settings.prometheus), [metrics], { lock: undefined });
   }
   return isOk ? EXIT.done : EXIT.findings;

@@ -1,6 +1,6 @@
 import { type Address, isTooBroad, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
-import { holderOf, holdId, MANUAL, parseTime } from '../bans/hold.ts';
+import { holderOf, holdId, MANUAL, now, parseTime } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { findProtected, protectedRanges, wideningOf } from '../protection/protection.ts';
 import { changeBans } from '../store/store.ts';
@@ -31,7 +31,8 @@ async function warnOfEnd(settings: Settings): Promise<void> {
 /** @throws BanctlError notPermitted for a protected or too broad address */
 export function planBan(settings: Settings, addresses: readonly Address[]): Change[] {
   const { jail, duration, reason, prefixes } = settings;
-  const since = timeOf(settings.since);
+  // In a fleet the beginning tells which of two values is newer: a renewed ban begins anew.
+  const since = timeOf(settings.since) ?? (settings.fleet === undefined ? undefined : now());
   if (!settings.force)
     refuseUnwise(
       addresses.map((address) => widen(address, prefixes)),

@@ -15,9 +15,10 @@ import { surviveEndings } from '../system/program.ts';
 import { idOf, planBan } from './ban.ts';
 import { releaseHeldBy } from './flush.ts';
 import { recordChange } from './record-change.ts';
+import { sharingOf } from './sharing.ts';
 import { describeChange } from './show-change.ts';
 import { planSync } from './sync.ts';
-import { planRelease } from './unban.ts';
+import { planRelease, sayRelease } from './unban.ts';
 
 /** A jail sends the same options in each request. Links and the configuration may change at any time. */
 const SETTINGS_KEPT_MS = 1000;
@@ -28,7 +29,7 @@ const OF_ONE_BAN = ['id', 'since', 'for', 'reason'] as const;
 export function serveCommand(settings: Settings): Promise<ExitCode> {
   preferMemory();
   surviveEndings();
-  return serve(settings, { prepare, describe, recordEnded: recorderOfEnds(settings) }, VERSION);
+  return serve(settings, { prepare, describe, recordEnded: recorderOfEnds(settings) }, VERSION, sharingOf(settings));
 }
 
 /** Expired bans count as ended by the audit, whichever of the two finds them. */
@@ -64,8 +65,11 @@ async function prepare(request: Request, hello: Hello): Promise<Work | Said> {
         needs: { holder, address: text, id: idOf(settings, text) },
       });
     }
-    case 'unban':
-      return work(planRelease(jail, [addressOf(request)], settings.id));
+    case 'unban': {
+      const addresses = [addressOf(request)];
+      if (settings.fleet !== undefined) await sayRelease(settings, jail, addresses);
+      return work(planRelease(jail, addresses, settings.id));
+    }
     case 'flush':
       return work((bansNow) => releaseHeldBy(holder, bansNow()), urgently);
     default: {

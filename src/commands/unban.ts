@@ -1,6 +1,6 @@
 import type { Address } from '../bans/address.ts';
 import type { Change, Outcome } from '../bans/change.ts';
-import { holderOf, holdId } from '../bans/hold.ts';
+import { type Hold, holderOf, holdId } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';
 import { changeBans } from '../store/store.ts';
 import type { ChangeOptions, ChangeReport } from '../store/types.ts';
@@ -16,7 +16,10 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
   const { jail, id } = settings;
   const watched = { ...settings, progress: await progressOf(operands) };
   if (jail === undefined) return releaseByHand(watched, addresses);
-  const report = await changeBans(watched, planRelease(jail, addresses, id));
+  const spoken = settings.fleet === undefined ? undefined : await sayRelease(settings, jail, addresses);
+  const written = await changeBans(watched, planRelease(jail, addresses, id));
+  // The agent can be faster than this call.
+  const report = spoken === undefined ? written : withCallbacks(written, spoken, () => false);
   recordChange('unban', report.outcomes, settings);
   // fail2ban's action has no terminal, and must not ask fail2ban.
   if (process.stdout.isTTY && settings.asksFail2ban && !settings.dryRun) {
@@ -24,6 +27,37 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
     for (const note of await stillHeldNotes(settings.fail2banClient, jail, addresses)) warn(note);
   }
   return showChange(report, settings);
+}
+
+/**
+ * Says to the other hosts that the jail's holds end before their time.
+ *
+ * @returns true for what the jail held
+ * @throws BanctlError cannotWrite: then nothing has changed
+ */
+export async function sayRelease(
+  settings: Pick<Settings, 'banlist' | 'bandir' | 'dryRun' | 'fleetState' | 'id'>,
+  jail: string,
+  addresses: readonly Address[],
+): Promise<(address: string) => boolean> {
+  const [{ findHolds }, { endedEarly, say }] = await Promise.all([
+    import('../store/read.ts'),
+    import('../fleet/say.ts'),
+  ]);
+  const holder = holderOf(jail);
+  const seen = findHolds(settings, addresses).flatMap((holds) => holds ?? []);
+  const ended = endedEarly(holder, seen).filter((hold) => !isHeldForAnother(hold, seen, settings.id));
+  const keys = ended.map(({ address }) => `${address} ${holder}`);
+  if (!settings.dryRun) await say(settings.fleetState, [...new Set(keys)], ended);
+  const held = new Set(seen.filter((hold) => hold.holder === holder).map(({ address }) => address));
+  return (address) => held.has(address);
+}
+
+/** The jail still holds the address for another id: other hosts know of one hold for both. */
+function isHeldForAnother({ holder, address }: Hold, seen: readonly Hold[], id: string | undefined): boolean {
+  if (id === undefined) return false;
+  const released = holdId(id, address);
+  return seen.some((hold) => hold.holder === holder && hold.address === address && hold.id !== released);
 }
 
 /** With an id, the hold of that id; else every hold of the jail on the address. */
@@ -50,6 +84,12 @@ export async function releaseByHand(
   const seen = findHolds(settings, addresses);
   const inList =
     settings.bandir === undefined ? seen : findHolds({ ...settings, bandir: undefined }, addresses);
+  if (settings.fleet !== undefined && !settings.dryRun) {
+    const { ALL, say } = await import('../fleet/say.ts');
+    const holds = seen.flatMap((known) => known ?? []);
+    const names = [...addresses.map(({ text }) => text), ...holds.map(({ address }) => address)];
+    await say(settings.fleetState, settings.all ? [ALL] : [...new Set(names)], holds);
+  }
   if (settings.asksFail2ban && !settings.dryRun) {
     const { releaseInFail2ban } = await import('../fail2ban/unban.ts');
     const holds = seen.map((bans) => bans ?? []);

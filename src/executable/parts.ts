@@ -1,7 +1,7 @@
 import { Script } from 'node:vm';
 
 /** Libraries that most calls do not load. */
-export const LIBRARIES = ['cli-progress', 'execa', 'yargs'];
+export const LIBRARIES = ['cli-progress', 'execa', 'iovalkey', 'yargs'];
 /** What a ban does not load: src/full.ts. */
 export const FULL = 'full';
 /** What only a page needs: src/report/page.ts, with the libraries for charts and templates. */

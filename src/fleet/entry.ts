@@ -1,5 +1,6 @@
 import { readAddress } from '../bans/address.ts';
 import { cleanReason, type Hold, holderOf, isJailName, jailOf, LAST_SECOND, MANUAL } from '../bans/hold.ts';
+import { ALL } from './say.ts';
 
 /*
  * What hosts share, as the engine keeps it: fields `ADDRESS HOLDER@HOST` with values `[since, until, reason]`, and lifts.
@@ -12,8 +13,6 @@ export type Value = Pick<Hold, 'since' | 'until' | 'reason'>;
 /** A time in whole seconds for each thing that was lifted: `*`, `ADDRESS`, or `ADDRESS HOLDER@HOST`. */
 export type Lifts = ReadonlyMap<string, number>;
 
-/** The key of the lift of everything. */
-export const ALL = '*';
 /** How long a lift is remembered. */
 export const REMEMBERED_SECONDS = 30 * 24 * 3600;
 

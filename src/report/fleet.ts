@@ -1,17 +1,15 @@
-import { readText } from '../system/read.ts';
+import { isAgentLate, readStatus } from '../fleet/status.ts';
 import type { ReportDocument } from './types.ts';
 
-/** Where the fleet's agent writes its status; see docs/fleet.md. */
-const STATUS_FILE = '/var/lib/banctl/fleet/status.json';
-
 /** The fleet as its agent last saw it; null without an agent. */
-export function readFleet(path = STATUS_FILE): ReportDocument['fleet'] {
-  try {
-    const { connected, hosts } = JSON.parse(readText(path).text.toString('utf8'));
-    return { connected: connected === true, hosts: Array.isArray(hosts) ? hosts.map(toHost) : [] };
-  } catch {
-    return null;
-  }
+export function readFleet(state: string): ReportDocument['fleet'] {
+  const status = readStatus(state);
+  if (status === undefined) return null;
+  const { connected, hosts } = status;
+  return {
+    connected: connected === true && !isAgentLate(status, Date.now()),
+    hosts: hosts.map((host) => toHost({ ...host })),
+  };
 }
 
 function toHost(

@@ -59,7 +59,7 @@ export async function makeReport(
       })),
     },
     reloads: { ...reloadsNow(read), ...summarizeReloads(recorded.entries, since) },
-    fleet: readFleet(),
+    fleet: readFleet(options.fleetState),
   };
   return { document, bans: read.bans };
 }

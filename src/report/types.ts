@@ -6,6 +6,7 @@ import type { ReportedBan } from '../store/read.ts';
 export interface ReportOptions extends AuditOptions {
   readonly record?: string | undefined;
   readonly fail2banDatabase: string | undefined;
+  readonly fleetState: string;
 }
 
 /** A named number. */

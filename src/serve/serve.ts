@@ -15,7 +15,7 @@ import { type Hello, monotonicSeconds, PROTOCOL, type Request } from './protocol
 import { Queue } from './queue.ts';
 import { Reloads } from './reloads.ts';
 import { Restored } from './restored.ts';
-import type { Commands, Said, ServeOptions } from './types.ts';
+import type { Commands, Said, ServeOptions, Sharing, SharingAgent } from './types.ts';
 
 /*
  * The resident: requests arrive on the socket and go through one queue into the store, with the same locks as calls. The
@@ -41,6 +41,7 @@ class Resident {
   /** Undefined if it was replaced while this process started. */
   readonly #executable = isReplaced() ? undefined : statFile(EXECUTABLE)?.version;
   readonly #version: string;
+  #sharing: SharingAgent | undefined;
   #end: (ending: Ending) => void = () => {};
   readonly ended = new Promise<Ending>((resolve) => {
     this.#end = resolve;
@@ -70,10 +71,18 @@ class Resident {
       this.#reloads.later(options);
   }
 
+  /** Changes of other servers go through the queue like those of callers. */
+  async share({ start, options }: Sharing): Promise<void> {
+    this.#sharing = await start((changes) =>
+      this.#queue.change({ options, changes, needs: undefined, skipped: [], onDone: () => {} }),
+    );
+  }
+
   /** Answers the requests that it has begun, and finishes all work. */
   async stop(server: Server): Promise<void> {
     server.close();
     for (const ends of this.#ends.values()) ends.close();
+    await this.#sharing?.close();
     await Promise.all([...this.#connections].map((connection) => connection.end()));
     await this.#queue.idle();
     await this.#reloads.finish();
@@ -146,11 +155,17 @@ class Resident {
  *
  * @throws BanctlError as of listen()
  */
-export async function serve(options: ServeOptions, commands: Commands, version: string): Promise<ExitCode> {
+export async function serve(
+  options: ServeOptions,
+  commands: Commands,
+  version: string,
+  sharing?: Sharing,
+): Promise<ExitCode> {
   const resident = new Resident(commands, version);
   const server = await listen(options.socket, resident.connect);
   server.on('error', (error) => warn(`cannot take a connection: ${String(error)}`));
   resident.start(options);
+  if (sharing !== undefined) await resident.share(sharing);
   const ending = await resident.ended;
   await resident.stop(server);
   // systemd keeps the socket, and starts the new executable.

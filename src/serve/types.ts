@@ -1,4 +1,4 @@
-import type { Outcome } from '../bans/change.ts';
+import type { Change, Outcome } from '../bans/change.ts';
 import type { HoldName } from '../bans/hold.ts';
 import type { ReloadReport } from '../reload/types.ts';
 import type { StoreOptions } from '../store/store.ts';
@@ -35,3 +35,14 @@ export interface Commands {
 export type ServeOptions = StoreOptions & {
   readonly socket: string;
 };
+
+/** Bans that are shared with other servers, if any are. */
+export interface Sharing {
+  /** Asked anew at each start; an agent changes bans by what it is given. */
+  readonly start: (change: (changes: readonly Change[]) => Promise<unknown>) => Promise<SharingAgent>;
+  readonly options: StoreOptions;
+}
+
+export interface SharingAgent {
+  close(): Promise<void>;
+}

@@ -116,6 +116,7 @@ suite('an example', () => {
     ranges: /^\/etc\/apache2\/djangoapp\/cloudfront-proxies has 1 range: 1 added, 0 removed\n/,
     setup: /^\/etc\/apache2\/conf-available\/djangoapp-banlist-admin\.conf would be written\n/m,
     serve: /^$/,
+    fleet: /^this server shares no bans: .*\nbanctl: cut off\n$/,
     completion: /^$/,
   };
 

@@ -1,0 +1,328 @@
+import type { Redis } from 'iovalkey';
+import { isLiftKey, REMEMBERED_SECONDS } from './entry.ts';
+import type { Push } from './rules.ts';
+import { ALL } from './say.ts';
+
+/*
+ * The Redis or Valkey that hosts share: five keys with one hash tag, two scripts, a snapshot and a log. Two plain connections,
+ * one for commands, one that waits for the log. The agent reconnects by itself: with the client's own ways, a hung engine
+ * goes unnoticed for many seconds.
+ */
+
+export interface EngineOptions {
+  /** `redis://HOST`, `rediss://HOST`, or `unix:/PATH`. */
+  readonly url: string;
+  readonly user: string | undefined;
+  readonly password: string | undefined;
+  /** The text of the certificate authority; undefined: those of the system. */
+  readonly ca: string | undefined;
+  /** The prefix of the keys. */
+  readonly name: string;
+}
+
+/** What a change has made of the engine. */
+export type Logged =
+  | readonly ['h', field: string, value: string]
+  | readonly ['d', field: string]
+  | readonly ['l', key: string, time: number]
+  | readonly ['x', before: number];
+
+export interface LogEntry {
+  readonly id: string;
+  readonly n: number;
+  readonly by: string;
+  readonly changes: readonly Logged[];
+}
+
+export interface Beat {
+  readonly n: number;
+  readonly holds: number;
+  readonly lifts: number;
+  /** Milliseconds since the epoch, as the engine's clock has it. */
+  readonly timeMs: number;
+  readonly hosts: ReadonlyMap<string, string>;
+  /** What was said under this host's name before; empty if nothing. */
+  readonly before: string;
+}
+
+export interface Snapshot {
+  readonly n: number;
+  /** The last entry of the log. */
+  readonly id: string;
+  readonly holds: ReadonlyMap<string, string>;
+  readonly lifts: ReadonlyMap<string, number>;
+}
+
+const CONNECT_MS = 4000;
+const COMMAND_MS = 3500;
+const BLOCK_MS = 2000;
+/** Of the two scripts' arguments, and of one look at a hash. */
+export const MOST_PUSHES = 500;
+const SCAN_COUNT = 1000;
+const LOG_LENGTH = 10_000;
+const LOG_SECONDS = 3600;
+/** More than this is no fleet's: an attack, or another program's keys. */
+export const MOST_HOLDS = 250_000;
+
+/** The field of an h is set if it differs; with c[5], only where that still stands. */
+const CHANGE = `
+local now = tonumber(redis.call('TIME')[1])
+local done = {}
+for _, c in ipairs(cjson.decode(ARGV[2])) do
+  local op, key = c[1], c[2]
+  if op == 'h' then
+    local value = '[' .. string.format('%.0f', math.min(c[3], now)) .. c[4]
+    local old = redis.call('HGET', KEYS[1], key) or ''
+    if old ~= value and (c[5] == nil or c[5] == old) then
+      redis.call('HSET', KEYS[1], key, value)
+      done[#done + 1] = {'h', key, value}
+    end
+  elseif op == 'd' then
+    if redis.call('HGET', KEYS[1], key) == c[3] then
+      redis.call('HDEL', KEYS[1], key)
+      done[#done + 1] = {'d', key}
+    end
+  elseif op == 'l' then
+    local time = math.min(c[3], now)
+    if redis.call('ZADD', KEYS[2], 'GT', 'CH', string.format('%.0f', time), key) == 1 then
+      done[#done + 1] = {'l', key, time}
+    end
+  elseif op == 'x' then
+    local before = math.min(key, now - ${REMEMBERED_SECONDS})
+    if redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('(%.0f', before)) > 0 then
+      done[#done + 1] = {'x', before}
+    end
+    redis.call('XTRIM', KEYS[3], 'MINID', '~', string.format('%.0f', (now - ${LOG_SECONDS}) * 1000))
+  end
+end
+if #done > 0 then
+  local n = redis.call('INCR', KEYS[4])
+  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ${LOG_LENGTH}, '*', 'n', n, 'by', ARGV[1], 'c', cjson.encode(done))
+end
+return #done`;
+
+/** Says that a host is there, and gives what tells whether all is known. */
+const BEAT = `
+local before = redis.call('HGET', KEYS[5], ARGV[1]) or ''
+if ARGV[1] ~= '' then redis.call('HSET', KEYS[5], ARGV[1], ARGV[2]) end
+for i = 3, #ARGV do redis.call('HDEL', KEYS[5], ARGV[i]) end
+local time = redis.call('TIME')
+return {before, redis.call('GET', KEYS[4]) or '0', redis.call('HLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), time[1], time[2],
+  redis.call('HGETALL', KEYS[5])}`;
+
+/** An error of the engine, or of the way to it, in words that say what to do. */
+export class EngineError extends Error {}
+
+export class Engine {
+  readonly #commands: Redis;
+  readonly #log: Redis;
+  readonly #keys: readonly string[];
+  #isClosed = false;
+
+  private constructor(commands: Redis, log: Redis, name: string) {
+    this.#commands = commands;
+    this.#log = log;
+    this.#keys = ['holds', 'lifts', 'log', 'seq', 'hosts'].map((key) => `{${name}}:${key}`);
+  }
+
+  /** @throws EngineError */
+  static async connect(options: EngineOptions, onEnd: () => void, url = options.url): Promise<Engine> {
+    const { Redis: Client } = await import('iovalkey');
+    const make = () => {
+      const client = new Client(clientOptions(options, url));
+      client.on('error', () => {});
+      return client;
+    };
+    const engine = new Engine(make(), make(), options.name);
+    try {
+      await Promise.all([engine.#commands.connect(), engine.#log.connect()]);
+      await engine.#commands.get(engine.#key(3));
+    } catch (error) {
+      engine.close();
+      const moved = /^MOVED \d+ (\S+):(\d+)$/.exec(messageOf(error));
+      if (moved !== null && url === options.url)
+        return Engine.connect(options, onEnd, movedTo(options.url, moved[1] ?? '', moved[2] ?? ''));
+      throw new EngineError(explain(error, options));
+    }
+    for (const client of [engine.#commands, engine.#log])
+      client.on('end', () => {
+        if (!engine.#isClosed) onEnd();
+      });
+    return engine;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#commands.disconnect();
+    this.#log.disconnect();
+  }
+
+  /** Takes at most {@link MOST_PUSHES}; gives how many took effect. */
+  async change(by: string, pushes: readonly Push[], forgetBefore?: number): Promise<number> {
+    const changes: unknown[] = pushes.map((push) => {
+      if (push.push === 'lift') return ['l', push.key, push.time];
+      if (push.push === 'drop') return ['d', push.field, push.seen];
+      const { since, until, reason } = push.value;
+      const tail = `,${JSON.stringify([until, reason]).slice(1)}`;
+      return ['h', push.field, since, tail, ...(push.over === undefined ? [] : [push.over])];
+    });
+    if (forgetBefore !== undefined) changes.push(['x', forgetBefore]);
+    return Number(await this.#eval(CHANGE, by, JSON.stringify(changes)));
+  }
+
+  /** An empty host only looks. */
+  async beat(host: string, said: string, gone: readonly string[] = []): Promise<Beat> {
+    const answer = (await this.#eval(BEAT, host, said, ...gone)) as [
+      ...[string, string, number, number, string, string],
+      string[],
+    ];
+    const [before, n, holds, lifts, seconds, micros, flat] = answer;
+    const hosts = new Map<string, string>();
+    for (let at = 0; at + 1 < flat.length; at += 2) hosts.set(flat[at] ?? '', flat[at + 1] ?? '');
+    const timeMs = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+    return { n: Number(n), holds: Number(holds), lifts: Number(lifts), timeMs, hosts, before };
+  }
+
+  /** What changes while it is read is in the log after `n`: to apply that again does no harm. */
+  async snapshot(): Promise<Snapshot> {
+    const [, , log, seq] = this.#keys as [string, string, string, string];
+    const [last] = await this.#commands.xrevrange(log, '+', '-', 'COUNT', 1);
+    const next = Number((await this.#commands.get(seq)) ?? 0);
+    const n = last === undefined ? next : Math.min(next, Number(last[1][1] ?? 0));
+    return { n, id: last?.[0] ?? '0', holds: await this.#scan(), lifts: await this.#lifts() };
+  }
+
+  async #scan(): Promise<Map<string, string>> {
+    const holds = new Map<string, string>();
+    let cursor = '0';
+    do {
+      const [next, flat] = await this.#commands.hscan(this.#key(0), cursor, 'COUNT', SCAN_COUNT);
+      for (let at = 0; at + 1 < flat.length; at += 2) holds.set(flat[at] ?? '', flat[at + 1] ?? '');
+      cursor = next;
+    } while (cursor !== '0' && holds.size < MOST_HOLDS);
+    return holds;
+  }
+
+  async #lifts(): Promise<Map<string, number>> {
+    const lifts = new Map<string, number>();
+    for (let at = 0; at < MOST_HOLDS; at += SCAN_COUNT) {
+      const flat = await this.#commands.zrange(this.#key(1), at, at + SCAN_COUNT - 1, 'WITHSCORES');
+      for (let index = 0; index + 1 < flat.length; index += 2) {
+        const key = flat[index] ?? '';
+        if (isLiftKey(key)) lifts.set(key, Number(flat[index + 1]));
+      }
+      if (flat.length < 2 * SCAN_COUNT) break;
+    }
+    return lifts;
+  }
+
+  /** Waits up to two seconds for what follows `id`. */
+  async read(id: string): Promise<LogEntry[]> {
+    const answer = await this.#log.xread('COUNT', 100, 'BLOCK', BLOCK_MS, 'STREAMS', this.#key(2), id);
+    return (answer ?? []).flatMap(([, entries]) => entries.map(readEntry));
+  }
+
+  #key(index: number): string {
+    return this.#keys[index] ?? ALL;
+  }
+
+  #eval(script: string, ...words: string[]): Promise<unknown> {
+    return this.#commands.eval(script, this.#keys.length, ...this.#keys, ...words);
+  }
+}
+
+function readEntry([id, flat]: [id: string, fields: string[]]): LogEntry {
+  const parts = new Map<string, string>();
+  for (let at = 0; at + 1 < flat.length; at += 2) parts.set(flat[at] ?? '', flat[at + 1] ?? '');
+  let changes: unknown;
+  try {
+    changes = JSON.parse(parts.get('c') ?? '');
+  } catch {
+    changes = undefined;
+  }
+  const isReadable = Array.isArray(changes) && changes.every((change) => Array.isArray(change));
+  // A number that is none makes the agent read everything anew.
+  const n = isReadable ? Number(parts.get('n')) : Number.NaN;
+  return { id, n, by: parts.get('by') ?? '', changes: isReadable ? (changes as Logged[]) : [] };
+}
+
+function clientOptions({ user, password, ca }: EngineOptions, url: string) {
+  const parsed = new URL(url);
+  const isSocket = parsed.protocol === 'unix:';
+  return {
+    ...(isSocket
+      ? { path: decodeURIComponent(parsed.pathname) }
+      : { host: parsed.hostname.replace(/^\[|\]$/g, ''), port: Number(parsed.port || 6379) }),
+    ...(parsed.protocol === 'rediss:'
+      ? { tls: { ...(ca === undefined ? {} : { ca }), servername: parsed.hostname } }
+      : {}),
+    ...(user === undefined ? {} : { username: user }),
+    ...(password === undefined ? {} : { password }),
+    lazyConnect: true,
+    connectTimeout: CONNECT_MS,
+    commandTimeout: COMMAND_MS,
+    keepAlive: 30_000,
+    enableOfflineQueue: false,
+    enableReadyCheck: false,
+    autoResendUnfulfilledCommands: false,
+    autoResubscribe: false,
+    maxRetriesPerRequest: 0,
+    retryStrategy: () => null,
+  };
+}
+
+/** A node of a cluster names another: by address, or nothing for itself. */
+function movedTo(url: string, host: string, port: string): string {
+  const target = new URL(url);
+  if (host !== '') target.hostname = host.includes(':') ? `[${host}]` : host;
+  target.port = port;
+  return target.href;
+}
+
+export function messageOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
+  return error instanceof Error ? error.message : String(error);
+}
+
+const EXPLAINED: readonly (readonly [RegExp, string])[] = [
+  [/ECONNREFUSED/, 'nothing listens there; start it, or correct --fleet'],
+  [/ENOENT/, 'there is no such socket; start it, or correct --fleet'],
+  [/ENOTFOUND|EAI_AGAIN/, 'its name does not resolve; correct --fleet'],
+  [
+    /ETIMEDOUT|timed out|EHOSTUNREACH|ENETUNREACH/,
+    'it does not answer; is it hung, or does a firewall or security group stand between?',
+  ],
+  [
+    /WRONGPASS|invalid (username|password)/i,
+    'it refuses the password; correct --fleet-password-file, or --fleet-user',
+  ],
+  [/NOAUTH/, 'it asks for a password; give --fleet-password-file'],
+  [/without any password configured/, 'it has no password for this user; leave out --fleet-password-file'],
+  [/NOPERM|no permissions/, 'its ACL forbids what the fleet needs; set the line of docs/fleet.md'],
+  [/READONLY/, 'it is a read-only replica; give --fleet the primary'],
+  [/OOM/, 'it has no memory left; raise maxmemory, or choose another eviction policy'],
+  [/MISCONF/, 'it refuses to write, since it cannot save its data; look into its log'],
+  [
+    /certificate|self.signed|unable to (verify|get)|altname/i,
+    'its certificate is not of that authority; correct --fleet-ca, or the host in --fleet',
+  ],
+  [
+    /wrong version number|ssl|EPROTO|Connection is closed/i,
+    'it hung up; rediss:// is for TLS, redis:// without',
+  ],
+  [/LOADING/, 'it still reads its data'],
+  [/MASTERDOWN/, 'it is a replica without its primary'],
+  [/MOVED|CLUSTERDOWN|CROSSSLOT/, 'its cluster has moved the keys; it is asked again'],
+];
+
+/** One line: what it said, and what to do. */
+export function explain(error: unknown, { url }: Pick<EngineOptions, 'url'>): string {
+  const message = messageOf(error).split('\n')[0] ?? '';
+  const [, why] = EXPLAINED.find(([pattern]) => pattern.test(message)) ?? [];
+  return `${shownUrl(url)}: ${why ?? message}${why === undefined ? '' : ` (${message.slice(0, 160)})`}`;
+}
+
+export function shownUrl(url: string): string {
+  const { protocol, host, pathname } = new URL(url);
+  return protocol === 'unix:' ? `unix:${pathname}` : `${protocol}//${host}`;
+}
