@@ -1,10 +1,12 @@
-// Shows banctl's main job, with requests to a real Apache; see scripts/demo. Exits with 1 if a step fails.
+// Shows banctl's main job, with requests to a real Apache; see scripts/demo. With --fleet, two servers share their bans.
+// Exits with 1 if a step fails.
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { styleText } from 'node:util';
 import { type Apache, kit, startApache } from '../test/lab/apache.ts';
 import { type Fail2ban, startFail2ban } from '../test/lab/fail2ban.ts';
+import { startEngine, startHost } from '../test/lab/fleet.ts';
 import { processesNaming } from '../test/lab/processes.ts';
 import { execute, until } from '../test/lab/wait.ts';
 
@@ -120,6 +122,72 @@ async function tell(dir: string, stack: AsyncDisposableStack) {
   say(`Apache was reloaded ${apache.reloads()} times, gracefully: no connection was cut.`);
 }
 
+/** Two servers behind one load balancer, each with an Apache; the first has fail2ban. */
+async function tellOfFleet(dir: string, stack: AsyncDisposableStack) {
+  heading('Starting two web servers that share their bans over a Redis, and fail2ban on the first');
+  const own = (name: string) => {
+    mkdirSync(join(dir, name));
+    return join(dir, name);
+  };
+  for (const name of Object.keys(process.env)) if (name.startsWith('BANCTL_')) delete process.env[name];
+  const engine = stack.use(await startEngine([], own('redis')));
+  const start = async (name: string) => stack.use(await startApache({ dir: own(name), remoteip: true }));
+  const apaches = { web1: await start('web1'), web2: await start('web2') } as const;
+  const names = ['web1', 'web2'] as const;
+  const configOf = (name: (typeof names)[number]) => join(dir, name, 'banctl.json');
+  process.env.BANCTL_CONFIG = configOf('web1');
+  process.env.PATH = [join(repository, 'dist'), process.env.PATH].join(delimiter);
+  const fail2ban = stack.use(
+    await startFail2ban({
+      dir: own('fail2ban'),
+      stock: true,
+      jails: '',
+      jailFiles: [`${jail}.local`, ['server.local', `[${jail}]\nlogpath = ${apaches.web1.accessLog}\n`]],
+    }),
+  );
+  for (const name of names) {
+    const { banlist, bandir, ctl } = apaches[name];
+    const client = name === 'web1' ? { 'fail2ban-client': fail2ban.clientCommand } : { 'no-fail2ban': true };
+    const config = { apachectl: [ctl], ...client };
+    const host = { name, engine, dir: join(dir, name), places: { banlist, bandir }, config };
+    await stack.use(await startHost(host)).connected();
+  }
+  say(
+    'Each server has a list and a ban directory of its own, and says in /etc/banctl.json where the Redis is.',
+  );
+
+  const visit = async (from: string, wanted: number) => {
+    for (const name of names) {
+      const isAnswered = async () => (await apaches[name].get('/', { from })) === wanted;
+      await until(`${from} to get ${wanted} at ${name}`, isAnswered);
+      show(`${from.padEnd(14)} GET ${name}/   ${wanted}`, wanted >= 400 ? 'red' : 'green');
+    }
+  };
+  const type = async (name: (typeof names)[number], command: string, wanted: RegExp) => {
+    show(`${name} $ banctl ${command}`, 'bold');
+    const words = [...command.split(' '), `--config=${configOf(name)}`];
+    const { stdout, stderr } = await execute('banctl', words);
+    for (const line of `${stdout}${stderr}`.trimEnd().split('\n')) show(line);
+    expect(`banctl ${command} says ${wanted}`, wanted.test(stdout + stderr));
+  };
+
+  heading('An attacker guesses passwords at web1');
+  await visit(attacker, 200);
+  for (let tries = 0; tries < 5; tries += 1) await apaches.web1.login(401, { from: attacker });
+  await fail2ban.awaitLog(new RegExp(`\\[${jail}\\] Ban ${attacker}`));
+
+  heading('Both servers refuse the attacker, and only the attacker');
+  await visit(attacker, 403);
+  await visit(visitor, 200);
+  await type('web2', `explain ${attacker}`, new RegExp(`by ${jail}@web1 since`));
+  await type('web2', 'fleet status', /web2 in the fleet banctl: connected/);
+
+  heading('An unban on web2 lifts the ban on both, and fail2ban on web1 forgets it');
+  await type('web2', `unban ${attacker}`, new RegExp(`^${attacker} unbanned`));
+  await visit(attacker, 200);
+  await until('fail2ban to forget', async () => !(await fail2ban.banned(jail)).includes(attacker));
+}
+
 class NotShown extends Error {}
 
 /** True: the demo ends early, and no further step may begin. */
@@ -163,7 +231,10 @@ const interrupted = new Promise<NodeJS.Signals>((resolve) => {
 });
 let exitCode = 0;
 try {
-  const signal = await Promise.race([tell(dir, stack), interrupted]);
+  const signal = await Promise.race([
+    process.argv.includes('--fleet') ? tellOfFleet(dir, stack) : tell(dir, stack),
+    interrupted,
+  ]);
   if (signal !== undefined) {
     isInterrupted = true;
     exitCode = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 }[signal as 'SIGINT'];

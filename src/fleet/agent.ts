@@ -342,7 +342,7 @@ export class Agent {
         await engine.change(this.#by(), unique.slice(at, at + MOST_PUSHES));
     } catch (error) {
       this.#isAllDirty = true;
-      this.#cut(explain(error, this.#options.engine));
+      this.#cut(explain(engine.reason(error), this.#options.engine));
     }
   }
 
@@ -430,7 +430,7 @@ export class Agent {
           () => {
             if (this.#engine === engine) beating.timer = setTimeout(beat, BEAT_MS);
           },
-          (error) => this.#cut(explain(error, this.#options.engine)),
+          (error) => this.#cut(explain(engine.reason(error), this.#options.engine)),
         );
       };
       beating.timer = setTimeout(beat, BEAT_MS);
@@ -443,6 +443,8 @@ export class Agent {
         }
         for (const entry of await engine.read(this.#mirror.id)) this.#take(entry);
       }
+    } catch (error) {
+      throw engine.reason(error);
     } finally {
       clearTimeout(beating.timer);
       if (this.#engine === engine) this.#engine = undefined;

@@ -119,7 +119,10 @@ export class Engine {
   readonly #keys: readonly string[];
   #isClosed = false;
 
-  private constructor(commands: Redis, log: Redis, name: string) {
+  readonly #failures: readonly unknown[];
+
+  private constructor(commands: Redis, log: Redis, name: string, failures: readonly unknown[]) {
+    this.#failures = failures;
     this.#commands = commands;
     this.#log = log;
     this.#keys = ['holds', 'lifts', 'log', 'seq', 'hosts'].map((key) => `{${name}}:${key}`);
@@ -128,12 +131,14 @@ export class Engine {
   /** @throws EngineError */
   static async connect(options: EngineOptions, onEnd: () => void, url = options.url): Promise<Engine> {
     const { Redis: Client } = await import('iovalkey');
+    // What a connection fails with is an event; the call that waits for it says only that it is closed.
+    const failures: unknown[] = [];
     const make = () => {
       const client = new Client(clientOptions(options, url));
-      client.on('error', () => {});
+      client.on('error', (error) => failures.push(error));
       return client;
     };
-    const engine = new Engine(make(), make(), options.name);
+    const engine = new Engine(make(), make(), options.name, failures);
     try {
       await Promise.all([engine.#commands.connect(), engine.#log.connect()]);
       await engine.#commands.get(engine.#key(3));
@@ -142,7 +147,7 @@ export class Engine {
       const moved = /^MOVED \d+ (\S+):(\d+)$/.exec(messageOf(error));
       if (moved !== null && url === options.url)
         return Engine.connect(options, onEnd, movedTo(options.url, moved[1] ?? '', moved[2] ?? ''));
-      throw new EngineError(explain(error, options));
+      throw new EngineError(explain(engine.reason(error), options));
     }
     for (const client of [engine.#commands, engine.#log])
       client.on('end', () => {
@@ -155,6 +160,11 @@ export class Engine {
     this.#isClosed = true;
     this.#commands.disconnect();
     this.#log.disconnect();
+  }
+
+  /** What a call failed with, or what its connection did. */
+  reason(error: unknown): unknown {
+    return isClosed(error) ? (this.#failures[0] ?? error) : error;
   }
 
   /** Takes at most {@link MOST_PUSHES}; gives how many took effect. */
@@ -253,9 +263,7 @@ function clientOptions({ user, password, ca }: EngineOptions, url: string) {
     ...(isSocket
       ? { path: decodeURIComponent(parsed.pathname) }
       : { host: parsed.hostname.replace(/^\[|\]$/g, ''), port: Number(parsed.port || 6379) }),
-    ...(parsed.protocol === 'rediss:'
-      ? { tls: { ...(ca === undefined ? {} : { ca }), servername: parsed.hostname } }
-      : {}),
+    ...(parsed.protocol === 'rediss:' ? { tls: ca === undefined ? {} : { ca } } : {}),
     ...(user === undefined ? {} : { username: user }),
     ...(password === undefined ? {} : { password }),
     lazyConnect: true,
@@ -279,6 +287,10 @@ function movedTo(url: string, host: string, port: string): string {
   return target.href;
 }
 
+function isClosed(error: unknown): boolean {
+  return /Connection is closed|Stream isn't writeable/.test(messageOf(error));
+}
+
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
   return error instanceof Error ? error.message : String(error);
@@ -298,7 +310,10 @@ const EXPLAINED: readonly (readonly [RegExp, string])[] = [
   ],
   [/NOAUTH/, 'it asks for a password; give --fleet-password-file'],
   [/without any password configured/, 'it has no password for this user; leave out --fleet-password-file'],
-  [/NOPERM|no permissions/, 'its ACL forbids what the fleet needs; set the line of docs/fleet.md'],
+  [
+    /NOPERM|no permissions|can't run this command/,
+    'its ACL forbids what the fleet needs; set the line of docs/fleet.md',
+  ],
   [/READONLY/, 'it is a read-only replica; give --fleet the primary'],
   [/OOM/, 'it has no memory left; raise maxmemory, or choose another eviction policy'],
   [/MISCONF/, 'it refuses to write, since it cannot save its data; look into its log'],

@@ -23,9 +23,9 @@ export type Engine = AsyncDisposable & {
   ask(...words: string[]): Promise<string>;
 };
 
-/** @param options lines of redis.conf, as `--appendonly yes` */
-export async function startEngine(options: readonly string[] = []): Promise<Engine> {
-  const dir = mkdtempSync(join(tmpdir(), 'banctl-engine-'));
+/** @param options lines of redis.conf, as `--appendonly yes`; `place`: an existing directory, which is kept */
+export async function startEngine(options: readonly string[] = [], place?: string): Promise<Engine> {
+  const dir = place ?? mkdtempSync(join(tmpdir(), 'banctl-engine-'));
   const port = await freePort();
   const ask = async (...words: string[]) =>
     (await execute('redis-cli', ['-p', String(port), ...words])).stdout.replace(/\n$/, '');
@@ -57,7 +57,7 @@ export async function startEngine(options: readonly string[] = []): Promise<Engi
     ask,
     async [Symbol.asyncDispose]() {
       await server.end('SIGKILL');
-      rmSync(dir, { recursive: true, force: true });
+      if (place === undefined) rmSync(dir, { recursive: true, force: true });
     },
   };
 }

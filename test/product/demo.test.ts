@@ -11,11 +11,11 @@ import { until } from '../lab/wait.ts';
 const program = join(import.meta.dirname, '..', '..', 'tools', 'demo.ts');
 
 /** Starts the demo in a directory of its own for temporary files, and checks that it leaves nothing there. */
-async function demo(signalAfter?: string) {
+async function demo(signalAfter?: string, ...options: string[]) {
   const directory = mkdtempSync(join(tmpdir(), 'banctl-demo-test-'));
   chmodSync(directory, 0o755); // Apache's children run as www-data
   const env = { ...process.env, TMPDIR: directory };
-  const child = spawn(process.execPath, [program], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [program, ...options], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text) => {
@@ -58,4 +58,17 @@ test('the demo shows failed logins, the ban, who is refused and who is not, and 
 
 test('a demo that is interrupted leaves nothing behind', async () => {
   assert.equal((await demo('$ banctl ban ')).exitCode, 130);
+});
+
+test('the demo of a fleet shows one attack and two servers that refuse it, until one lifts the ban', async () => {
+  const { exitCode, said } = await demo(undefined, '--fleet');
+  assert.equal(exitCode, 0, said);
+  const story = [
+    /203\.0\.113\.55 +GET web1\/ +403\n/,
+    /203\.0\.113\.55 +GET web2\/ +403\n/,
+    /by djangoapp-admin-login@web1 since/,
+    /web2 \$ banctl unban 203\.0\.113\.55\n/,
+    /203\.0\.113\.55 +GET web1\/ +200\n/,
+  ];
+  assert.match(said, new RegExp(story.map((part) => part.source).join('[^]*')));
 });

@@ -1,0 +1,127 @@
+// Three servers with an Apache each, the first with fail2ban: what its jail bans is refused by all.
+import assert from 'node:assert/strict';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { type Apache, startApache } from '../lab/apache.ts';
+import { type Engine, type Host, startEngine, startHost } from '../lab/fleet.ts';
+import { read, type Site, startSite } from '../lab/site.ts';
+import { TORTURE } from '../lab/torture.ts';
+import { until } from '../lab/wait.ts';
+
+const X = '203.0.113.5';
+const Y = '203.0.113.6';
+/** Of fail2ban at its restart. */
+const MANY = TORTURE > 1 ? 5000 : 100;
+
+suite('three servers', () => {
+  let engine: Engine;
+  let site: Site;
+  let apaches: Apache[];
+  let hosts: [Host, Host, Host];
+  const rest = new AsyncDisposableStack();
+
+  before(async () => {
+    engine = rest.use(await startEngine());
+    site = rest.use(await startSite({ jails: { web: 'bantime = 1h' }, bandir: 'configured' }));
+    const others = [
+      rest.use(await startApache({ remoteip: true })),
+      rest.use(await startApache({ remoteip: true })),
+    ];
+    apaches = [site.apache, ...others];
+    const started: Host[] = [];
+    for (const [index, apache] of apaches.entries()) {
+      const { banlist, bandir, ctl, dir } = apache;
+      const own = index === 0 ? { 'fail2ban-client': site.fail2ban.clientCommand } : { 'no-fail2ban': true };
+      const config = { apachectl: [ctl], 'reload-interval': 0, ...own };
+      const name = 'abc'[index] ?? '';
+      started.push(rest.use(await startHost({ name, engine, dir, places: { banlist, bandir }, config })));
+    }
+    hosts = started as [Host, Host, Host];
+    for (const host of hosts) await host.connected();
+  });
+  after(() => rest.disposeAsync());
+
+  const detail = () => hosts.map((host) => `${host.holds()}\n${host.daemon().output()}`).join('\n');
+  const answers = (from: string, status: number, which = apaches) =>
+    until(
+      `${from} to get ${status} everywhere`,
+      async () =>
+        (await Promise.all(which.map((apache) => apache.get('/', { from })))).every((one) => one === status),
+      { detail },
+    );
+  const forgets = (address: string) =>
+    until('fail2ban to forget', async () => !(await site.fail2ban.banned('web')).includes(address), {
+      detail,
+    });
+
+  test("refuse whom the first one's jail bans; an unban on the third frees everywhere, and the jail bans again", async () => {
+    const [, , c] = hosts;
+    await site.tells('set', 'web', 'banip', X);
+    await answers(X, 403);
+    assert.match(await c.done('explain', X), /by web@a since .*: 0 failures/);
+    assert.match(await c.done('unban', X), /unbanned/);
+    await answers(X, 200);
+    await forgets(X);
+    await site.tells('set', 'web', 'banip', X);
+    await answers(X, 403);
+  });
+
+  test('free what was lifted while one was away, although its fail2ban restores it', async () => {
+    const [a, , c] = hosts;
+    await a.daemon().end('SIGTERM');
+    await site.fail2ban.stop();
+    await c.done('unban', X);
+    await answers(X, 200, apaches.slice(1));
+    await a.start();
+    await answers(X, 200);
+    await site.fail2ban.start();
+    await site.fail2ban.awaitLog(/Restore Ban 203\.0\.113\.5/);
+    await forgets(X);
+    await answers(X, 200);
+  });
+
+  test('see nothing of a restart of fail2ban', async () => {
+    const [a, b] = hosts;
+    const addresses = Array.from(
+      { length: MANY },
+      (_, index) => `198.51.${100 + (index >> 8)}.${index & 255}`,
+    );
+    await site.tells('set', 'web', 'banip', ...addresses);
+    await until('all bans on the second', () => b.banned().length === MANY, { detail, limit: 300_000 });
+    const stamp = () =>
+      readdirSync(b.bandir ?? '')
+        .sort()
+        .map((name) => {
+          const path = join(b.bandir ?? '', name);
+          return `${name} ${statSync(path).mtimeMs} ${read(path)}`;
+        });
+    const before = stamp();
+    const log = site.fail2ban.log().length;
+    await site.fail2ban.stop();
+    await until(
+      'the bans to stand as those of the server',
+      () => a.holds().length === MANY && a.holds().every((hold) => hold.endsWith('web@a')),
+      { detail, limit: 300_000 },
+    );
+    await site.fail2ban.start();
+    await site.fail2ban.awaitLog(new RegExp(`Restore Ban ${addresses.at(-1)}`), log);
+    await until('the bans to be the jail’s again', () => a.holds().every((hold) => hold.endsWith(' web')), {
+      detail,
+      limit: 300_000,
+    });
+    assert.equal(a.holds().length, MANY);
+    assert.deepEqual(stamp(), before);
+  });
+
+  test('keep the bans of a server that is gone until their end', async () => {
+    const [a, b, c] = hosts;
+    await a.done('ban', Y, '--jail', 'web', '--for', '6');
+    await answers(Y, 403, apaches.slice(1));
+    await site.fail2ban.kill();
+    await a.daemon().end('SIGKILL');
+    assert.ok(b.banned().includes(Y) && c.banned().includes(Y));
+    await answers(Y, 200, apaches.slice(1));
+    assert.equal(b.banned().length, MANY);
+  });
+});
