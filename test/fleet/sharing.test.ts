@@ -96,6 +96,8 @@ suite('three hosts', () => {
 
   test('show each other', async () => {
     const [a] = hosts;
+    // Each host says again at its next beat that it is there.
+    await until('all hosts', () => a.status()?.hosts.length === 3);
     const status = JSON.parse(await a.done('fleet', 'status', '--json'));
     assert.deepEqual(
       status.hosts.map(({ name }: { name: string }) => name),
