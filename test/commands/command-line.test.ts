@@ -293,6 +293,9 @@ suite('settings', () => {
         to: 'bandir',
         network: '192.0.2.0/24',
         sort: 'since',
+        fleet: 'redis://127.0.0.1',
+        'fleet-name': 'x',
+        'fleet-host': 'x',
       };
       const ofNumbers = /prefix|interval|timeout|since|for|after/.test(name) ? '17' : '/x';
       const value = {
