@@ -29,7 +29,12 @@ const OF_ONE_BAN = ['id', 'since', 'for', 'reason'] as const;
 export function serveCommand(settings: Settings): Promise<ExitCode> {
   preferMemory();
   surviveEndings();
-  return serve(settings, { prepare, describe, recordEnded: recorderOfEnds(settings) }, VERSION, sharingOf(settings));
+  return serve(
+    settings,
+    { prepare, describe, recordEnded: recorderOfEnds(settings) },
+    VERSION,
+    sharingOf(settings),
+  );
 }
 
 /** Expired bans count as ended by the audit, whichever of the two finds them. */

@@ -21,7 +21,7 @@ export function sharingOf(settings: Settings): Sharing | undefined {
     ca: textOf('the certificate authority', settings.fleetCa),
     name: settings.fleetName,
   };
-  const { banlist, bandir, prefixes, protect } = settings;
+  const { banlist, bandir, prefixes, protect, record } = settings;
   return {
     options: { ...settings, widening: wideningOf(settings) },
     start: async (change) => {
@@ -32,6 +32,7 @@ export function sharingOf(settings: Settings): Sharing | undefined {
           bandir,
           prefixes,
           protect,
+          record,
           engine,
           host: settings.fleetHost ?? hostName(),
           state: settings.fleetState,

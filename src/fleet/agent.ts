@@ -33,6 +33,7 @@ export interface FleetOptions extends PlaceOptions {
   readonly version: string;
   readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
   readonly protect: readonly string[];
+  readonly record?: string | undefined;
   /** Undefined: fail2ban is not told. */
   readonly fail2banClient: string | undefined;
 }
@@ -179,7 +180,7 @@ export class Agent {
   async #minute(): Promise<void> {
     this.#lastMinute = performance.now();
     this.#memory.forgetOld();
-    this.#protected = protectedRanges(this.#options.protect);
+    this.#protected = protectedRanges(this.#options);
     const isFirst = this.#refused.size > 0;
     this.#refused.clear();
     if (isFirst) this.#isAllDirty = true;
