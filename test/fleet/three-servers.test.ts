@@ -12,7 +12,7 @@ import { until } from '../lab/wait.ts';
 const X = '203.0.113.5';
 const Y = '203.0.113.6';
 /** Of fail2ban at its restart. */
-const MANY = TORTURE > 1 ? 5000 : 100;
+const MANY = TORTURE > 1 ? 5000 : 25;
 
 suite('three servers', () => {
   let engine: Engine;
