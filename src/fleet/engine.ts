@@ -1,5 +1,5 @@
 import type { Redis } from 'iovalkey';
-import { isLiftKey, REMEMBERED_SECONDS } from './entry.ts';
+import { isLiftKey, LONGEST_VALUE, REMEMBERED_SECONDS } from './entry.ts';
 import type { Push } from './rules.ts';
 import { ALL } from './say.ts';
 
@@ -63,6 +63,8 @@ const LOG_LENGTH = 10_000;
 const LOG_SECONDS = 3600;
 /** More than this is no fleet's: an attack, or another program's keys. */
 export const MOST_HOLDS = 250_000;
+/** Of one reply: else one with a thousand values of a megabyte each takes all memory. Bytes. */
+const LONGEST_REPLY = 64 * 2 ** 20;
 
 /** The field of an h is set if it differs; with c[5], only where that still stands. */
 const CHANGE = `
@@ -136,6 +138,7 @@ export class Engine {
     const make = () => {
       const client = new Client(clientOptions(options, url));
       client.on('error', (error) => failures.push(error));
+      limitReplies(client, (error) => failures.push(error));
       return client;
     };
     const engine = new Engine(make(), make(), options.name, failures);
@@ -204,12 +207,17 @@ export class Engine {
 
   async #scan(): Promise<Map<string, string>> {
     const holds = new Map<string, string>();
-    let cursor = '0';
+    let [cursor, bytes] = ['0', 0];
     do {
       const [next, flat] = await this.#commands.hscan(this.#key(0), cursor, 'COUNT', SCAN_COUNT);
-      for (let at = 0; at + 1 < flat.length; at += 2) holds.set(flat[at] ?? '', flat[at + 1] ?? '');
+      for (let at = 0; at + 1 < flat.length; at += 2) {
+        const [field = '', value = ''] = [flat[at], flat[at + 1]];
+        // What is too long to be read need not be kept.
+        holds.set(field, value.length > LONGEST_VALUE ? '' : value);
+        bytes += field.length;
+      }
       cursor = next;
-    } while (cursor !== '0' && holds.size < MOST_HOLDS);
+    } while (cursor !== '0' && holds.size < MOST_HOLDS && bytes < LONGEST_REPLY);
     return holds;
   }
 
@@ -239,6 +247,24 @@ export class Engine {
   #eval(script: string, ...words: string[]): Promise<unknown> {
     return this.#commands.eval(script, this.#keys.length, ...this.#keys, ...words);
   }
+}
+
+/** Hangs up on a reply that is too long. */
+function limitReplies(client: Redis, onTooLong: (error: Error) => void): void {
+  let received = 0;
+  const sendCommand = client.sendCommand.bind(client);
+  client.sendCommand = (command, ...more) => {
+    received = 0;
+    return sendCommand(command, ...more);
+  };
+  client.on('connect', () =>
+    client.stream.on('data', (piece: Buffer) => {
+      received += piece.length;
+      if (received <= LONGEST_REPLY) return;
+      onTooLong(new Error('a reply is too long'));
+      client.disconnect();
+    }),
+  );
 }
 
 function readEntry([id, flat]: [id: string, fields: string[]]): LogEntry {
@@ -325,6 +351,7 @@ const EXPLAINED: readonly (readonly [RegExp, string])[] = [
     /wrong version number|ssl|EPROTO|Connection is closed/i,
     'it hung up; rediss:// is for TLS, redis:// without',
   ],
+  [/reply is too long/, 'its keys have what no fleet writes; delete them, or choose another --fleet-name'],
   [/LOADING/, 'it still reads its data'],
   [/MASTERDOWN/, 'it is a replica without its primary'],
   [/MOVED|CLUSTERDOWN|CROSSSLOT/, 'its cluster has moved the keys; it is asked again'],

@@ -18,7 +18,7 @@ export const REMEMBERED_SECONDS = 30 * 24 * 3600;
 
 const HOST = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/;
 const LONGEST_FIELD = 400;
-const LONGEST_VALUE = 4000;
+export const LONGEST_VALUE = 4000;
 
 export function isHostName(name: string): boolean {
   return HOST.test(name);

@@ -2,31 +2,44 @@ import type { Beat, LogEntry, Snapshot } from './engine.ts';
 import { isLiftKey, readField, readValue, type Value } from './entry.ts';
 import { ALL } from './say.ts';
 
+/** Bytes of texts; more than this is no fleet's. */
+const MOST_TEXT = 64 * 2 ** 20;
+/** What the place of a hold takes, apart from its texts. */
+const PLACE_BYTES = 200;
+
 /** What the engine has, as this host last heard: a snapshot, and the log since. */
 export class Mirror {
   n = -1;
   id = '0';
+  /** False before the first snapshot, without a connection, and where a number is missing: then it has to be read anew. */
+  isKnown = false;
+  /** How far this host's clock is ahead of the engine's. */
+  clockAheadMs = 0;
   readonly lifts = new Map<string, number>();
   readonly #byAddress = new Map<string, Map<string, Value>>();
-  /** Fields that no host of the fleet would write. */
-  readonly #odd = new Set<string>();
+  /** Digests of the fields that no host of the fleet would write, and of those too many. */
+  readonly #odd = new Set<number>();
   #count = 0;
+  #bytes = 0;
 
   /** Replaces everything. */
   take({ n, id, holds, lifts }: Snapshot): void {
+    this.isKnown = true;
     this.n = n;
     this.id = id;
     this.#byAddress.clear();
     this.#odd.clear();
     this.lifts.clear();
     this.#count = 0;
+    this.#bytes = 0;
     for (const [field, text] of holds) this.#set(field, text);
     for (const [key, time] of lifts) this.lifts.set(key, time);
   }
 
-  /** The addresses that an entry is about, or `*`; undefined if a number is missing, so that everything has to be read anew. */
+  /** The addresses that an entry is about, or `*`; undefined if a number is missing. */
   apply({ n, id, changes }: LogEntry): Set<string> | undefined {
-    if (n !== this.n + 1) return undefined;
+    this.isKnown &&= n === this.n + 1;
+    if (!this.isKnown) return undefined;
     this.n = n;
     this.id = id;
     const touched = new Set<string>();
@@ -39,6 +52,11 @@ export class Mirror {
       touched.add(change[0] === 'x' ? '' : addressOf(String(change[1])));
     }
     return touched;
+  }
+
+  /** What the engine's clock shows. Seconds. */
+  engineNow(): number {
+    return Math.floor((Date.now() - this.clockAheadMs) / 1000);
   }
 
   at(address: string): ReadonlyMap<string, Value> | undefined {
@@ -65,24 +83,28 @@ export class Mirror {
   #set(field: string, text: string): void {
     const read = readField(field);
     const value = readValue(text);
-    if (read === undefined || value === undefined) {
-      this.#drop(field);
-      this.#odd.add(nameOf(field));
+    this.#drop(field);
+    if (read === undefined || value === undefined || this.#bytes > MOST_TEXT) {
+      this.#odd.add(digest(field));
       return;
     }
-    this.#odd.delete(nameOf(field));
     const known = this.#byAddress.get(read.address) ?? new Map<string, Value>();
-    if (!known.has(read.holder)) this.#count += 1;
     known.set(read.holder, value);
     this.#byAddress.set(read.address, known);
+    this.#count += 1;
+    this.#bytes += bytesOf(field, value);
   }
 
   #drop(field: string): void {
-    this.#odd.delete(nameOf(field));
+    if (this.#odd.size > 0) this.#odd.delete(digest(field));
     const address = addressOf(field);
+    const holder = field.slice(address.length + 1);
     const known = this.#byAddress.get(address);
-    if (known?.delete(field.slice(address.length + 1)) !== true) return;
+    const value = known?.get(holder);
+    if (known === undefined || value === undefined) return;
+    known.delete(holder);
     this.#count -= 1;
+    this.#bytes -= bytesOf(field, value);
     if (known.size === 0) this.#byAddress.delete(address);
   }
 
@@ -97,7 +119,22 @@ function addressOf(key: string): string {
   return blank < 0 ? key || ALL : key.slice(0, blank);
 }
 
-/** A megabyte of somebody's is not kept. */
-function nameOf(field: string): string {
-  return field.length > 500 ? `${field.slice(0, 200)} ${field.length}` : field;
+function bytesOf(field: string, { reason }: Value): number {
+  return PLACE_BYTES + field.length + (reason?.length ?? 0);
 }
+
+/** Of the length and the first characters, 53 bits: a million of another program's fields take a few megabytes. */
+function digest(field: string): number {
+  let [low, high] = [FNV_START ^ field.length, FNV_START];
+  const length = Math.min(field.length, 500);
+  for (let index = 0; index < length; index += 1) {
+    const code = field.charCodeAt(index);
+    low = Math.imul(low ^ code, FNV_PRIME);
+    high = Math.imul(high + code, FNV_PRIME) ^ (high >>> 15);
+  }
+  return (high >>> 11) * 2 ** 32 + (low >>> 0);
+}
+
+/** Of FNV-1a. */
+const FNV_START = 2_166_136_261;
+const FNV_PRIME = 16_777_619;

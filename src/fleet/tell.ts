@@ -1,23 +1,47 @@
+import { join } from 'node:path';
 import { readAddress } from '../bans/address.ts';
-import { jailOf } from '../bans/hold.ts';
+import { isJailName, jailOf } from '../bans/hold.ts';
 import { heldBans, tellUnbanned } from '../fail2ban/client.ts';
+import { readText } from '../system/read.ts';
+import { makeDirectory, replaceFile } from '../system/write.ts';
 
-/** Lets jails of this host forget what was lifted elsewhere, until they have answered. */
+/**
+ * Lets jails of this host forget what was lifted elsewhere, until they have answered. The disk has what waits before the
+ * hold goes: nothing else would remember it.
+ */
 export class Teller {
   readonly #client: string | undefined;
+  readonly #path: string;
   /** When it was lifted, by jail and address. Seconds. */
-  readonly #waiting = new Map<string, Map<string, number>>();
+  readonly #waiting: Map<string, Map<string, number>>;
+  #isSaved = true;
   #working: Promise<void> | undefined;
 
-  /** @param client undefined: fail2ban is not to be told */
-  constructor(client: string | undefined) {
+  /**
+   * @param client undefined: fail2ban is left alone
+   * @param state the directory of what the host knows
+   */
+  constructor(client: string | undefined, state: string) {
     this.#client = client;
+    this.#path = join(state, 'telling.json');
+    this.#waiting = client === undefined ? new Map() : readWaiting(this.#path);
   }
 
   add(holder: string, address: string, lifted: number): void {
     if (this.#client === undefined) return;
     const jail = jailOf(holder);
     this.#waiting.set(jail, (this.#waiting.get(jail) ?? new Map()).set(address, lifted));
+    this.#isSaved = false;
+  }
+
+  /** @throws BanctlError cannotWrite */
+  save(): void {
+    if (this.#isSaved) return;
+    makeDirectory(join(this.#path, '..'));
+    const jails = [...this.#waiting].map(([jail, addresses]) => [jail, Object.fromEntries(addresses)]);
+    const text = `${JSON.stringify(Object.fromEntries(jails))}\n`;
+    replaceFile(this.#path, [Buffer.from(text)], { lock: undefined });
+    this.#isSaved = true;
   }
 
   get waiting(): number {
@@ -37,6 +61,7 @@ export class Teller {
       if (!(await this.#isTold(jail, asked))) continue;
       for (const [address, lifted] of asked) if (addresses.get(address) === lifted) addresses.delete(address);
       if (addresses.size === 0) this.#waiting.delete(jail);
+      this.#isSaved = false;
     }
   }
 
@@ -58,4 +83,26 @@ export class Teller {
     );
     return failure === undefined;
   }
+}
+
+/** What cannot be read is told by no one: the audit finds it. */
+function readWaiting(path: string): Map<string, Map<string, number>> {
+  try {
+    const jails: [string, object][] = Object.entries(JSON.parse(readText(path).text.toString('utf8')));
+    return new Map(
+      jails.filter(([jail]) => isJailName(jail)).map(([jail, lifted]) => [jail, readLifted(lifted)]),
+    );
+  } catch {
+    return new Map();
+  }
+}
+
+function readLifted(lifted: object): Map<string, number> {
+  const entries: [string, unknown][] = Object.entries(lifted);
+  return new Map(
+    entries.filter(
+      (entry): entry is [string, number] =>
+        readAddress(entry[0])?.text === entry[0] && Number.isSafeInteger(entry[1]),
+    ),
+  );
 }

@@ -1,0 +1,60 @@
+import { ALL } from './say.ts';
+
+/** The addresses that something has changed for, and the pass that waits for one. */
+export class Attention {
+  readonly #addresses = new Set<string>();
+  #isAll = true;
+  #isRoused = false;
+  #wake: () => void = () => {};
+
+  add(address: string): void {
+    this.#addresses.add(address);
+  }
+
+  addAll(): void {
+    this.#isAll = true;
+  }
+
+  /** All addresses that a lift of this key can concern. */
+  addLifted(key: string): void {
+    if (key === ALL) this.addAll();
+    else this.add(key.split(' ')[0] ?? key);
+  }
+
+  get isIdle(): boolean {
+    return this.#addresses.size === 0 && !this.#isAll;
+  }
+
+  get hasNamed(): boolean {
+    return this.#addresses.size > 0;
+  }
+
+  /** @param known what all addresses are, if all are due */
+  take(known: () => Iterable<string>): string[] {
+    const addresses = new Set([...this.#addresses, ...(this.#isAll ? known() : [])]);
+    this.#isAll = false;
+    this.#addresses.clear();
+    return [...addresses];
+  }
+
+  rouse(): void {
+    this.#isRoused = true;
+    this.#wake();
+  }
+
+  calm(): void {
+    this.#isRoused = false;
+  }
+
+  /** Returns once something has roused it since it was calm, or the time is over. */
+  async roused(longestMs: number): Promise<void> {
+    if (this.#isRoused) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, longestMs);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+}

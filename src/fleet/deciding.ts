@@ -1,0 +1,117 @@
+import { type Address, isTooBroad, parseAddress, widen } from '../bans/address.ts';
+import type { Change } from '../bans/change.ts';
+import { type Hold, isByHand, now } from '../bans/hold.ts';
+import { findProtected, protectedRanges } from '../protection/protection.ts';
+import { fieldOf, liftOf } from './entry.ts';
+import { Patience } from './patience.ts';
+import { decide, type Push, type Step } from './rules.ts';
+import type { Spoken } from './spoken.ts';
+import type { Teller } from './tell.ts';
+import type { Host } from './types.ts';
+
+/** Remembered as refused, to be counted. */
+const MOST_REFUSED = 100_000;
+/** Of one address, at one host: Apache's lines have an end, and one address needs no more reasons. */
+const MOST_HOLDERS = 64;
+
+/** What the rules make of addresses: pushes for the engine, changes of what stands here, and what fail2ban must forget. */
+export interface Plan {
+  readonly pushes: Push[];
+  readonly changes: Map<string, Change[]>;
+}
+
+/** Has the rules decide on one address after another. */
+export class Deciding {
+  readonly #host: Host;
+  readonly #spoken: Spoken;
+  readonly #teller: Teller;
+  readonly #refused = new Set<string>();
+  #protected: readonly Address[] = [];
+  readonly patience: Patience;
+
+  constructor(host: Host, spoken: Spoken, teller: Teller) {
+    this.#host = host;
+    this.#spoken = spoken;
+    this.#teller = teller;
+    this.patience = new Patience(host);
+  }
+
+  /** How many bans of other hosts are not made here. */
+  get refused(): number {
+    return this.#refused.size;
+  }
+
+  /** Looks at what is protected again. True if what was refused has to be decided again. */
+  renew(): boolean {
+    this.#protected = protectedRanges(this.#host.options);
+    const hadRefused = this.#refused.size > 0;
+    this.#refused.clear();
+    return hadRefused;
+  }
+
+  decide(address: string, plan: Plan): void {
+    const { memory, mirror, local } = this.#host;
+    const there = mirror.at(address) ?? new Map();
+    const here = local.holds(address);
+    if (here.length === 0 && there.size === 0) return;
+    const steps = decide({
+      self: memory.name,
+      address,
+      here,
+      there: mirror.isKnown ? there : undefined,
+      lifts: memory.lifts,
+      now: now(),
+      engineNow: mirror.engineNow(),
+      wasInStep: memory.wasInStep(),
+      isHeldByUnknown: local.isHeldByUnknown(address),
+      isRefused: () => here.length >= MOST_HOLDERS || this.#isRefused(address),
+      isSpokenHere: (field) => this.#isSpokenHere(address, field),
+    });
+    this.patience.forgetMet(address, steps);
+    for (const step of steps) this.#plan(step, address, plan);
+  }
+
+  #isSpokenHere(address: string, field: string): boolean {
+    const lift = liftOf(this.#host.memory.lifts, address, field);
+    return lift?.key === field && this.#spoken.hasField(field);
+  }
+
+  #isRefused(address: string): boolean {
+    const target = widen(parseAddress(address), this.#host.options.prefixes);
+    return isTooBroad(target) || findProtected(target, this.#protected) !== undefined;
+  }
+
+  #plan(step: Step, address: string, { pushes, changes }: Plan): void {
+    if ('push' in step) {
+      if (this.patience.isDue(step)) pushes.push(step);
+    } else if (step.here === 'refuse') this.#refuse(step.field);
+    else {
+      const planned = changes.get(address) ?? [];
+      changes.set(address, planned);
+      this.#change(step, address, planned);
+    }
+  }
+
+  #change(step: Extract<Step, { hold: Hold }>, address: string, planned: Change[]): void {
+    const { hold } = step;
+    if (step.here === 'release') {
+      planned.push({ verb: 'release', address, holder: hold.holder, seen: [hold] });
+      if (step.tells && !isByHand(hold.holder)) this.#tell(hold);
+    } else if (planned.length >= MOST_HOLDERS) this.#refuse(fieldOf(hold, this.#host.memory.name));
+    else planned.push({ verb: 'set', target: this.#targetOf(address), hold });
+  }
+
+  #targetOf(address: string): string {
+    return widen(parseAddress(address), this.#host.options.prefixes).text;
+  }
+
+  #refuse(field: string): void {
+    if (this.#refused.size < MOST_REFUSED) this.#refused.add(field);
+  }
+
+  #tell(hold: Hold): void {
+    const { memory } = this.#host;
+    const lift = liftOf(memory.lifts, hold.address, fieldOf(hold, memory.name));
+    this.#teller.add(hold.holder, hold.address, lift?.time ?? 0);
+  }
+}

@@ -1,0 +1,130 @@
+import { hostname } from 'node:os';
+import { now } from '../bans/hold.ts';
+import { warn } from '../terminal/print.ts';
+import type { Beat, Engine, LogEntry } from './engine.ts';
+import { fieldOf, isLiftKey, sameValue } from './entry.ts';
+import { readHost, readHosts } from './hosts.ts';
+import type { HostStatus } from './status.ts';
+import type { Host } from './types.ts';
+
+const FORGOTTEN_SECONDS = 30 * 24 * 3600;
+/** One beat in so many has the engine forget old lifts. */
+const BEATS_FOR_FORGETTING = 12;
+
+/** What the engine says: all that it has, its log, and with each beat how much there must be. */
+export class Hearing {
+  readonly #host: Host;
+  readonly #isAtRest: () => boolean;
+  /** Beats in a row at which there was not as much here as there. */
+  unlike = 0;
+  /** How often the engine was found to have lost data. */
+  losses = 0;
+  hosts: HostStatus[] = [];
+  /** When another host spoke under this one's name. Seconds. */
+  twinSeen = 0;
+
+  /** @param isAtRest false while something that was decided is still being done */
+  constructor(host: Host, isAtRest: () => boolean) {
+    this.#host = host;
+    this.#isAtRest = isAtRest;
+  }
+
+  /** Who this is, in the log. */
+  get by(): string {
+    return `${this.#host.memory.name}/${this.#host.session}`;
+  }
+
+  async read(engine: Engine): Promise<void> {
+    const { mirror, memory, attention } = this.#host;
+    const snapshot = await engine.snapshot();
+    if (snapshot.n < mirror.n) this.losses += 1;
+    mirror.take(snapshot);
+    attention.addAll();
+    for (const [key, time] of snapshot.lifts) memory.remember(key, time);
+    this.#leaveFormerName();
+    attention.rouse();
+  }
+
+  take(entry: LogEntry): void {
+    const { mirror, attention } = this.#host;
+    if (!mirror.isKnown) return;
+    this.#heedTwin(entry.by);
+    const touched = mirror.apply(entry);
+    if (touched === undefined) return;
+    for (const [kind, key, time] of entry.changes)
+      if (kind === 'l' && isLiftKey(String(key))) this.#host.remember(key, Number(time));
+    for (const address of touched) attention.add(address);
+    attention.rouse();
+  }
+
+  async beat(engine: Engine): Promise<void> {
+    const { mirror, memory } = this.#host;
+    const before = mirror.n;
+    const asked = Date.now();
+    const beat = await engine.beat(memory.name, this.#introduction(), this.#goneHosts());
+    mirror.clockAheadMs = Math.round((asked + Date.now()) / 2 - beat.timeMs);
+    this.hosts = readHosts(beat.hosts);
+    const { session } = readHost(beat.before);
+    if (mirror.isKnown && session !== undefined) this.#heedTwin(`${memory.name}/${session}`);
+    if (mirror.isKnown) this.#compare(beat, before);
+    if (Math.random() * BEATS_FOR_FORGETTING < 1) await engine.change(this.by, [], now() - FORGOTTEN_SECONDS);
+  }
+
+  #introduction(): string {
+    const { session, options, local, mirror } = this.#host;
+    const holds = local.addresses().size;
+    const { version } = options;
+    return JSON.stringify({ session, machine: hostname(), version, seen: now(), holds, n: mirror.n });
+  }
+
+  #goneHosts(): string[] {
+    const oldest = now() - FORGOTTEN_SECONDS;
+    return this.hosts.filter(({ seen }) => Date.parse(seen) / 1000 < oldest).map(({ name }) => name);
+  }
+
+  /** Once the number is reached, at the next beat at the latest, there must be as much here as there. */
+  #compare(beat: Beat, before: number): void {
+    const { mirror, memory } = this.#host;
+    if (beat.n >= before && beat.n < mirror.n) return;
+    if (mirror.isLike(beat)) {
+      this.unlike = 0;
+      if (this.#isAtRest()) memory.synced();
+      return;
+    }
+    this.unlike += 1;
+    const isLate = beat.n > mirror.n && this.unlike === 1;
+    // A difference that stays is read more and more seldom: it would be the same.
+    const isTurn = (this.unlike & (this.unlike - 1)) === 0;
+    if (beat.n < before || (isTurn && !isLate)) mirror.isKnown = false;
+  }
+
+  /** Of two hosts with one name, the one that started later takes another. */
+  #heedTwin(by: string): void {
+    const { memory, session: own, attention } = this.#host;
+    const [name, session] = by.split('/');
+    if (name !== memory.name || session === undefined || session === own) return;
+    this.twinSeen = now();
+    if (session > own) return;
+    memory.rename();
+    warn(
+      `another host of the fleet is called ${name}; this one is ${memory.name} from now on: give each its own --fleet-host`,
+    );
+    this.#leaveFormerName();
+    attention.addAll();
+    attention.rouse();
+  }
+
+  /** Else what this host holds would stay under a name that it no longer has. */
+  #leaveFormerName(): void {
+    const { memory, mirror, local } = this.#host;
+    const { formerName } = memory;
+    if (formerName === undefined || !mirror.isKnown) return;
+    for (const address of local.addresses())
+      for (const hold of local.holds(address)) {
+        const there = mirror.at(address)?.get(`${hold.holder}@${formerName}`);
+        if (there !== undefined && sameValue(there, hold))
+          this.#host.remember(fieldOf(hold, formerName), hold.since);
+      }
+    memory.formerName = undefined;
+  }
+}

@@ -1,0 +1,136 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { now } from '../bans/hold.ts';
+import { applyChanges } from './applying.ts';
+import type { Deciding, Plan } from './deciding.ts';
+import { missingLifts, type Push } from './rules.ts';
+import type { Spoken } from './spoken.ts';
+import type { Teller } from './tell.ts';
+import type { ChangeBans, Host } from './types.ts';
+
+const TICK_MS = 1000;
+/** Changes come in bursts; the first waits so long for the others. */
+const GATHERED_MS = 3;
+const MINUTE_MS = 60_000;
+/** Addresses that are decided on before others get their turn. */
+const IN_ONE_GO = 2000;
+
+export interface PassParts {
+  readonly host: Host;
+  readonly spoken: Spoken;
+  readonly deciding: Deciding;
+  readonly teller: Teller;
+  readonly change: ChangeBans;
+  readonly push: (pushes: readonly Push[]) => Promise<void>;
+}
+
+/** Passes over the addresses that something has changed for: look, decide, push and change. */
+export class Passes {
+  readonly #parts: PassParts;
+  #lastMinute: number | undefined;
+  #lastTick = 0;
+  #isClosed = false;
+  /** What was decided is still being done. */
+  isPassing = false;
+
+  constructor(parts: PassParts) {
+    this.#parts = parts;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#parts.host.attention.rouse();
+  }
+
+  /** Until it is closed. */
+  async run(): Promise<void> {
+    const { attention, complain } = this.#parts.host;
+    while (!this.#isClosed) {
+      attention.calm();
+      try {
+        await this.#pass();
+      } catch (error) {
+        // A full disk, a lock that is not free: what is left is looked at again.
+        complain(error);
+        attention.addAll();
+        await sleep(TICK_MS);
+      }
+      await attention.roused(TICK_MS);
+      if (!this.#isClosed) await sleep(GATHERED_MS);
+    }
+  }
+
+  async #pass(): Promise<void> {
+    await this.#look();
+    const plan = await this.#decide();
+    await this.#do(plan);
+    this.#save();
+    this.#parts.teller.work();
+  }
+
+  /** The list first, then what was said: a release is said before it is made. */
+  async #look(): Promise<void> {
+    const { host, spoken } = this.#parts;
+    const isMinute = this.#lastMinute === undefined || performance.now() - this.#lastMinute > MINUTE_MS;
+    if (isMinute) this.#minute();
+    for (const address of isMinute ? await host.local.rescan() : await host.local.collect())
+      host.attention.add(address);
+    spoken.hear();
+    if (performance.now() - this.#lastTick >= TICK_MS) this.#tick();
+  }
+
+  #minute(): void {
+    const { host, deciding } = this.#parts;
+    this.#lastMinute = performance.now();
+    host.memory.forgetOld();
+    if (deciding.renew()) host.attention.addAll();
+  }
+
+  /** What ends, and what has waited. */
+  #tick(): void {
+    const { host, deciding } = this.#parts;
+    this.#lastTick = performance.now();
+    for (const address of host.local.addresses()) if (this.#hasEnded(address)) host.attention.add(address);
+    for (const address of deciding.patience.dueAddresses()) host.attention.add(address);
+  }
+
+  /** The ends of this host's own holds are fail2ban's, and the audit's. */
+  #hasEnded(address: string): boolean {
+    return this.#parts.host.local
+      .holds(address)
+      .some(({ holder, until }) => until !== null && until <= now() && holder.includes('@'));
+  }
+
+  async #decide(): Promise<Plan> {
+    const { host, deciding } = this.#parts;
+    const { memory, mirror, local, attention } = host;
+    const lifts = mirror.isKnown ? missingLifts(memory.lifts, mirror.lifts) : [];
+    const plan: Plan = { pushes: lifts, changes: new Map() };
+    const addresses = attention.take(() => [...local.addresses(), ...mirror.addresses()]);
+    for (const [index, address] of addresses.entries()) {
+      if (index % IN_ONE_GO === IN_ONE_GO - 1) await new Promise(setImmediate);
+      deciding.decide(address, plan);
+    }
+    return plan;
+  }
+
+  async #do({ pushes, changes }: Plan): Promise<void> {
+    const { host, change, push, teller } = this.#parts;
+    this.isPassing = true;
+    teller.save();
+    await Promise.all([push(pushes), applyChanges(host, change, changes)]);
+    this.isPassing = false;
+  }
+
+  /** What was said is forgotten once both the engine and the disk have it. */
+  #save(): void {
+    const { host, spoken } = this.#parts;
+    try {
+      host.memory.save();
+      this.#parts.teller.save();
+    } catch (error) {
+      host.complain(error);
+      return;
+    }
+    spoken.forget();
+  }
+}

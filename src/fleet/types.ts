@@ -1,0 +1,38 @@
+import type { Change } from '../bans/change.ts';
+import type { PlaceOptions } from '../store/types.ts';
+import type { Attention } from './attention.ts';
+import type { EngineOptions } from './engine.ts';
+import type { Local } from './local.ts';
+import type { Memory } from './memory.ts';
+import type { Mirror } from './mirror.ts';
+
+export interface FleetOptions extends PlaceOptions {
+  readonly engine: EngineOptions;
+  /** The name that this host is to have. */
+  readonly host: string;
+  /** The directory of what it knows. */
+  readonly state: string;
+  readonly version: string;
+  readonly prefixes: { readonly ipv4: number; readonly ipv6: number };
+  readonly protect: readonly string[];
+  readonly record?: string | undefined;
+  /** Undefined: the agent leaves fail2ban alone. */
+  readonly fail2banClient: string | undefined;
+}
+
+/** Changes the bans of this host. */
+export type ChangeBans = (changes: readonly Change[]) => Promise<unknown>;
+
+/** What the parts of an agent share. */
+export interface Host {
+  readonly options: FleetOptions;
+  /** Of this start of the agent; a later one sorts after an earlier one. */
+  readonly session: string;
+  readonly memory: Memory;
+  readonly local: Local;
+  readonly mirror: Mirror;
+  readonly attention: Attention;
+  readonly complain: (error: unknown) => void;
+  /** Remembers a lift, and sees to what it is about. */
+  readonly remember: (key: string, time: number) => void;
+}
