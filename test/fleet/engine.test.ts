@@ -126,6 +126,22 @@ suite('the engine', { concurrency: 2 }, () => {
     assert.match(await said({ url: 'unix:/nowhere/socket' }), /there is no such socket/);
   });
 
+  test('is left where a reply would take all memory', async () => {
+    await using server = await startEngine();
+    using engine = await connect(server);
+    const fill = "for i = 1, 70 do redis.call('HSET', KEYS[1], i, string.rep('x', 1048576)) end";
+    await server.ask('eval', fill, '1', '{banctl}:holds');
+    const { explain } = await import('../../src/fleet/engine.ts');
+    await assert.rejects(engine.snapshot(), (error) => {
+      // A slow machine gives up on it before it is too long.
+      assert.match(
+        explain(engine.reason(error), server),
+        /what no fleet writes; delete them|does not answer/,
+      );
+      return true;
+    });
+  });
+
   test('that hangs is noticed within five seconds', async () => {
     await using server = await startEngine();
     let ended = 0;
