@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { enforced, files, requests } from './benchmarks/directory.ts';
 import { fail2banCycle } from './benchmarks/fail2ban.ts';
 import { filters } from './benchmarks/filters.ts';
+import { fleet } from './benchmarks/fleet.ts';
 import type { Result, Target } from './benchmarks/measure.ts';
 import { burst, first, series } from './benchmarks/reloads.ts';
 import { reportPage } from './benchmarks/report.ts';
@@ -26,6 +27,7 @@ const BENCHMARKS: Record<string, () => Promise<Result>> = {
   filters,
   report: reportPage,
   serve: served,
+  fleet,
 };
 
 const { values, positionals } = parseArgs({
