@@ -75,7 +75,8 @@ export function decide(view: View): Step[] {
   for (const hold of view.here) {
     const known = at(fieldOf(hold, view.self));
     if (hold.holder.includes('@')) known.copy = hold;
-    else known.own = hold;
+    // A jail can hold an address for several ids. Others know of one hold, which ends with the last.
+    else if (known.own === undefined || runsLonger(hold, known.own)) known.own = hold;
   }
   for (const [holder, value] of view.there ?? []) at(`${view.address} ${holder}`).there = value;
   const steps: Step[] = [];
