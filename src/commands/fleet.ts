@@ -6,7 +6,7 @@ import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { print, showJson } from '../terminal/print.ts';
 import { tableLines } from '../terminal/table.ts';
 
-/** `banctl fleet status`: 0 if this host is connected, 1 if not. It reads what the agent has written, and asks nobody. */
+/** `banctl fleet status`: 0 if this host is connected, 1 if not. It reads what the agent has written, without a network. */
 export async function fleetCommand(settings: Settings, operands: readonly string[]): Promise<ExitCode> {
   const [action = 'status', ...more] = operands;
   parseOneOf('action of fleet', FLEET_ACTIONS, action);

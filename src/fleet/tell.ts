@@ -85,7 +85,7 @@ export class Teller {
   }
 }
 
-/** What cannot be read is told by no one: the audit finds it. */
+/** What cannot be read is lost: the audit finds such a ban. */
 function readWaiting(path: string): Map<string, Map<string, number>> {
   try {
     const jails: [string, object][] = Object.entries(JSON.parse(readText(path).text.toString('utf8')));

@@ -50,7 +50,7 @@ const said = (server: { url: string }, more: Partial<EngineOptions> = {}) =>
   );
 
 suite('the engine', { concurrency: 2 }, () => {
-  test('keeps what it is told, and logs what took effect', async () => {
+  test('keeps what a host writes, and logs what took effect', async () => {
     await using server = await startEngine();
     using engine = await connect(server);
     const { id } = await engine.snapshot();
@@ -111,7 +111,7 @@ suite('the engine', { concurrency: 2 }, () => {
     );
   });
 
-  test('that asks for a password, has no memory, or is a replica, is told apart', async () => {
+  test('that asks for a password, has no memory, or is a replica, says what it is', async () => {
     await using server = await startEngine();
     await server.ask('config', 'set', 'maxmemory', '1');
     assert.match(await said(server), /no memory left; raise maxmemory/);

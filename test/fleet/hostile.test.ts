@@ -43,7 +43,7 @@ const MANY = 20_000;
 /** Of an agent, whatever the engine has. */
 const MOST_MEGABYTES = 150;
 
-suite('an agent whose engine holds what nobody of the fleet wrote', () => {
+suite('an agent whose engine holds what no host of the fleet wrote', () => {
   let engine: Engine;
   let host: Host;
 
