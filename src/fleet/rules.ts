@@ -66,22 +66,29 @@ export interface View {
 const OVER_SECONDS = 300;
 
 export function decide(view: View): Step[] {
-  const fields = new Map<string, { own?: Hold; copy?: Hold; there?: Value }>();
+  const fields = new Map<string, { own?: Hold; others: Hold[]; copy?: Hold; there?: Value }>();
   const at = (field: string) => {
-    const known = fields.get(field) ?? {};
+    const known = fields.get(field) ?? { others: [] };
     fields.set(field, known);
     return known;
   };
   for (const hold of view.here) {
     const known = at(fieldOf(hold, view.self));
     if (hold.holder.includes('@')) known.copy = hold;
-    // A jail can hold an address for several ids. Others know of one hold, which ends with the last.
-    else if (known.own === undefined || runsLonger(hold, known.own)) known.own = hold;
+    else {
+      // A jail can hold an address once for each id. The other hosts know the hold that ends last.
+      const isLast = known.own === undefined || runsLonger(hold, known.own);
+      const other = isLast ? known.own : hold;
+      if (other !== undefined) known.others.push(other);
+      if (isLast) known.own = hold;
+    }
   }
   for (const [holder, value] of view.there ?? []) at(`${view.address} ${holder}`).there = value;
   const steps: Step[] = [];
-  for (const [field, { own, copy, there }] of fields) {
+  for (const [field, { own, others, copy, there }] of fields) {
     if (own !== undefined) steps.push(...ownSteps(view, field, own, there));
+    for (const other of others)
+      if (isVoid(view, field, other)) steps.push(release(other, !view.isSpokenHere(field)));
     if (copy !== undefined)
       steps.push(...(own === undefined ? copySteps(view, field, copy, there) : [release(copy)]));
     if (own === undefined && copy === undefined && there !== undefined)
@@ -102,8 +109,8 @@ function ownSteps(view: View, field: string, own: Hold, there: Value | undefined
   const value = { since, until: own.until, reason: own.reason };
   const steps: Step[] = since === own.since ? [] : [{ here: 'set', hold: { ...own, since } }];
   if (view.there === undefined || (there !== undefined && isSaid(value, there))) return steps;
-  // Else a host that was away would bring the later end back.
-  if (there !== undefined && runsLonger(there, value) && there.since < since)
+  // Else a host that was away would bring the later end back. The lift would also void what the jail holds for an older id.
+  if (own.id === undefined && there !== undefined && runsLonger(there, value) && there.since < since)
     steps.push({ push: 'lift', key: field, time: there.since });
   steps.push({ push: 'hold', field, value, over: undefined });
   return steps;

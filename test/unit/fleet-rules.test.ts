@@ -65,6 +65,20 @@ suite('a hold of this host', () => {
     assert.deepEqual(decide(view({ here: [hold('j')], there: there('j@a') })), []);
   });
 
+  test('for each of several ids is one hold for the other hosts, which ends with the last', () => {
+    const here = [hold('j', { id: 'one', until: 6000 }), hold('j', { id: 'two', since: 1500 })];
+    const last = '[1000,6000,"why"]';
+    assert.deepEqual(short(decide(view({ here }))), [`push ${X} j@a ${last}`]);
+    assert.deepEqual(short(decide(view({ here, there: there('j@a', { until: 6000 }) }))), []);
+    // The end of one id lifts nothing that another one holds.
+    const [, left = hold('j')] = here;
+    assert.deepEqual(short(decide(view({ here: [left], there: there('j@a', { until: 6000 }) }))), [
+      `push ${X} j@a [1500,5000,"why"]`,
+    ]);
+    const lifts = new Map([[X, 1600]]);
+    assert.deepEqual(short(decide(view({ here, lifts }))), ['tell j', 'tell j']);
+  });
+
   test('waits for the engine, and for its own end', () => {
     assert.deepEqual(decide(view({ here: [hold('j')], there: undefined })), []);
     assert.deepEqual(decide(view({ here: [hold('j', { until: 1500 })] })), []);
