@@ -10,16 +10,15 @@ import { networkOf, recount, type Widening } from './networks.ts';
 import {
   type Ban,
   bansOf,
+  bansOfLine,
   type DenyLine,
   type Draft,
   denyLines,
   type Edit,
+  foreignArguments,
   formatBan,
   insertionPoint,
-  isFor,
-  isManaged,
-  joinedLines,
-  withoutArguments,
+  rewritten,
 } from './text.ts';
 
 /** VARBUF_MAX_LEN in httpd's server/config.c is 16 MiB. Bytes. */
@@ -49,13 +48,10 @@ export function changeList(
   const isWidened = text.includes(WIDENED_PREFIX);
   const countsNetworks = isWidened || widening !== undefined;
   const lines = isByHand || countsNetworks ? denyLines(text) : [];
-  const foreign = new Set(lines.filter((line) => !isManaged(line)).flatMap(addressesOf));
+  const foreign = new Set(lines.flatMap(foreignAddresses));
   const finder = isByHand || countsNetworks ? indexBans(lines) : findBans(text, changes.length);
-  const isJoined = changes.some((change) => change.verb === 'release' && finder.isJoined(change.address));
-  const all = isJoined && lines.length === 0 ? denyLines(text) : lines;
-  const joined: Joined[] = isJoined ? joinedLines(all).map((line) => ({ line, holds: line.holds })) : [];
   const drafts = new Map<string, Draft>();
-  const drafting: Drafting = { finder, drafts, placed: new Map(), isWidened, joined, now };
+  const drafting: Drafting = { finder, drafts, placed: new Map(), isWidened, now };
   const answers = new Map<Change, () => Outcome>();
   for (const change of changes) {
     onChange?.();
@@ -85,7 +81,7 @@ export function changeList(
       insert: added.map(linesOf).join(''),
     });
   }
-  edits.push(...foreignEdits(all, changes, joined));
+  edits.push(...foreignEdits(lines, changes, drafts));
   refuseTooLarge(text, edits);
   return { edits, outcomes };
 }
@@ -108,12 +104,6 @@ export function tidyOver(bans: readonly Ban[], now: number): Change[] {
   return over.map(({ address }) => ({ verb: 'tidy', address }));
 }
 
-/** A line of several addresses below a comment of banctl's, with the holds that are left. */
-interface Joined {
-  readonly line: DenyLine;
-  holds: readonly Hold[];
-}
-
 /** A list during its changes. */
 interface Drafting {
   readonly finder: BanFinder;
@@ -122,8 +112,6 @@ interface Drafting {
   readonly placed: Map<string, Set<string>>;
   /** Whether the list has networks that are banned instead of addresses. */
   readonly isWidened: boolean;
-  /** Lines of several addresses, if a release is about one of them. */
-  readonly joined: readonly Joined[];
   readonly now: number;
 }
 
@@ -192,26 +180,17 @@ function release(
     if (draft.address === address) draft.unknownHolder = false;
     isChanged ||= draft.holds.length < before.length || draft.unknownHolder !== unknownHolder;
   }
-  const isAbout = (hold: Hold) => hold.address === address;
-  const joined = drafting.joined.filter(({ holds }) => holds.some(isAbout));
-  for (const one of joined) {
-    const { holds: before } = one;
-    one.holds = releaseHolds(before, (hold) => isReleased(hold), now);
-    isChanged ||= one.holds.length < before.length;
-  }
   return () => {
     // A network that was banned instead of the address has returned the hold by now.
     const left = new Set([
       ...named,
       ...(drafts.get(address) === undefined ? [] : [draftOf(address, drafting)]),
     ]);
-    const holds = [...left, ...joined.map((one) => ({ holds: one.holds.filter(isAbout) }))];
-    const holders = holds.flatMap((one) => one.holds.map((hold) => hold.holder));
+    const holders = [...left].flatMap((draft) => draft.holds.map((hold) => hold.holder));
     const wider = finder.covering(parseAddress(address)).filter(isStillThere(drafting));
     const heldBy = [...new Set([...holders, ...wider])];
     if (heldBy.length > 0) return { address, status: 'still-held', heldBy, isChanged };
-    const isBanned = named.length > 0 || joined.length > 0 || isForeign;
-    return { address, status: isBanned ? 'unbanned' : 'not-banned', heldBy, isChanged };
+    return { address, status: named.length > 0 || isForeign ? 'unbanned' : 'not-banned', heldBy, isChanged };
   };
 }
 
@@ -228,19 +207,11 @@ function isReleasedId(
   return (hold) => hold.id === released;
 }
 
-function isStillThere({ drafts, joined }: Drafting): (address: string) => boolean {
-  const isFreedIn = (one: Joined, address: string) =>
-    one.line.arguments.some((argument) => argument.address?.text === address && isFreed(one, argument));
+function isStillThere({ drafts }: Drafting): (address: string) => boolean {
   return (address) => {
     const draft = drafts.get(address);
-    return (draft === undefined || isAlive(draft)) && !joined.some((one) => isFreedIn(one, address));
+    return draft === undefined || isAlive(draft);
   };
-}
-
-/** True for what was banned for holds alone that are released by now. */
-function isFreed({ line, holds }: Joined, argument: DenyArgument): boolean {
-  const isOfIt = (hold: Hold) => isFor(hold, argument);
-  return line.holds.some(isOfIt) && !holds.some(isOfIt);
 }
 
 /** `seen` are bans found under another name: a range's line can have another spelling. */
@@ -277,7 +248,9 @@ function isAlive(draft: Draft): boolean {
 function editsOf(draft: Draft): Edit[] {
   const [first, ...duplicates] = draft.lines;
   if (first === undefined) return [];
-  const removals = duplicates.map(({ start, end }) => ({ start, end, insert: '' }));
+  const whole = duplicates.filter(({ joined }) => joined === undefined);
+  const removals = whole.map(({ start, end }) => ({ start, end, insert: '' }));
+  if (first.joined !== undefined) return removals;
   if (!isAlive(draft)) return [{ start: first.start, end: first.end, insert: '' }, ...removals];
   if (first.widenedAfter === draft.widenedAfter && sameHolds(first.holds, draft.holds)) return removals;
   return [{ start: first.start, end: first.end, insert: linesOf(draft) }, ...removals];
@@ -295,15 +268,15 @@ function linesOf({ address, holds, widenedAfter }: Draft): string {
   return lines;
 }
 
-function addressesOf(line: DenyLine): string[] {
-  return line.arguments.flatMap(({ address }) => address?.text ?? []);
+function foreignAddresses(line: DenyLine): string[] {
+  return foreignArguments(line).flatMap(({ address }) => address?.text ?? []);
 }
 
-/** What releases do to lines that banctl did not write: those by hand to any, a holder's to those with its holds. */
+/** Changes to lines that banctl did not write: a release by hand changes any, and another change those with its bans. */
 function foreignEdits(
   lines: readonly DenyLine[],
   changes: readonly Change[],
-  joined: readonly Joined[],
+  drafts: ReadonlyMap<string, Draft>,
 ): Edit[] {
   const released = new Set(
     changes.flatMap((change) =>
@@ -311,13 +284,35 @@ function foreignEdits(
     ),
   );
   const isNamed = ({ address }: DenyArgument) => released.has(address?.text ?? '');
-  return lines
-    .filter((line) => !isManaged(line))
-    .flatMap((line) => {
-      const { holds } = line;
-      const left = joined.find((one) => one.line === line) ?? { line, holds };
-      const isRemoved = (argument: DenyArgument) => isNamed(argument) || isFreed(left, argument);
-      const isChanged = left.holds.length < holds.length || line.arguments.some(isNamed);
-      return isChanged ? [withoutArguments(line, left.holds, isRemoved)] : [];
-    });
+  const foreign = lines.filter((line) => foreignArguments(line).some(isNamed));
+  const joined = [...drafts.values()].flatMap((draft) => draft.lines.flatMap((ban) => ban.joined ?? []));
+  const each = new Map([...foreign, ...joined].map((line) => [line.banStart, line]));
+  return [...each.values()].flatMap((line) => foreignEdit(line, isNamed, drafts));
+}
+
+function foreignEdit(
+  line: DenyLine,
+  isRemoved: (argument: DenyArgument) => boolean,
+  drafts: ReadonlyMap<string, Draft>,
+): Edit[] {
+  const others = foreignArguments(line);
+  const kept = others.filter((argument) => !isRemoved(argument));
+  const bans = bansOfLine(line).map((ban) => {
+    const draft = drafts.get(ban.address);
+    if (draft === undefined)
+      return { text: formatBan(ban.address, ban.holds, ban.widenedAfter), isSame: true };
+    const isHere = isAlive(draft) && draft.lines[0]?.start === ban.start;
+    const isSame = isHere && sameHolds(ban.holds, draft.holds) && ban.widenedAfter === draft.widenedAfter;
+    return { text: isHere ? linesOf(draft) : '', isSame };
+  });
+  const isUnchanged = kept.length === others.length && bans.every(({ isSame }) => isSame);
+  return isUnchanged
+    ? []
+    : [
+        rewritten(
+          line,
+          bans.map(({ text }) => text),
+          kept,
+        ),
+      ];
 }

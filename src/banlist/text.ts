@@ -33,6 +33,8 @@ export interface Ban {
   /** Bytes in the text, line ends included. */
   readonly start: number;
   readonly end: number;
+  /** The line, if it bans other addresses too. */
+  readonly joined?: DenyLine | undefined;
 }
 
 /** A ban during its changes. */
@@ -91,28 +93,58 @@ export function insertionPoint(text: Buffer): number {
   const start = logicalStart(text, text.length - 1);
   const last = logicalLineAt(text, start, 0);
   if (last?.content.startsWith('</')) return 0;
-  const above = holdsAbove(text, start, readDeny(last?.content ?? '') ?? []);
-  return above === undefined ? start : above.start;
+  const deny = last === undefined ? undefined : denyLine(text, last, lineAbove(text, start));
+  return deny?.banStart ?? start;
 }
 
-/** The bans that banctl manages: lines in its own form, and lines below its comment. */
+/** The bans that banctl manages: lines in its own form, and what has a hold in a comment of banctl's directly above. */
 export function bansOf(lines: readonly DenyLine[]): Ban[] {
-  return lines.flatMap((line) => {
+  return lines.flatMap(bansOfLine);
+}
+
+/** A person may have joined lines: then each address with a hold is a ban, and the others are foreign. */
+export function bansOfLine(line: DenyLine): Ban[] {
+  const { banStart: start, end, widenedAfter } = line;
+  if (isManaged(line)) {
     const address = line.arguments[0]?.address;
-    if (address === undefined || !isManaged(line)) return [];
-    const { holds, widenedAfter, banStart: start, end } = line;
-    return [{ address: address.text, holds, widenedAfter, start, end }];
+    return address === undefined
+      ? []
+      : [{ address: address.text, holds: line.holds, widenedAfter, start, end }];
+  }
+  if (line.holds.length === 0) return [];
+  const banned = new Map(line.arguments.map((argument) => [argument.address?.text, argument]));
+  return [...banned].flatMap(([address, argument]) => {
+    const holds = heldBy(line, argument);
+    if (address === undefined || holds.length === 0) return [];
+    return [
+      {
+        address,
+        holds,
+        widenedAfter: address.includes('/') ? widenedAfter : undefined,
+        start,
+        end,
+        joined: line,
+      },
+    ];
   });
 }
 
+/** The holds in the line's comment that asked for this one of its addresses. */
+export function heldBy(line: Pick<DenyLine, 'arguments' | 'holds'>, argument: DenyArgument): readonly Hold[] {
+  return line.arguments.length === 1 ? line.holds : line.holds.filter((hold) => isFor(hold, argument));
+}
+
 /** True for a line that represents one ban of banctl, whatever its form. */
-export function isManaged(line: DenyLine): boolean {
+function isManaged(line: DenyLine): boolean {
   return line.isExact || (line.holds.length > 0 && line.arguments.length === 1);
 }
 
-/** Lines of several addresses below a comment of banctl's. */
-export function joinedLines(lines: readonly DenyLine[]): DenyLine[] {
-  return lines.filter((line) => line.holds.length > 0 && !isManaged(line));
+/** What a line bans without a ban that banctl manages. */
+export function foreignArguments(line: DenyLine): readonly DenyArgument[] {
+  const bans = bansOfLine(line);
+  if (bans.length === 0) return line.arguments;
+  const managed = new Set(bans.map(({ address }) => address));
+  return line.arguments.filter(({ address }) => address === undefined || !managed.has(address.text));
 }
 
 /**
@@ -135,38 +167,49 @@ function readDenyLines(text: Buffer): DenyLine[] {
   const isElsewhere = otherSections(text);
   let above: LogicalLine | undefined;
   for (const line of logicalLines(text)) {
-    const args = isElsewhere(line.start) ? undefined : readDeny(line.content);
-    if (args !== undefined) {
-      const holds = above === undefined ? undefined : holdsFor(above.content, args);
-      const isExact = args.length === 1 && isExactLine(text, line, args[0]?.address);
-      const banStart = holds === undefined || above === undefined ? line.start : above.start;
-      const widenedAfter = holds === undefined ? undefined : parseWidened(above?.content ?? '');
-      found.push({ ...line, arguments: args, holds: holds ?? [], widenedAfter, banStart, isExact });
-    }
+    const deny = isElsewhere(line.start) ? undefined : denyLine(text, line, above);
+    if (deny !== undefined) found.push(deny);
     above = line.content.startsWith(HOLDS_PREFIX) ? line : undefined;
   }
   return found;
 }
 
+/** The line as a `Require not ip` line, with the holds in the comment above it. */
+function denyLine(
+  text: Buffer,
+  line: LogicalLine,
+  above: Pick<LogicalLine, 'start' | 'content'> | undefined,
+): DenyLine | undefined {
+  const args = readDeny(line.content);
+  if (args === undefined) return undefined;
+  const holds = above === undefined ? undefined : holdsFor(above.content, args);
+  const isExact = args.length === 1 && isExactLine(text, line, args[0]?.address);
+  const banStart = holds === undefined || above === undefined ? line.start : above.start;
+  const widenedAfter = holds === undefined ? undefined : parseWidened(above?.content ?? '');
+  return { ...line, arguments: args, holds: holds ?? [], widenedAfter, banStart, isExact };
+}
+
+/** The line that bans, if the byte at `at` is in it or in the comment above it. Its number is not known. */
+export function denyLineAt(text: Buffer, at: number): DenyLine | undefined {
+  const start = lineStart(text, at);
+  const line = isContinued(text, start) ? undefined : logicalLineAt(text, start, 0);
+  if (line === undefined) return undefined;
+  if (!line.content.startsWith(HOLDS_PREFIX)) return denyLine(text, line, lineAbove(text, start));
+  const below = logicalLineAt(text, line.end, 0);
+  return below === undefined ? undefined : denyLine(text, below, line);
+}
+
 /**
- * A foreign line without some of its arguments, and with these holds in its comment as far as they are for the others.
- * Nothing is left of a line that has no others.
+ * A line in which bans of banctl and foreign ones are joined, written anew: `bans` are the lines of the former, and the
+ * latter stay together in a line of their own. Nothing is left of a line of which nothing is kept.
  */
-export function withoutArguments(
-  line: DenyLine,
-  holds: readonly Hold[],
-  isRemoved: (argument: DenyArgument) => boolean,
-): Edit {
-  const kept = line.arguments.filter((argument) => !isRemoved(argument));
-  const held = holds.filter((hold) => kept.some((argument) => isFor(hold, argument)));
-  const comment = held.length === 0 ? '' : `${formatHolds(held, line.widenedAfter)}\n`;
-  const insert =
-    kept.length === 0 ? '' : `${comment}${DENY}${kept.map((argument) => argument.text).join(' ')}\n`;
-  return { start: line.banStart, end: line.end, insert };
+export function rewritten(line: DenyLine, bans: readonly string[], kept: readonly DenyArgument[]): Edit {
+  const others = kept.length === 0 ? [] : [`${DENY}${kept.map(({ text }) => text).join(' ')}\n`];
+  return { start: line.banStart, end: line.end, insert: [...bans, ...others].join('') };
 }
 
 /** True if a hold asked for what the argument bans. */
-export function isFor(hold: Hold, argument: DenyArgument): boolean {
+function isFor(hold: Hold, argument: DenyArgument): boolean {
   const asked = readAddress(hold.address);
   return asked !== undefined && argument.address !== undefined && covers(argument.address, asked);
 }
@@ -175,27 +218,20 @@ export function isFor(hold: Hold, argument: DenyArgument): boolean {
  * The holds in a comment, if they belong to the line below it: each hold's address must be one that the line bans.
  * Otherwise the comment's own line was removed, and this line must not inherit the holds.
  */
-export function holdsFor(comment: string, args: readonly DenyArgument[]): Hold[] | undefined {
+function holdsFor(comment: string, args: readonly DenyArgument[]): Hold[] | undefined {
   const holds = parseHolds(comment);
   return holds?.every((hold) => args.some((argument) => isFor(hold, argument))) ? holds : undefined;
 }
 
-/** The same for the comment above the line at `start`, with where it begins. */
-export function holdsAbove(
-  text: Buffer,
-  start: number,
-  args: readonly DenyArgument[],
-): Pick<Ban, 'holds' | 'widenedAfter' | 'start'> | undefined {
+function lineAbove(text: Buffer, start: number): { start: number; content: string } | undefined {
   if (start === 0) return undefined;
   const aboveStart = lineStart(text, start - 1);
   if (isContinued(text, aboveStart)) return undefined;
-  const comment = text.toString('utf8', aboveStart, start).trim();
-  const holds = holdsFor(comment, args);
-  return holds === undefined ? undefined : { holds, widenedAfter: parseWidened(comment), start: aboveStart };
+  return { start: aboveStart, content: text.toString('utf8', aboveStart, start).trim() };
 }
 
 /** True for a line in exactly the form of banctl and of the shell action before it. */
-export function isExactLine(text: Buffer, line: LogicalLine, address: Address | undefined): boolean {
+function isExactLine(text: Buffer, line: LogicalLine, address: Address | undefined): boolean {
   if (address === undefined) return false;
   const raw = text.toString('latin1', line.start, line.end);
   return raw === `${DENY}${address.text}\n` || raw === DENY + address.text;

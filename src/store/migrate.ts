@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { type Configuration, problemOf, readsFile } from '../apache/configuration.ts';
 import { canSearch, directoryRule } from '../apache/directory-rule.ts';
-import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
+import { type Ban, bansOf, bansOfLine, type DenyLine, denyLines, foreignArguments } from '../banlist/text.ts';
 import { isSingle, parseAddress } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
 import { askAll } from '../reload/ask.ts';
@@ -78,7 +78,7 @@ interface ListRead {
 /** The bans of single addresses, one for each address. */
 function readList(banlist: string): ListRead {
   const lines = denyLines(readText(banlist).text);
-  const bans = bansOf(lines).filter(({ address }) => isSingle(parseAddress(address)));
+  const bans = bansOf(lines).filter(isOfOne);
   const singles = new Map<string, Ban>();
   for (const ban of bans) {
     const earlier = singles.get(ban.address);
@@ -87,7 +87,15 @@ function readList(banlist: string): ListRead {
       earlier === undefined ? ban : { ...ban, holds: [...earlier.holds, ...ban.holds] },
     );
   }
-  return { singles: [...singles.values()], others: lines.length - bans.length };
+  return { singles: [...singles.values()], others: lines.filter(hasOthers).length };
+}
+
+function isOfOne({ address }: Ban): boolean {
+  return isSingle(parseAddress(address));
+}
+
+function hasOthers(line: DenyLine): boolean {
+  return line.arguments.length === 0 || foreignArguments(line).length > 0 || !bansOfLine(line).every(isOfOne);
 }
 
 function addressesOf(bans: readonly Ban[]): string[] {

@@ -1,4 +1,4 @@
-import { type DenyLine, denyLines } from '../banlist/text.ts';
+import { type DenyLine, denyLines, heldBy } from '../banlist/text.ts';
 import { type Address, covers, isSingle, parseAddress } from '../bans/address.ts';
 import type { Hold } from '../bans/hold.ts';
 import { currentError, isAssumed, isPending, readState } from '../reload/state.ts';
@@ -87,8 +87,8 @@ function holdsIn(
     else for (const hold of holds) known.push(hold);
   };
   for (const line of denyLines(list.text)) {
-    const banned = new Set(line.arguments.flatMap(({ address }) => address?.text ?? []));
-    for (const name of banned) add(name, line.holds);
+    const banned = new Map(line.arguments.map((argument) => [argument.address?.text ?? '', argument]));
+    for (const [name, argument] of banned) add(name, heldBy(line, argument));
     for (const hold of line.holds) if (!banned.has(hold.address)) add(hold.address, [hold]);
   }
   return addresses.map((address) => {
@@ -111,20 +111,21 @@ export function bannedAnywhere(places: PlaceOptions): Address[] {
 }
 
 function reportLine(line: DenyLine, file: string, selects: (address: Address) => boolean): ReportedBan[] {
-  return line.arguments.flatMap(({ address }) =>
-    address !== undefined && selects(address)
+  return line.arguments.flatMap((argument) => {
+    const { address } = argument;
+    return address !== undefined && selects(address)
       ? [
           {
             address: address.text,
-            holds: line.holds,
+            holds: heldBy(line, argument),
             widenedAfter: line.widenedAfter,
             where: 'banlist' as const,
             file,
             line: line.number,
           },
         ]
-      : [],
-  );
+      : [];
+  });
 }
 
 /** The directory's bans: all, or the ban of one address, which needs one file only. */

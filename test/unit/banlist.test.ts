@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
-import { changeList } from '../../src/banlist/change.ts';
+import { changeList, tidyOver } from '../../src/banlist/change.ts';
 import { digestOf, EMPTY } from '../../src/banlist/digest.ts';
 import { indexBans, searchBans } from '../../src/banlist/find.ts';
 import { logicalLines } from '../../src/banlist/lines.ts';
@@ -27,6 +27,10 @@ const toBytes = (text: string | Buffer) => (typeof text === 'string' ? Buffer.fr
 function add(address: string, { holder = 'web', target = address, until = NOW + 600 } = {}): Change {
   const hold = { holder, address, since: SINCE, duration: until - SINCE, reason: null };
   return { verb: 'add', target, hold };
+}
+
+function held(holder: string, address: string, until: number | null = NOW + 600): Hold {
+  return { holder, address, since: SINCE, until, reason: null };
 }
 
 /** Without a holder: by hand. */
@@ -780,7 +784,7 @@ suite("a line of several addresses below banctl's comment", () => {
     });
     test(`keeps what another holds, for ${count} of them`, () => {
       const { text, outcomes } = lift(joined(`${A} ${B}`, `web ${A}`, `ssh ${A}`));
-      assert.equal(text, joined(`${A} ${B}`, `ssh ${A}`));
+      assert.equal(text, `# mine\n${ban(A, ['ssh'])}Require not ip ${B}\n`);
       assert.deepEqual([outcomes[0]?.status, outcomes[0]?.heldBy], ['still-held', ['ssh']]);
     });
     test(`is as before after another jail's release, for ${count} of them`, () => {
@@ -791,6 +795,56 @@ suite("a line of several addresses below banctl's comment", () => {
       assert.equal(lift(joined(`${A} ${B}`, `web ${A}`), null).text, `# mine\nRequire not ip ${B}\n`);
     });
   }
+
+  const C = '198.51.100.7';
+  const three = joined(`${A} ${B} ${C}`, `web ${A}`, `ssh ${B}`);
+  const alone = `Require not ip ${C}\n`;
+
+  test('is one ban for each address with a hold, and its holds are those for it', () => {
+    const bans = bansOf(denyLines(Buffer.from(three)));
+    assert.deepEqual(
+      bans.map(({ address, holds }) => [address, ...holds.map(({ holder }) => holder)]),
+      [
+        [A, 'web'],
+        [B, 'ssh'],
+      ],
+    );
+  });
+  test('is taken apart by a change of one, and the others stay banned', () => {
+    const over = { verb: 'set', target: A, hold: { ...held('web', A), until: NOW + 60 } } as const;
+    for (const changes of [[over], [over, ...addressesFrom(9).map((address) => release(address, 'x'))]])
+      assert.equal(
+        change(three, changes).text,
+        `# mine\n${ban(A, ['web'], NOW + 60)}${ban(B, ['ssh'])}${alone}`,
+      );
+  });
+  test('has no second line for an address that is banned again', () => {
+    const { text, outcomes } = change(three, [add(A, { holder: 'ssh' })]);
+    assert.equal(text, `# mine\n${ban(A, ['web', 'ssh'])}${ban(B, ['ssh'])}${alone}`);
+    assert.equal(outcomes[0]?.status, 'already-banned');
+    const range = change(joined(`${RANGE} ${C}`, `web ${A}`), [add(B, { target: RANGE })]);
+    assert.equal(range.text, `# mine\n${ban(RANGE, [`web ${A}`, `web ${B}`])}${alone}`);
+  });
+  test('loses what is over, all at once or one by one', () => {
+    const old = `${ban(A, ['manual'], NOW - 1)}`.split('\n')[0];
+    const text = `${old}\nRequire not ip ${A} ${C}\n`;
+    const bans = bansOf(denyLines(Buffer.from(text)));
+    assert.equal(change(text, tidyOver(bans, NOW)).text, alone);
+  });
+  test('loses what a migration has moved, and keeps a hold that is newer', () => {
+    const cede = (address: string, holder: string) =>
+      ({ verb: 'cede', address, holds: [held(holder, address)] }) as const;
+    assert.equal(change(three, [cede(A, 'web'), cede(B, 'ssh')]).text, `# mine\n${alone}`);
+    assert.equal(change(three, [cede(A, 'ssh'), cede(B, 'ssh')]).text, `# mine\n${ban(A, ['web'])}${alone}`);
+  });
+  test('loses what a jail and a person release at once', () => {
+    assert.equal(change(three, [release(A, 'web'), release(C), release(B, 'ssh')]).text, '# mine\n');
+    assert.equal(change(three, [release(C)]).text, `# mine\n${ban(A, ['web'])}${ban(B, ['ssh'])}`);
+  });
+  test('does not keep an address that has a line of its own too', () => {
+    const { text } = change(`${ban(A, ['ssh'])}${three}`, [add(A)]);
+    assert.equal(text, `${ban(A, ['ssh', 'web'])}# mine\n${ban(B, ['ssh'])}${alone}`);
+  });
 });
 
 suite('a list as large as banctl reads', () => {
