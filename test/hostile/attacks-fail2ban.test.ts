@@ -10,13 +10,15 @@ import { until } from '../lab/wait.ts';
 const A = '203.0.113.5';
 const B = '203.0.113.6';
 const inOrder = { concurrency: 1 };
+/** What fail2ban takes as a jail's name, and a shell reads in its own way. */
+const ODD = 'we"b $HOME `id` $(id) \\"it\'s\\';
 
 suite('fail2ban and the list say the same', inOrder, () => {
   let site: Site;
   let dir: string;
   before(async () => {
     dir = mkdtempSync(join(tmpdir(), 'banctl-attacks-'));
-    site = await startSite({ jails: { web: '', manual: '', 'my jail': '', twin: '', other: '' } });
+    site = await startSite({ jails: { web: '', manual: '', 'my jail': '', [ODD]: '', twin: '', other: '' } });
   });
   after(async () => {
     await site[Symbol.asyncDispose]();
@@ -55,7 +57,7 @@ suite('fail2ban and the list say the same', inOrder, () => {
     assert.deepEqual([await site.holders(A), await site.holders(B)], [[], ['web']]);
   });
 
-  for (const jail of ['manual', 'my jail']) {
+  for (const jail of ['manual', 'my jail', ODD]) {
     test(`a jail that is called '${jail}' bans, keeps, and lifts its own`, async () => {
       await site.done('ban', B);
       await site.tells('set', jail, 'banip', A);
