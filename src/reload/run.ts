@@ -18,6 +18,7 @@ import { deferReload, dueTime, LONGEST_INTERVAL_SECONDS, planReload, shortestInt
 import {
   isLoadedBy,
   isPending,
+  isStateBehind,
   type KnownApache,
   knownApache,
   loadedNow,
@@ -48,6 +49,8 @@ const LONGEST_CALL_SECONDS = 55;
 const STALE_SECONDS = 120;
 /** How often the waiting process checks whether its wait became shorter. */
 const LOOK_MS = 250;
+/** A call writes the state right after the list. If it has not after this time, it probably cannot. */
+const UNHEARD_MS = 1500;
 
 /**
  * Reloads Apache, unless another process has already made it load the list. If a reload is under way or has just ended, a
@@ -104,11 +107,12 @@ async function reloadOnceDue(options: ReloadOptions): Promise<ReloadReport | und
   if (waiting === undefined) return undefined;
   try {
     for (;;) {
-      await untilDue(options);
+      const isUnheard = (await untilDue(options)) === 'unheard';
       const lock = await takeReloadLock(options, 2 * STALE_SECONDS);
       try {
         const due = await updateState(options, (state) => {
-          const isDue = !isPending(state) || Date.now() >= dueTime(state, options);
+          const asked = isUnheard ? askedForNone(state) : state;
+          const isDue = !isPending(state) || Date.now() >= dueTime(asked, options);
           // As soon as the state names no waiting process, the next change starts one.
           if (!isDue) return [state, undefined];
           const next = isPending(state) ? state : settled(state);
@@ -162,14 +166,26 @@ async function counted(reloading: Reload): Promise<ReloadReport> {
   return report;
 }
 
-/** A later call may ask for a shorter interval, and the clock may be set. */
-async function untilDue(options: ReloadOptions): Promise<void> {
+/**
+ * A later call may ask for a shorter interval, and the clock may be set. Where the state cannot be replaced, such a call
+ * cannot be heard: the list has changed, and the state stays as it was.
+ */
+async function untilDue(options: ReloadOptions): Promise<'due' | 'unheard'> {
+  let behindSince: number | undefined;
   for (;;) {
     const state = lookAtState(options.banlist);
-    const left = dueTime(state, options) - Date.now();
-    if (left <= 0 || !isPending(state)) return;
+    const isBehind = isStateBehind(options.banlist);
+    behindSince = isBehind ? (behindSince ?? performance.now()) : undefined;
+    const isUnheard = behindSince !== undefined && performance.now() - behindSince >= UNHEARD_MS;
+    const left = dueTime(isUnheard ? askedForNone(state) : state, options) - Date.now();
+    if (left <= 0 || !isPending(state)) return isUnheard ? 'unheard' : 'due';
     await sleep(Math.min(left, LOOK_MS));
   }
+}
+
+/** As if a call had asked for a reload at once; old children of Apache still lengthen the interval. */
+function askedForNone(state: ReloadState): ReloadState {
+  return { ...state, interval: 0 };
 }
 
 /** Requests for a shorter interval start anew, and this call's own reload is no longer due. */

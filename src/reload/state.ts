@@ -148,6 +148,11 @@ export function lookAtState(banlist: string): ReloadState {
   return upToDate(state, list.version, () => list.text);
 }
 
+/** True if the list has changed and the state on the disk does not say so. */
+export function isStateBehind(banlist: string): boolean {
+  return parseState(banlist).list !== (statFile(banlist)?.version ?? null);
+}
+
 function upToDate(state: ReloadState, version: FileVersion | undefined, text: () => Buffer): ReloadState {
   if (state.list === (version ?? null)) return state;
   // The content may have been different in between.

@@ -9,8 +9,10 @@ import {
   mkdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -155,6 +157,21 @@ suite('an acknowledged ban holds', inOrder, () => {
     rmSync(`${apache.banlist}.state`, { recursive: true });
     await done('reload', now);
     for (const visitor of visitors) assert.equal(await get(visitor), 403, visitor);
+  });
+
+  test('a quick jail beside one that waits for ten minutes, where the state can be read and not replaced', async () => {
+    const state = `${apache.banlist}.state`;
+    // No name for a temporary file beside it is short enough.
+    const long = join(apache.dir, 's'.repeat(250));
+    await done('ban', B, '--jail=web', '--reload-interval=600');
+    await done('ban', '203.0.113.7', '--jail=slow', '--reload-interval=600');
+    renameSync(state, long);
+    symlinkSync(long, state);
+    const ban = await call('ban', A, '--jail=quick', '--reload-interval=60');
+    assert.match(ban.stderr, /state.* until it can be written/);
+    await seen(A, 403);
+    assert.ok(waiters().length <= 1, `${waiters().length} wait`);
+    rmSync(long);
   });
 
   const NO_BLAME: [string, string][] = [
