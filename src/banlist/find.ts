@@ -12,6 +12,7 @@ export interface BanFinder {
   covering(address: Address): readonly string[];
 }
 
+const IN_ADDRESS = Buffer.from('0123456789abcdef.:/');
 /** From this many addresses on, one pass over the text is cheaper than a search for each. */
 const SEARCHES_WORTH_A_PASS = 8;
 
@@ -31,6 +32,10 @@ export function searchBans(text: Buffer): BanFinder {
       const needle = Buffer.from(` ${address}`);
       const found = new Map<string, Ban>();
       for (let at = text.indexOf(needle); at !== -1; ) {
+        if (isInAddress(text[at + needle.length])) {
+          at = text.indexOf(needle, at + needle.length);
+          continue;
+        }
         const line = isElsewhere(at) ? undefined : denyLineAt(text, at);
         for (const ban of line === undefined ? [] : bansOfLine(line))
           if (isNamed(ban, address)) found.set(`${ban.start} ${ban.address}`, ban);
@@ -55,6 +60,11 @@ export function searchBans(text: Buffer): BanFinder {
       return found;
     },
   };
+}
+
+/** True for a byte that makes the address before it another, longer one. */
+function isInAddress(byte: number | undefined): boolean {
+  return byte !== undefined && IN_ADDRESS.includes(byte);
 }
 
 function isNamed(ban: Ban, address: string): boolean {

@@ -198,7 +198,10 @@ suite('any list', () => {
   });
 
   test('searching the text finds the same as reading every line', () => {
-    const byPosition = (bans: readonly Ban[]) => [...bans].sort((one, other) => one.start - other.start);
+    const byPosition = (bans: readonly Ban[]) =>
+      bans
+        .map(({ joined, ...ban }) => ({ ...ban, isJoined: joined !== undefined }))
+        .sort((one, other) => one.start - other.start || (one.address < other.address ? -1 : 1));
     const asked = fc.oneof(
       anyAddress.map(canonical),
       fc.constantFrom('10.1.2.3', '198.51.100.7', '203.0.113.0/25'),
@@ -207,8 +210,13 @@ suite('any list', () => {
     const edited = fc
       .tuple(heldBan, fc.constantFrom('  Require', 'Require\t', '\nRequire', 'x\\\n: y\n  Require'))
       .map(([text, require]) => text.replace('Require', require));
+    const joined = fc
+      .tuple(heldBan, anyAddress.map(canonical), fc.boolean())
+      .map(([text, other, isFirst]) =>
+        text.replace(/ip (.*)\n$/, isFirst ? `ip ${other} $1\n` : `ip $1 ${other}\n`),
+      );
     const someList = fc
-      .tuple(fc.array(edited, { maxLength: 2 }), list)
+      .tuple(fc.array(fc.oneof(edited, joined), { maxLength: 3 }), list)
       .map(([some, text]) => Buffer.concat([...some.map(toBytes), text]));
     fc.assert(
       fc.property(someList, fc.array(asked, { maxLength: 3 }), (text, more) => {
