@@ -1,5 +1,14 @@
 import type { Ban } from '../banlist/text.ts';
-import { type Hold, holderOf, isByHand, isOfOtherHost, jailOf, nameOfHold, now } from '../bans/hold.ts';
+import {
+  type Hold,
+  holderOf,
+  isByHand,
+  isJailName,
+  isOfOtherHost,
+  jailOf,
+  nameOfHold,
+  now,
+} from '../bans/hold.ts';
 import {
   configuration,
   configuredActions,
@@ -56,7 +65,7 @@ export async function compareWithFail2ban(settings: AuditOptions, bans: readonly
   }
   const actions = await actionsOf(client, names.value);
   const ours = actions.filter((action) => isSameList(action, settings));
-  const banning = holdersOf(ours);
+  const banning = holdersOf(ours).filter(hasName);
   const holders = [...banning, ...otherHolders(names.value, holds, banning)];
   const asked = await truthsOf(client, holders, holds, now());
   if (!asked.ok) return NOT_ASKED;
@@ -71,6 +80,9 @@ export async function compareWithFail2ban(settings: AuditOptions, bans: readonly
     findings: [
       ...[...named].filter((holder) => isOfJail({ holder }) && !byHolder.has(holder)).map(unknownJail),
       ...actions.filter((action) => !isSameList(action, settings)).map(otherList),
+      ...holdersOf(ours)
+        .filter((holder) => !hasName(holder))
+        .map(withoutName),
       ...banning.filter(({ jails }) => jails.length > 1).map(sharedHolder),
       ...truths.flatMap((truth) => proxyFindings(truth, settings)),
     ],
@@ -153,6 +165,16 @@ function otherList({ jail, banlist, bandir, ipv6Prefix }: JailAction): Finding {
   ];
   const message = `jail ${jail} bans with ${parameters.filter(Boolean).join(', ')}; set it only in /etc/banctl.json`;
   return { code: 'other-list', holder: jail, message };
+}
+
+/** False for a name that the list cannot keep. */
+function hasName({ holder }: Holder): boolean {
+  return isJailName(jailOf(holder));
+}
+
+function withoutName({ holder }: Holder): Finding {
+  const message = `jail ${quote(jailOf(holder))} bans nobody: banctl takes no control characters in a name; rename the jail`;
+  return { code: 'missing', message };
 }
 
 /** An unban by one of them lifts the other's ban. */

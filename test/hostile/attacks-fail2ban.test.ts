@@ -18,7 +18,9 @@ suite('fail2ban and the list say the same', inOrder, () => {
   let dir: string;
   before(async () => {
     dir = mkdtempSync(join(tmpdir(), 'banctl-attacks-'));
-    site = await startSite({ jails: { web: '', manual: '', 'my jail': '', [ODD]: '', twin: '', other: '' } });
+    site = await startSite({
+      jails: { web: '', manual: '', 'my jail': '', [ODD]: '', 'a\tb': '', twin: '', other: '' },
+    });
   });
   after(async () => {
     await site[Symbol.asyncDispose]();
@@ -55,6 +57,17 @@ suite('fail2ban and the list say the same', inOrder, () => {
     rmSync(join(dir, 'was'), { force: true });
     await site.run('audit', '--fix', `--fail2ban-client=${client}`);
     assert.deepEqual([await site.holders(A), await site.holders(B)], [[], ['web']]);
+  });
+
+  test('an audit names the jail whose name banctl does not take, and repairs nothing for it', async () => {
+    await site.tells('set', 'a\tb', 'banip', A);
+    for (let audit = 0; audit < 2; audit += 1) {
+      const { exitCode, stdout } = await site.run('audit', '--fix');
+      assert.equal(exitCode, 1);
+      assert.match(stdout, /^missing: jail "a.*b" bans nobody: .*rename/m);
+      assert.doesNotMatch(stdout, /bad-line/);
+    }
+    assert.doesNotMatch(site.list(), /Require/);
   });
 
   for (const jail of ['manual', 'my jail', ODD]) {
