@@ -16,6 +16,9 @@ const BACKSLASH = 92;
 const indexOfByte = Uint8Array.prototype.indexOf;
 const ANY_DENY = /^require\s+(["']?)not\1\s+(["']?)ip\2(?:\s+(.*))?$/is;
 
+/** The beginning or end of a section. Apache takes the first word out of its quotes. */
+const SECTION = /^["']?<(\/?)\s*(\w+)/;
+
 /** A line as Apache sees it: continued lines are joined. */
 export interface LogicalLine {
   /** Bytes in the text, line end included. */
@@ -45,12 +48,16 @@ export function otherSections(text: Buffer): (at: number) => boolean {
     : (at) => sections.some(({ start, end }) => at >= start && at < end);
 }
 
+export function isSectionEnd(content: string): boolean {
+  return SECTION.exec(content)?.[1] === '/';
+}
+
 function findOtherSections(text: Buffer): { start: number; end: number }[] {
   const found: { start: number; end: number }[] = [];
   const open: { start: number; isOther: boolean }[] = [];
   for (let at = text.indexOf(LESS_THAN); at !== -1; ) {
     const line = logicalLineAt(text, logicalStart(text, at), 0);
-    const [, slash, name = ''] = /^<(\/?)\s*(\w+)/.exec(line?.content ?? '') ?? [];
+    const [, slash, name = ''] = SECTION.exec(line?.content ?? '') ?? [];
     if (line !== undefined && slash === '')
       open.push({ start: line.start, isOther: name.toLowerCase() !== 'requireall' });
     else if (line !== undefined && slash === '/') {

@@ -4,6 +4,7 @@ import {
   type DenyArgument,
   isContinued,
   isEnded,
+  isSectionEnd,
   type LogicalLine,
   lineStart,
   logicalLineAt,
@@ -92,7 +93,7 @@ export function insertionPoint(text: Buffer): number {
   if (isEnded(text)) return text.length;
   const start = logicalStart(text, text.length - 1);
   const last = logicalLineAt(text, start, 0);
-  if (last?.content.startsWith('</')) return 0;
+  if (last !== undefined && isSectionEnd(last.content)) return 0;
   const deny = last === undefined ? undefined : denyLine(text, last, lineAbove(text, start));
   return deny?.banStart ?? start;
 }

@@ -223,6 +223,11 @@ suite('an acknowledged ban holds', inOrder, () => {
       'a section in a section',
       `<IfModule authz_core_module>\n<IfDefine NEVER>\nRequire not ip ${A}\n</IfDefine>\n</IfModule>\n`,
     ],
+    ['a section in quotes', `"<IfDefine" NEVER>\nRequire not ip ${A}\n</IfDefine>\n`],
+    [
+      'a section in quotes in another, which is closed twice',
+      `<IfDefine NEVER>\n'<IfDefine' X>\n</IfDefine>\nRequire not ip ${A}\n</IfDefine>\n`,
+    ],
     ['a section over two lines', `<IfDefine \\\nNEVER>\nRequire not ip ${A}\n</IfDefine>\n`],
     [
       'any of some, which takes no refusal of its own',

@@ -707,6 +707,8 @@ suite('a section of the administrator', () => {
     ['<Files secret>', '</Files>'],
     ['<RequireAll>\n<IfDefine \\\nNEVER>', '</IfDefine>\n</RequireAll>'],
     ['<IfDefine NEVER>\n<RequireAll>', '</RequireAll>\n</IfDefine>'],
+    ['"<IfDefine" NEVER>', '</IfDefine>'],
+    [`<IfDefine NEVER>\n'<IfDefine' X>\n</IfDefine>`, '</IfDefine>'],
   ] as const;
   for (const [open, close] of OTHER) {
     for (const count of [1, 9]) {
