@@ -173,7 +173,7 @@ function hasName({ holder }: Holder): boolean {
 }
 
 function withoutName({ holder }: Holder): Finding {
-  const message = `jail ${quote(jailOf(holder))} bans nobody: banctl takes no control characters in a name; rename the jail`;
+  const message = `jail ${quote(jailOf(holder))} does not ban: banctl takes no control characters in a name; rename the jail`;
   return { code: 'missing', message };
 }
 

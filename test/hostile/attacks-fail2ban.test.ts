@@ -64,7 +64,7 @@ suite('fail2ban and the list say the same', inOrder, () => {
     for (let audit = 0; audit < 2; audit += 1) {
       const { exitCode, stdout } = await site.run('audit', '--fix');
       assert.equal(exitCode, 1);
-      assert.match(stdout, /^missing: jail "a.*b" bans nobody: .*rename/m);
+      assert.match(stdout, /^missing: jail "a.*b" does not ban: .*rename/m);
       assert.doesNotMatch(stdout, /bad-line/);
     }
     assert.doesNotMatch(site.list(), /Require/);
