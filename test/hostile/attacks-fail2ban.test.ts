@@ -61,12 +61,9 @@ suite('fail2ban and the list say the same', inOrder, () => {
 
   test('an audit names the jail whose name banctl does not take, and repairs nothing for it', async () => {
     await site.tells('set', 'a\tb', 'banip', A);
-    for (let audit = 0; audit < 2; audit += 1) {
-      const { exitCode, stdout } = await site.run('audit', '--fix');
-      assert.equal(exitCode, 1);
-      assert.match(stdout, /^missing: jail "a.*b" does not ban: .*rename/m);
-      assert.doesNotMatch(stdout, /bad-line/);
-    }
+    const { exitCode, stdout } = await site.run('audit', '--fix');
+    assert.equal(exitCode, 1);
+    assert.match(stdout, /^missing: jail "a.*b" does not ban: .*rename/m);
     assert.doesNotMatch(site.list(), /Require/);
   });
 
