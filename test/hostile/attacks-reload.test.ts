@@ -161,8 +161,8 @@ suite('an acknowledged ban holds', inOrder, () => {
 
   test('a quick jail beside one that waits for ten minutes, where the state can be read and not replaced', async () => {
     const state = `${apache.banlist}.state`;
-    // No name for a temporary file beside it is short enough.
-    const long = join(apache.dir, 's'.repeat(250));
+    // Every name for a temporary file beside it is too long.
+    const long = join(apache.dir, 's'.repeat(255));
     await done('ban', B, '--jail=web', '--reload-interval=600');
     await done('ban', '203.0.113.7', '--jail=slow', '--reload-interval=600');
     renameSync(state, long);
