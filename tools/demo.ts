@@ -131,7 +131,9 @@ async function tellOfFleet(dir: string, stack: AsyncDisposableStack) {
   };
   for (const name of Object.keys(process.env)) if (name.startsWith('BANCTL_')) delete process.env[name];
   const engine = stack.use(await startEngine([], own('redis')));
-  const start = async (name: string) => stack.use(await startApache({ dir: own(name), remoteip: true }));
+  const server = kit('djangoapp-login-log.conf');
+  const start = async (name: string) =>
+    stack.use(await startApache({ dir: own(name), remoteip: true, server }));
   const apaches = { web1: await start('web1'), web2: await start('web2') } as const;
   const names = ['web1', 'web2'] as const;
   const configOf = (name: (typeof names)[number]) => join(dir, name, 'banctl.json');
@@ -142,7 +144,10 @@ async function tellOfFleet(dir: string, stack: AsyncDisposableStack) {
       dir: own('fail2ban'),
       stock: true,
       jails: '',
-      jailFiles: [`${jail}.local`, ['server.local', `[${jail}]\nlogpath = ${apaches.web1.accessLog}\n`]],
+      jailFiles: [
+        `${jail}.local`,
+        ['server.local', `[${jail}]\nlogpath = ${join(apaches.web1.dir, 'djangoapp-login.log')}\n`],
+      ],
     }),
   );
   for (const name of names) {
