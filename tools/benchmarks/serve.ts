@@ -98,9 +98,9 @@ function residentMegabytes({ daemon }: Server): number {
 }
 
 /** How often it wakes without requests, and the processor time that this takes, in milliseconds. */
-async function rest({ daemon }: Server, dir: string): Promise<{ wakings: number; busy: number }> {
+async function rest({ daemon }: Server, directory: string): Promise<{ wakings: number; busy: number }> {
   const { pid } = daemon();
-  const log = join(dir, 'strace');
+  const log = join(directory, 'strace');
   const ticks = () => {
     const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').replace(/.*\) /s, '').split(' ');
     return Number(fields[11]) + Number(fields[12]);
@@ -159,7 +159,8 @@ export async function served(): Promise<Result> {
     const ratio = (key: 'start' | 'stop') => median(of(ours, key)) / median(of(nothing, key));
     await setTimeout(QUIET_MS);
     const [resident, own] = [residentMegabytes(server), ownMegabytes(server.daemon())];
-    const { wakings, busy } = await rest(server, dir);
+    // Beside the list, each line of the log would wake the server.
+    const { wakings, busy } = await rest(server, byShell.dir);
     return {
       name: 'serve',
       title: 'fail2ban bans through banctl serve',
