@@ -116,9 +116,13 @@ function ownSteps(view: View, field: string, own: Hold, there: Value | undefined
   return steps;
 }
 
-/** True if the engine has it so. fail2ban forgets why it banned what it restores at its start; that is no news for others. */
+/**
+ * True if the engine has it so. After fail2ban's restart, two differences are no news for others: fail2ban forgets why it
+ * banned, and it keeps the time of a ban rounded up, which could be in the future when this host first shared the hold.
+ */
 function isSaid(value: Value, there: Value): boolean {
-  return sameValue(value.reason === null ? { ...value, reason: there.reason } : value, there);
+  const since = there.since === value.since - 1 ? there.since : value.since;
+  return sameValue({ since, until: value.until, reason: value.reason ?? there.reason }, there);
 }
 
 /** What stands here for another host, or for this host's own hold after a flush. */

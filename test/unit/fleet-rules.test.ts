@@ -79,6 +79,13 @@ suite('a hold of this host', () => {
     assert.deepEqual(short(decide(view({ here, lifts }))), ['tell j', 'tell j']);
   });
 
+  test('is no news as fail2ban restores it: without a reason, and a second later than the engine then allowed', () => {
+    const restored = view({ here: [hold('j', { reason: null })], there: there('j@a', { since: 999 }) });
+    assert.deepEqual(short(decide(restored)), []);
+    const future = view({ here: [hold('j')], engineNow: 999 });
+    assert.deepEqual(short(decide(future)), ['set j [999,5000,"why"]', `push ${X} j@a [999,5000,"why"]`]);
+  });
+
   test('waits for the engine, and for its own end', () => {
     assert.deepEqual(decide(view({ here: [hold('j')], there: undefined })), []);
     assert.deepEqual(decide(view({ here: [hold('j', { until: 1500 })] })), []);
