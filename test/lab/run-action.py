@@ -29,17 +29,17 @@ action = {"__name__": "action"}
 with open(sys.argv[1]) as source:
     exec(compile(source.read(), sys.argv[1], "exec", dont_inherit=True), action)
 jail = types.SimpleNamespace(name="web")
-ban = {"ip": "203.0.113.5", "time": 1767225600.5, "bantime": 600, "failures": 5, "restored": False}
+ban = {"ip": "203.0.113.5", "fid": "203.0.113.5", "time": 1767225600.5, "bantime": 600, "failures": 5, "restored": False}
 
 served = action["Action"](jail, "banlist", **dict(word.split("=", 1) for word in sys.argv[2:]))
 served.start()
 served.ban(ban)
 served.prolong(dict(ban, bantime=1200))
-served.ban(dict(ban, ip="2001:db8::5"))
-served.unban(dict(ban, ip="2001:db8::5"))
+served.ban(dict(ban, ip="2001:db8::5", fid="2001:db8::5"))
+served.unban(dict(ban, ip="2001:db8::5", fid="2001:db8::5"))
 served.ban(dict(ban, restored=True))
 try:
-    served.ban(dict(ban, ip="127.0.0.1"))
+    served.ban(dict(ban, ip="127.0.0.1", fid="127.0.0.1"))
     print("loopback was banned")
 except RuntimeError as error:
     assert "protected" in str(error), error
