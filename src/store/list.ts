@@ -15,7 +15,7 @@ import {
 import { namesOf, type ReloadReport } from '../reload/types.ts';
 import { hasAttributes } from '../system/attributes.ts';
 import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
-import { type FileContent, readText } from '../system/read.ts';
+import { type FileContent, readText, statFile } from '../system/read.ts';
 import { type OnLoss, replaceFile } from '../system/write.ts';
 import { warn } from '../terminal/print.ts';
 import type { ChangeOptions, ChangesFor, Store, Written } from './types.ts';
@@ -94,7 +94,8 @@ function attributesKept(
 ): OnLoss | undefined {
   if (version === undefined || version === plain) return undefined;
   const has = hasAttributes(banlist);
-  if (typeof has === 'string')
+  // A list that has gone or changed by now is not written.
+  if (typeof has === 'string' && statFile(banlist)?.version === version)
     warn(`cannot see whether ${banlist} has an access list, which it loses: ${has}`);
   return has === true
     ? (why) => warn(`${banlist} has lost its access list or extended attributes: ${why}`)

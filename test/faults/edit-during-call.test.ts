@@ -94,24 +94,27 @@ async function forEachStop(
   stride = 1,
 ): Promise<number> {
   let victim = await interruptible();
-  const counted = site(story);
-  await prepare(counted);
-  const calls = await victim.count({ ...counted, changes: story.changes });
-  counted[Symbol.dispose]();
-  for (let call = 1; call <= calls; call += stride) {
-    using place = site(story);
-    await prepare(place);
-    assert.equal(
-      await victim.stopped({ ...place, changes: story.changes, before: [call], mayFail: true }),
-      undefined,
-    );
-    edit(place);
-    assert.notEqual(await victim.goesOn(), undefined);
-    await look(place, call, victim);
-    if (victim.child.signalCode !== null) victim = await interruptible();
+  try {
+    const counted = site(story);
+    await prepare(counted);
+    const calls = await victim.count({ ...counted, changes: story.changes });
+    counted[Symbol.dispose]();
+    for (let call = 1; call <= calls; call += stride) {
+      using place = site(story);
+      await prepare(place);
+      assert.equal(
+        await victim.stopped({ ...place, changes: story.changes, before: [call], mayFail: true }),
+        undefined,
+      );
+      edit(place);
+      assert.notEqual(await victim.goesOn(), undefined);
+      await look(place, call, victim);
+      if (victim.child.signalCode !== null) victim = await interruptible();
+    }
+    return Math.ceil(calls / stride);
+  } finally {
+    victim[Symbol.dispose]();
   }
-  victim[Symbol.dispose]();
-  return Math.ceil(calls / stride);
 }
 
 /** Between the last look at the file and its rename nothing can be kept apart: these calls, and no more. */
