@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { now } from '../bans/hold.ts';
-import { Engine, EngineError, explain, MOST_PUSHES } from './engine.ts';
+import { Engine, EngineError, MOST_PUSHES } from './engine.ts';
+import { explain } from './explain.ts';
 import type { Hearing } from './hearing.ts';
 import type { Push } from './rules.ts';
 import type { Host } from './types.ts';
