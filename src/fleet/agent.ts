@@ -1,4 +1,4 @@
-import { formatTime, now } from '../bans/hold.ts';
+import { formatTime, isOfOtherHost, now } from '../bans/hold.ts';
 import { Attention } from './attention.ts';
 import { Complaints } from './complaints.ts';
 import { Deciding } from './deciding.ts';
@@ -104,7 +104,8 @@ export class Agent {
     let count = 0;
     for (const address of local.addresses())
       for (const { holder } of local.holds(address))
-        if (!holder.includes('@') && mirror.at(address)?.has(`${holder}@${memory.name}`) !== true) count += 1;
+        if (!isOfOtherHost(holder) && mirror.at(address)?.has(`${holder}@${memory.name}`) !== true)
+          count += 1;
     return count;
   }
 }

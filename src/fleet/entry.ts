@@ -1,5 +1,14 @@
 import { readAddress } from '../bans/address.ts';
-import { cleanReason, type Hold, holderOf, isJailName, jailOf, LAST_SECOND, MANUAL } from '../bans/hold.ts';
+import {
+  cleanReason,
+  type Hold,
+  holderOf,
+  isJailName,
+  isOfOtherHost,
+  jailOf,
+  LAST_SECOND,
+  MANUAL,
+} from '../bans/hold.ts';
 import { ALL } from './say.ts';
 
 /*
@@ -26,7 +35,7 @@ export function isHostName(name: string): boolean {
 
 /** `HOLDER@HOST` of a holder of this host, or of another. */
 export function holderAt(holder: string, self: string): string {
-  return holder.includes('@') ? holder : `${holder}@${self}`;
+  return isOfOtherHost(holder) ? holder : `${holder}@${self}`;
 }
 
 export function hostOf(holder: string): string {

@@ -2,12 +2,11 @@ import { hostname } from 'node:os';
 import { now } from '../bans/hold.ts';
 import { warn } from '../terminal/print.ts';
 import type { Beat, Engine, LogEntry } from './engine.ts';
-import { fieldOf, isLiftKey, sameValue } from './entry.ts';
+import { fieldOf, isLiftKey, REMEMBERED_SECONDS, sameValue } from './entry.ts';
 import { readHost, readHosts } from './hosts.ts';
 import type { HostStatus } from './status.ts';
 import type { Host } from './types.ts';
 
-const FORGOTTEN_SECONDS = 30 * 24 * 3600;
 /** One beat in so many has the engine forget old lifts. */
 const BEATS_FOR_FORGETTING = 12;
 
@@ -67,7 +66,8 @@ export class Hearing {
     const { session } = readHost(beat.before);
     if (mirror.isKnown && session !== undefined) this.#heedTwin(`${memory.name}/${session}`);
     if (mirror.isKnown) this.#compare(beat, before);
-    if (Math.random() * BEATS_FOR_FORGETTING < 1) await engine.change(this.by, [], now() - FORGOTTEN_SECONDS);
+    if (Math.random() * BEATS_FOR_FORGETTING < 1)
+      await engine.change(this.by, [], now() - REMEMBERED_SECONDS);
   }
 
   #introduction(): string {
@@ -78,7 +78,7 @@ export class Hearing {
   }
 
   #goneHosts(): string[] {
-    const oldest = now() - FORGOTTEN_SECONDS;
+    const oldest = now() - REMEMBERED_SECONDS;
     return this.hosts.filter(({ seen }) => Date.parse(seen) / 1000 < oldest).map(({ name }) => name);
   }
 

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { now } from '../bans/hold.ts';
+import { isOfOtherHost, now } from '../bans/hold.ts';
 import { applyChanges } from './applying.ts';
 import type { Deciding, Plan } from './deciding.ts';
 import { missingLifts, type Push } from './rules.ts';
@@ -97,7 +97,7 @@ export class Passes {
   #hasEnded(address: string): boolean {
     return this.#parts.host.local
       .holds(address)
-      .some(({ holder, until }) => until !== null && until <= now() && holder.includes('@'));
+      .some(({ holder, until }) => until !== null && until <= now() && isOfOtherHost(holder));
   }
 
   async #decide(): Promise<Plan> {

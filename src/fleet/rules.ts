@@ -1,4 +1,4 @@
-import { type Hold, isOver } from '../bans/hold.ts';
+import { type Hold, isOfOtherHost, isOver } from '../bans/hold.ts';
 import {
   fieldOf,
   formatValue,
@@ -74,7 +74,7 @@ export function decide(view: View): Step[] {
   };
   for (const hold of view.here) {
     const known = at(fieldOf(hold, view.self));
-    if (hold.holder.includes('@')) known.copy = hold;
+    if (isOfOtherHost(hold.holder)) known.copy = hold;
     else {
       // A jail can hold an address once for each id. The other hosts know the hold that ends last.
       const isLast = known.own === undefined || runsLonger(hold, known.own);
