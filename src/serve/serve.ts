@@ -4,7 +4,7 @@ import { isPending, lookAtState } from '../reload/state.ts';
 import { namesOf } from '../reload/types.ts';
 import type { StoreOptions } from '../store/store.ts';
 import { EXIT, type ExitCode, isBanctlError } from '../system/errors.ts';
-import { statFile } from '../system/read.ts';
+import { type FileVersion, statFile } from '../system/read.ts';
 import { warn } from '../terminal/print.ts';
 import { Connection } from './connection.ts';
 import { Ends } from './ends.ts';
@@ -39,7 +39,7 @@ class Resident {
   readonly #connections = new Set<Connection>();
   readonly #ends = new Map<string, Ends>();
   /** Undefined if it was replaced while this process started. */
-  readonly #executable = isReplaced() ? undefined : statFile(EXECUTABLE)?.version;
+  readonly #executable = ownVersion();
   readonly #version: string;
   #sharing: SharingAgent | undefined;
   #end: (ending: Ending) => void = () => {};
@@ -171,6 +171,12 @@ export async function serve(
   // systemd keeps the socket, and starts the new executable.
   if (ending === 'renewed' && !isPassed()) becomeNew();
   return EXIT.done;
+}
+
+function ownVersion(): FileVersion | undefined {
+  const { version } = statFile(EXECUTABLE) ?? {};
+  // Looked at last, so that a file that comes in between is no version of this process.
+  return isReplaced() ? undefined : version;
 }
 
 /** True if this process runs a file without a name, and there is another one in its place. */

@@ -384,9 +384,10 @@ suite('at its end', { concurrency: 2 }, () => {
         (await server.connect().catch(() => undefined))?.socket.destroy();
         return statSync(`/proc/${pid}/exe`).ino === ino;
       };
-      await until('the new one', isNew);
+      await until('the new one', isNew, { detail: () => server.daemon().output() });
     }
-    assert.equal(read(`/proc/${pid}/cmdline`), line);
+    // The kernel shows the new executable some time before its command line.
+    assert.equal(await until('its command line', () => read(`/proc/${pid}/cmdline`) || undefined), line);
   });
 });
 
