@@ -48,7 +48,7 @@ export async function sayRelease(
   const seen = findHolds(settings, addresses).flatMap((holds) => holds ?? []);
   const ended = endedEarly(holder, seen).filter((hold) => !isHeldForAnother(hold, seen, settings.id));
   const keys = ended.map(({ address }) => `${address} ${holder}`);
-  if (!settings.dryRun) await say(settings.fleetState, [...new Set(keys)], ended);
+  if (!settings.dryRun) await say(settings.fleetState, [...new Set(keys)], ended, true);
   const held = new Set(seen.filter((hold) => hold.holder === holder).map(({ address }) => address));
   return (address) => held.has(address);
 }

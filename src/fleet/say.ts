@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Hold, now } from '../bans/hold.ts';
+import { type Hold, isByHand, now } from '../bans/hold.ts';
 import { readText } from '../system/read.ts';
 import { makeDirectory, replaceFile } from '../system/write.ts';
 
@@ -24,22 +24,38 @@ export const ALL = '*';
 /** A hold that ends in a moment ends by itself, everywhere. Seconds. */
 const ENDING_SECONDS = 2;
 const NAME = /^\d{13}-\d+-[0-9a-f]{8}$/;
-const LONGEST_WAIT_MS = 1100;
+const LONGEST_WAIT_MS = 2100;
 
 export function saidDirectory(state: string): string {
   return join(state, 'said');
 }
 
 /**
+ * The time of a release: none of the holds that the call has seen is newer. fail2ban rounds the time of a ban, so what it
+ * restores can begin a second later than the list says. What it has released itself, it does not restore. Seconds.
+ */
+export function liftTime(seen: readonly Hold[], now: number, isByJail: boolean): number {
+  return seen.reduce((latest, { holder, since }) => {
+    const isRestored = !isByJail && !isByHand(holder);
+    return Math.max(latest, isRestored ? since + 1 : since);
+  }, now - 1);
+}
+
+/**
  * Says that these are released, as far as they are among `seen`. When it returns, the clock has passed that time, so that a ban
- * that follows is a new one.
+ * that follows is a new one: only an unban within two seconds of the ban has to wait.
  *
+ * @param isByJail the jail has released them itself
  * @throws BanctlError cannotWrite: then nothing may be changed
  */
-export async function say(state: string, keys: readonly string[], seen: readonly Hold[]): Promise<void> {
+export async function say(
+  state: string,
+  keys: readonly string[],
+  seen: readonly Hold[],
+  isByJail = false,
+): Promise<void> {
   if (keys.length === 0) return;
-  const newest = seen.reduce((latest, { since }) => Math.max(latest, since), 0);
-  const time = Math.max(now() - 1, newest);
+  const time = liftTime(seen, now(), isByJail);
   const waitMs = (time + 1) * 1000 - Date.now();
   if (waitMs > 0) await sleep(Math.min(waitMs, LONGEST_WAIT_MS));
   const directory = saidDirectory(state);

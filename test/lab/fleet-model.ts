@@ -6,6 +6,7 @@ import type { Hold } from '../../src/bans/hold.ts';
 import { isOver } from '../../src/bans/hold.ts';
 import { fieldOf, formatValue, liftOf, readField, readValue, type Value } from '../../src/fleet/entry.ts';
 import { decide, missingLifts, type Push, type Step, type View } from '../../src/fleet/rules.ts';
+import { liftTime } from '../../src/fleet/say.ts';
 
 export type Decide = (view: View) => Step[];
 export type Variant = { decide?: Decide /** Hosts forget lifts with the engine. */; forgets?: boolean };
@@ -23,18 +24,21 @@ export function randomOf(seed: number): Random {
   };
 }
 
+/** Seconds since the epoch: what is right everywhere, apart from each host's offset. */
+export type Clock = { time: number };
+
 export class Engine {
   holds = new Map<string, string>();
   lifts = new Map<string, number>();
-  readonly #time: () => number;
+  readonly #clock: Clock;
 
-  constructor(time: () => number) {
-    this.#time = time;
+  constructor(clock: Clock) {
+    this.#clock = clock;
   }
 
   /** What the script does. */
   take(pushes: readonly Push[]): void {
-    const now = this.#time();
+    const now = this.#clock.time;
     for (const push of pushes) {
       if (push.push === 'lift')
         this.lifts.set(push.key, Math.max(this.lifts.get(push.key) ?? -1, Math.min(push.time, now)));
@@ -45,6 +49,11 @@ export class Engine {
         this.holds.set(push.field, formatValue(value));
       }
     }
+  }
+
+  knows(field: string, since: number): boolean {
+    const value = readValue(this.holds.get(field) ?? '');
+    return value !== undefined && value.since >= since;
   }
 
   copy(): { holds: Map<string, string>; lifts: Map<string, number> } {
@@ -66,16 +75,16 @@ export class Host {
   spoken = new Map<string, number>();
   #seen: ReturnType<Engine['copy']> | undefined;
   #wasInStep = false;
-  readonly #time: () => number;
+  readonly #clock: Clock;
 
-  constructor(name: string, offset: number, time: () => number) {
+  constructor(name: string, offset: number, clock: Clock) {
     this.name = name;
     this.offset = offset;
-    this.#time = time;
+    this.#clock = clock;
   }
 
   now(): number {
-    return this.#time() + this.offset;
+    return this.#clock.time + this.offset;
   }
 
   set(hold: Hold): void {
@@ -95,7 +104,10 @@ export class Host {
     return hold;
   }
 
-  /** By hand: the address, or with a holder that hold alone, as when fail2ban's client is asked. */
+  /**
+   * By hand: the address, or with a holder that hold alone, as when fail2ban's client is asked. Returns once the clock has
+   * passed the time that it says.
+   */
   unban(address: string, holder?: string): { key: string; time: number } | undefined {
     const seen = this.list.filter(
       (hold) => hold.address === address && (holder === undefined || hold.holder === holder),
@@ -103,7 +115,8 @@ export class Host {
     if (holder !== undefined && !seen.some((hold) => hold.until === null || hold.until > this.now() + 2))
       return undefined;
     const key = holder === undefined ? address : `${address} ${holder}@${this.name}`;
-    const time = Math.max(this.now() - 1, ...seen.map(({ since }) => since));
+    const time = liftTime(seen, this.now(), holder !== undefined);
+    this.#clock.time = Math.max(this.#clock.time, time + 1 - this.offset);
     this.said.push({ key, time });
     if (holder !== undefined) this.spoken.set(key, time);
     for (const hold of seen) this.release(hold);
@@ -120,10 +133,11 @@ export class Host {
     this.list = this.list.filter(({ holder }) => holder !== 'j');
   }
 
-  startJail(): void {
+  /** @param later fail2ban rounds: it restores a ban up to a second later than it told of it */
+  startJail(later: number): void {
     this.isJailUp = true;
     this.jail = this.jail.filter((ban) => !isOver(ban, this.now()));
-    for (const ban of this.jail) this.set(ban);
+    for (const ban of this.jail) this.set({ ...ban, since: ban.since + later });
   }
 
   /** fail2ban and the audit end what is over. */
@@ -141,7 +155,7 @@ export class Host {
       this.lifts.set(key, Math.max(this.lifts.get(key) ?? -1, time));
     const pushes: Push[] = [];
     for (const { key, time } of this.said) {
-      remember(key, Math.min(time, this.#time()));
+      remember(key, Math.min(time, this.#clock.time));
       if (engine !== undefined) pushes.push({ push: 'lift', key, time });
     }
     if (engine !== undefined) this.said = [];
@@ -160,7 +174,7 @@ export class Host {
       there: this.#there(address),
       lifts: this.lifts,
       now: this.now(),
-      engineNow: this.#time(),
+      engineNow: this.#clock.time,
       wasInStep: this.#wasInStep,
       isHeldByUnknown: false,
       isRefused: () => false,
@@ -192,9 +206,11 @@ export class Host {
     return new Set([...this.list.map(({ address }) => address), ...there]);
   }
 
-  /** The list has it, or fail2ban's database. */
-  knows(field: string): boolean {
-    return [...this.list, ...this.jail].some((hold) => fieldOf(hold, this.name) === field);
+  /** The list has it as it began then or later, or fail2ban's database has. */
+  knows(field: string, since: number): boolean {
+    return [...this.list, ...this.jail].some(
+      (hold) => hold.since >= since && fieldOf(hold, this.name) === field,
+    );
   }
 
   fields(): Set<string> {
