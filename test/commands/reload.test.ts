@@ -5,6 +5,7 @@ import {
   appendFileSync,
   chmodSync,
   existsSync,
+  mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
@@ -23,7 +24,7 @@ import { childrenOf, outlives } from '../../src/system/process.ts';
 import { type Apache, type ApacheOptions, startApache } from '../lab/apache.ts';
 import { banctl, banctlJson, executable } from '../lab/banctl.ts';
 import { processesNaming } from '../lab/processes.ts';
-import { type Daemon, daemon, until } from '../lab/wait.ts';
+import { type Daemon, daemon, execute, until } from '../lab/wait.ts';
 
 interface Report {
   readonly changed: boolean;
@@ -701,6 +702,26 @@ suite('the unit of systemd that Apache runs in', () => {
   for (const [cgroup, unit] of units) {
     test(`${JSON.stringify(cgroup)}: ${unit ?? 'none'}`, () => assert.equal(systemdUnit(cgroup), unit));
   }
+
+  test('reloads it where banctl may not signal Apache, and cancels no stop that waits in the queue', async () => {
+    await using apache = await start();
+    const pid = readFileSync(apache.pidFile, 'utf8').trim();
+    const calls = join(apache.dir, 'calls');
+    const bin = join(apache.dir, 'bin');
+    mkdirSync(bin);
+    // What systemd answers to mode fail while another job waits.
+    writeFileSync(join(bin, 'systemctl'), `#!/bin/sh\necho "$*" >> ${calls}\nexit 1\n`, { mode: 0o755 });
+    const words = [executable, 'ban', one, ...options(apache), '--reload-interval=0'];
+    const script = `mount -t tmpfs none /run && mkdir -p /run/systemd/system &&
+      echo 0::/system.slice/apache2.service >/run/cgroup && mount --bind /run/cgroup /proc/${pid}/cgroup &&
+      exec strace -f -qq -o /dev/null -e trace=kill -e inject=kill:error=EPERM ${words.map((word) => `'${word}'`).join(' ')}`;
+    const { exitCode, stderr } = await execute('env', [
+      `PATH=${bin}:${process.env.PATH}`,
+      ...['unshare', '--mount', 'sh', '-c', script],
+    ]);
+    assert.equal(exitCode, 69, stderr);
+    assert.equal(readFileSync(calls, 'utf8'), 'reload --job-mode=fail apache2.service\n');
+  });
 });
 
 suite('a list that no configuration includes', { concurrency: 2 }, () => {
