@@ -6,8 +6,8 @@ import { ALL } from './say.ts';
 
 /*
  * The Redis or Valkey that hosts share: five keys with one hash tag, two scripts, a snapshot and a log. Two plain connections,
- * one for commands, one that waits for the log. The agent reconnects by itself: with the client's own ways, a hung engine
- * goes unnoticed for many seconds.
+ * one for commands, one that waits for the log. The agent reconnects by itself, because the client's own reconnection
+ * notices a hung engine only after many seconds.
  */
 
 export interface EngineOptions {
@@ -21,7 +21,7 @@ export interface EngineOptions {
   readonly name: string;
 }
 
-/** What a change has made of the engine. */
+/** A change that took effect, as the log records it. */
 export type Logged =
   | readonly ['h', field: string, value: string]
   | readonly ['d', field: string]
@@ -42,7 +42,7 @@ export interface Beat {
   /** Milliseconds since the epoch, as the engine's clock has it. */
   readonly timeMs: number;
   readonly hosts: ReadonlyMap<string, string>;
-  /** What was said under this host's name before; empty if nothing. */
+  /** The previous introduction under this host's name; empty if there is none. */
   readonly before: string;
 }
 
@@ -57,17 +57,17 @@ export interface Snapshot {
 const CONNECT_MS = 4000;
 const COMMAND_MS = 3500;
 const BLOCK_MS = 2000;
-/** Of the two scripts' arguments, and of one look at a hash. */
+/** Most pushes in one call of the script. */
 export const MOST_PUSHES = 500;
 const SCAN_COUNT = 1000;
 const LOG_LENGTH = 10_000;
 const LOG_SECONDS = 3600;
-/** More than this is no fleet's: an attack, or another program's keys. */
+/** No fleet has more holds: it is an attack, or another program's keys. */
 export const MOST_HOLDS = 250_000;
-/** Of one reply: else one with a thousand values of a megabyte each takes all memory. Bytes. */
+/** Limit of one reply: a thousand values of a megabyte each would take all memory. Bytes. */
 const LONGEST_REPLY = 64 * 2 ** 20;
 
-/** The field of an h is set if it differs; with c[5], only where that still stands. */
+/** `h` sets a field if the value differs; with c[5], only if the field still has that value. */
 const CHANGE = `
 local now = tonumber(redis.call('TIME')[1])
 local done = {}
@@ -104,7 +104,7 @@ if #done > 0 then
 end
 return #done`;
 
-/** Says that a host is there, and gives what tells whether all is known. */
+/** Introduces a host, and returns the numbers by which it knows whether it has heard everything. */
 const BEAT = `
 local before = redis.call('HGET', KEYS[5], ARGV[1]) or ''
 if ARGV[1] ~= '' then redis.call('HSET', KEYS[5], ARGV[1], ARGV[2]) end
@@ -113,7 +113,7 @@ local time = redis.call('TIME')
 return {before, redis.call('GET', KEYS[4]) or '0', redis.call('HLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), time[1], time[2],
   redis.call('HGETALL', KEYS[5])}`;
 
-/** An error of the engine, or of the way to it, in words that say what to do. */
+/** An error of the engine or its connection; the message says what to do. */
 export class EngineError extends Error {}
 
 export class Engine {
@@ -134,7 +134,7 @@ export class Engine {
   /** @throws EngineError */
   static async connect(options: EngineOptions, onEnd: () => void, url = options.url): Promise<Engine> {
     const { Redis: Client } = await import('iovalkey');
-    // What a connection fails with is an event; the call that waits for it says only that it is closed.
+    // The client reports the cause as an event; the waiting call fails only with `Connection is closed`.
     const failures: unknown[] = [];
     const make = () => {
       const client = new Client(clientOptions(options, url));
@@ -144,7 +144,9 @@ export class Engine {
     };
     const engine = new Engine(make(), make(), options.name, failures);
     try {
-      await Promise.all([engine.#commands.connect(), engine.#log.connect()]);
+      // One after the other: a TLS handshake that is cut off, since the other failed, would end the process by an error.
+      await engine.#commands.connect();
+      await engine.#log.connect();
       await engine.#commands.get(engine.#key(3));
     } catch (error) {
       engine.close();
@@ -166,12 +168,12 @@ export class Engine {
     this.#log.disconnect();
   }
 
-  /** What a call failed with, or what its connection did. */
+  /** The cause of a call's failure: that of its connection, if it was closed. */
   reason(error: unknown): unknown {
     return isClosed(error) ? (this.#failures[0] ?? error) : error;
   }
 
-  /** Takes at most {@link MOST_PUSHES}; gives how many took effect. */
+  /** Takes at most {@link MOST_PUSHES}; returns how many took effect. */
   async change(by: string, pushes: readonly Push[], forgetBefore?: number): Promise<number> {
     const changes: unknown[] = pushes.map((push) => {
       if (push.push === 'lift') return ['l', push.key, push.time];
@@ -184,20 +186,19 @@ export class Engine {
     return Number(await this.#eval(CHANGE, by, JSON.stringify(changes)));
   }
 
-  /** An empty host only looks. */
+  /** @param host empty: introduces no host */
   async beat(host: string, said: string, gone: readonly string[] = []): Promise<Beat> {
     const answer = (await this.#eval(BEAT, host, said, ...gone)) as [
       ...[string, string, number, number, string, string],
       string[],
     ];
     const [before, n, holds, lifts, seconds, micros, flat] = answer;
-    const hosts = new Map<string, string>();
-    for (let at = 0; at + 1 < flat.length; at += 2) hosts.set(flat[at] ?? '', flat[at + 1] ?? '');
     const timeMs = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+    const hosts = new Map(pairsOf(flat));
     return { n: Number(n), holds: Number(holds), lifts: Number(lifts), timeMs, hosts, before };
   }
 
-  /** What changes while it is read is in the log after `n`: to apply that again does no harm. */
+  /** The log after `n` has what changes during the reading. Applying such an entry twice does no harm. */
   async snapshot(): Promise<Snapshot> {
     const [, , log, seq] = this.#keys as [string, string, string, string];
     const [last] = await this.#commands.xrevrange(log, '+', '-', 'COUNT', 1);
@@ -211,9 +212,8 @@ export class Engine {
     let [cursor, bytes] = ['0', 0];
     do {
       const [next, flat] = await this.#commands.hscan(this.#key(0), cursor, 'COUNT', SCAN_COUNT);
-      for (let at = 0; at + 1 < flat.length; at += 2) {
-        const [field = '', value = ''] = [flat[at], flat[at + 1]];
-        // What is too long to be read need not be kept.
+      for (const [field, value] of pairsOf(flat)) {
+        // No host would read a value of this length.
         holds.set(field, value.length > LONGEST_VALUE ? '' : value);
         bytes += field.length;
       }
@@ -226,10 +226,7 @@ export class Engine {
     const lifts = new Map<string, number>();
     for (let at = 0; at < MOST_HOLDS; at += SCAN_COUNT) {
       const flat = await this.#commands.zrange(this.#key(1), at, at + SCAN_COUNT - 1, 'WITHSCORES');
-      for (let index = 0; index + 1 < flat.length; index += 2) {
-        const key = flat[index] ?? '';
-        if (isLiftKey(key)) lifts.set(key, Number(flat[index + 1]));
-      }
+      for (const [key, time] of pairsOf(flat)) if (isLiftKey(key)) lifts.set(key, Number(time));
       if (flat.length < 2 * SCAN_COUNT) break;
     }
     return lifts;
@@ -248,6 +245,13 @@ export class Engine {
   #eval(script: string, ...words: string[]): Promise<unknown> {
     return this.#commands.eval(script, this.#keys.length, ...this.#keys, ...words);
   }
+}
+
+/** The engine answers with fields and values in one row. */
+function pairsOf(flat: readonly string[]): [string, string][] {
+  const pairs: [string, string][] = [];
+  for (let at = 0; at + 1 < flat.length; at += 2) pairs.push([flat[at] ?? '', flat[at + 1] ?? '']);
+  return pairs;
 }
 
 /** Hangs up on a reply that is too long. */
@@ -269,8 +273,7 @@ function limitReplies(client: Redis, onTooLong: (error: Error) => void): void {
 }
 
 function readEntry([id, flat]: [id: string, fields: string[]]): LogEntry {
-  const parts = new Map<string, string>();
-  for (let at = 0; at + 1 < flat.length; at += 2) parts.set(flat[at] ?? '', flat[at + 1] ?? '');
+  const parts = new Map(pairsOf(flat));
   let changes: unknown;
   try {
     changes = JSON.parse(parts.get('c') ?? '');
@@ -278,7 +281,7 @@ function readEntry([id, flat]: [id: string, fields: string[]]): LogEntry {
     changes = undefined;
   }
   const isReadable = Array.isArray(changes) && changes.every((change) => Array.isArray(change));
-  // A number that is none makes the agent read everything anew.
+  // NaN makes the agent read everything again.
   const n = isReadable ? Number(parts.get('n')) : Number.NaN;
   return { id, n, by: parts.get('by') ?? '', changes: isReadable ? (changes as Logged[]) : [] };
 }
@@ -306,7 +309,7 @@ function clientOptions({ user, password, ca }: EngineOptions, url: string) {
   };
 }
 
-/** A node of a cluster names another: by address, or nothing for itself. */
+/** A cluster's node names another by address. An empty host means the same host. */
 function movedTo(url: string, host: string, port: string): string {
   const target = new URL(url);
   if (host !== '') target.hostname = host.includes(':') ? `[${host}]` : host;

@@ -3,11 +3,25 @@ import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { type Engine, type Host, startEngine, startHost } from '../lab/fleet.ts';
+import { type Engine, type Host, startEngine, startHost, startTlsEngine } from '../lab/fleet.ts';
 import { until } from '../lab/wait.ts';
 
 /** An hour ago, so that the audit takes it for something that lasts. */
 const LONG_AGO = new Date(Date.now() - 3_600_000).toISOString();
+
+/** What the audit of a host says of the fleet, once its trouble lasts. */
+async function audited({ dir, state, run }: Host): Promise<string> {
+  const later = join(dir, 'later');
+  mkdirSync(later, { recursive: true });
+  const status = JSON.parse(readFileSync(join(state, 'status.json'), 'utf8'));
+  const at = new Date().toISOString();
+  writeFileSync(join(later, 'status.json'), JSON.stringify({ ...status, cutSince: LONG_AGO, at }));
+  const { stdout } = await run('audit', '--json', `--fleet-state=${later}`);
+  const findings: { code: string; message: string }[] = JSON.parse(stdout).findings;
+  return findings
+    .flatMap(({ code, message }) => (code.startsWith('fleet') ? `${code} ${message}` : []))
+    .join('\n');
+}
 
 suite('two hosts whose engine', () => {
   let engine: Engine;
@@ -41,20 +55,6 @@ suite('two hosts whose engine', () => {
     number += 1;
     return { lifted: `203.0.113.${number}`, made: `198.51.100.${number}` };
   };
-
-  /** What the audit of a host says of the fleet, once its trouble lasts. */
-  async function audited({ dir, state, run }: Host): Promise<string> {
-    const later = join(dir, 'later');
-    mkdirSync(later, { recursive: true });
-    const status = JSON.parse(readFileSync(join(state, 'status.json'), 'utf8'));
-    const at = new Date().toISOString();
-    writeFileSync(join(later, 'status.json'), JSON.stringify({ ...status, cutSince: LONG_AGO, at }));
-    const { stdout } = await run('audit', '--json', `--fleet-state=${later}`);
-    const findings: { code: string; message: string }[] = JSON.parse(stdout).findings;
-    return findings
-      .flatMap(({ code, message }) => (code.startsWith('fleet') ? `${code} ${message}` : []))
-      .join('\n');
-  }
 
   /** Bans and lifts while the engine fails: that counts here, is said by the audit, and counts everywhere afterwards. */
   async function endure(fail: () => Promise<unknown>, says: RegExp, repair: () => Promise<unknown>) {
@@ -146,5 +146,66 @@ suite('two hosts whose engine', () => {
     await until('the loss to be counted', () => a.status()?.losses === losses + 1, { detail });
     for (const address of [...kept, made]) await banned(address);
     await banned(lifted, false);
+  });
+});
+
+suite('a host', { concurrency: 2 }, () => {
+  /** What it bans while it is cut off counts here, and goes to the engine once what the audit names is put right. */
+  async function endure(host: Host, server: Engine, says: RegExp, repair: () => Promise<unknown>) {
+    await until('the agent to notice', () => says.test(String(host.status()?.error)), {
+      detail: () => `${host.daemon().output()}${JSON.stringify(host.status())}`,
+    });
+    await host.done('ban', '203.0.113.1');
+    assert.match(await audited(host), new RegExp(`^fleet-cut .* is cut off .*${says.source}`));
+    await repair();
+    await host.connected();
+    await until('the ban', async () => (await server.ask('hlen', '{banctl}:holds')) === '1');
+    assert.equal(await audited(host), '');
+  }
+
+  test('with a wrong password', async () => {
+    await using engine = await startEngine();
+    const file = join(engine.dir, 'password');
+    writeFileSync(file, 'wrong\n');
+    // As a user of its own, so that the test itself needs no password.
+    await engine.ask('acl', 'setuser', 'banctl', 'on', '>right', '~*', '+@all');
+    const config = { 'fleet-user': 'banctl', 'fleet-password-file': file };
+    await using host = await startHost({ name: 'a', engine, config });
+    await endure(host, engine, /it refuses the password; correct --fleet-password-file/, async () => {
+      writeFileSync(file, 'right\n');
+      await host.daemon().end('SIGTERM');
+      await host.start();
+    });
+  });
+
+  test('with a wrong authority', async () => {
+    await using engine = await startTlsEngine();
+    const file = join(engine.dir, 'authority');
+    cpSync(engine.authority('other'), file);
+    await using host = await startHost({
+      name: 'a',
+      engine: { url: engine.secure },
+      config: { 'fleet-ca': file },
+    });
+    await endure(host, engine, /its certificate is not of that authority; correct --fleet-ca/, async () => {
+      cpSync(engine.authority('ca'), file);
+      await host.daemon().end('SIGTERM');
+      await host.start();
+    });
+  });
+
+  test('at a node of a cluster that has not the keys', async () => {
+    const [one, two] = [
+      await startEngine(['--cluster-enabled', 'yes']),
+      await startEngine(['--cluster-enabled', 'yes']),
+    ];
+    await using rest = new AsyncDisposableStack();
+    for (const engine of [one, two]) rest.use(engine);
+    await one.ask('config', 'set', 'cluster-require-full-coverage', 'no');
+    await using host = await startHost({ name: 'a', engine: one });
+    await endure(host, two, /its cluster has moved the keys; it is asked again/, async () => {
+      await one.ask('cluster', 'meet', '127.0.0.1', new URL(two.url).port);
+      await two.ask('cluster', 'addslotsrange', '0', '16383');
+    });
   });
 });

@@ -62,6 +62,35 @@ export async function startEngine(options: readonly string[] = [], place?: strin
   };
 }
 
+export type TlsEngine = Engine & {
+  /** With TLS; `url` is without. */
+  readonly secure: string;
+  /** The file of the authority `ca`, which has signed the engine's certificate, or of `other`. */
+  authority(name: 'ca' | 'other'): string;
+};
+
+export async function startTlsEngine(): Promise<TlsEngine> {
+  const keys = mkdtempSync(join(tmpdir(), 'banctl-keys-'));
+  const at = (file: string) => join(keys, file);
+  for (const name of ['ca', 'other']) {
+    const files = ['-keyout', at(`${name}.key`), '-out', at(`${name}.crt`)];
+    const subject = ['-subj', `/CN=${name}`, '-addext', 'subjectAltName=IP:127.0.0.1', '-days', '2'];
+    await execute('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', ...files, ...subject]);
+  }
+  const port = await freePort();
+  const certificate = ['--tls-cert-file', at('ca.crt'), '--tls-key-file', at('ca.key')];
+  const engine = await startEngine(['--tls-port', String(port), ...certificate, '--tls-auth-clients', 'no']);
+  return {
+    ...engine,
+    secure: `rediss://127.0.0.1:${port}`,
+    authority: (name) => at(`${name}.crt`),
+    async [Symbol.asyncDispose]() {
+      await engine[Symbol.asyncDispose]();
+      rmSync(keys, { recursive: true, force: true });
+    },
+  };
+}
+
 export function freePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer().on('error', reject);
