@@ -42,6 +42,7 @@ export const JAIL = 'djangoapp-admin-login';
 export const TIMER = 'banctl-audit.timer';
 /** Starts `banctl serve` at the first request. */
 export const SOCKET = 'banctl.socket';
+export const SERVICE = 'banctl.service';
 
 const NAMES: Readonly<Record<string, string>> = {
   'action.d/apache-banlist.conf': 'action',
@@ -67,7 +68,7 @@ const ON_REQUEST: readonly string[] = [
   'systemd/banctl-ranges.timer',
 ];
 
-const OF_RESIDENT: readonly string[] = ['banctl.service', SOCKET];
+const OF_RESIDENT: readonly string[] = [SERVICE, SOCKET];
 
 /** True for the units of `banctl serve`, which every server with systemd gets, switched off. */
 export function isOfResident({ directory, file }: KitFile): boolean {

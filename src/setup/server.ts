@@ -5,7 +5,7 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { followLinks, followLinksBelow } from '../system/links.ts';
 import { run } from '../system/program.ts';
 import { readText } from '../system/read.ts';
-import { accessLogs, JAIL, type KitDirectory, SOCKET, TIMER } from './kit.ts';
+import { accessLogs, JAIL, type KitDirectory, SERVICE, SOCKET, TIMER } from './kit.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
@@ -36,6 +36,8 @@ const LONGEST_CONFIGURATION = 1_000_000;
 export const TIMER_LINK = `${SYSTEMD}/timers.target.wants/${TIMER}`;
 /** The same for the socket. */
 export const SOCKET_LINK = `${SYSTEMD}/sockets.target.wants/${SOCKET}`;
+/** The same for the resident of a server that shares its bans. */
+export const SERVICE_LINK = `${SYSTEMD}/multi-user.target.wants/${SERVICE}`;
 
 /**
  * @throws BanctlError usage if the root does not exist; cannotWrite without an Apache, except for a removal: Apache may have

@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { run } from '../system/program.ts';
 import type { FileReport } from './files.ts';
-import { SOCKET, TIMER } from './kit.ts';
-import { runsSystemd, type Server, SOCKET_LINK, TIMER_LINK } from './server.ts';
+import { SERVICE, SOCKET, TIMER } from './kit.ts';
+import { runsSystemd, SERVICE_LINK, type Server, SOCKET_LINK, TIMER_LINK } from './server.ts';
 import type { SetupOptions } from './types.ts';
 
 /*
@@ -42,7 +42,7 @@ export async function stopUnits(server: Server, { root, dryRun }: Options): Prom
   if (root !== undefined || dryRun || !runsSystemd(server, root)) return;
   const isOwn = (unit: string) => existsSync(server.at(`/etc/systemd/system/${unit}`));
   if (isOwn(TIMER)) await run('systemctl', ['disable', '--now', TIMER], LIMIT_SECONDS);
-  if (!isOwn(SOCKET) || !existsSync(server.at(SOCKET_LINK))) return;
-  await run('systemctl', ['disable', '--now', SOCKET], LIMIT_SECONDS);
-  await run('systemctl', ['stop', 'banctl.service'], LIMIT_SECONDS);
+  const isEnabled = [SOCKET_LINK, SERVICE_LINK].some((link) => existsSync(server.at(link)));
+  if (isOwn(SOCKET) && isEnabled)
+    await run('systemctl', ['disable', '--now', SOCKET, SERVICE], LIMIT_SECONDS);
 }

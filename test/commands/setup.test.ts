@@ -200,8 +200,9 @@ case $* in
     mkdir -p /etc/systemd/system/sockets.target.wants
     ln -s ../banctl.socket /etc/systemd/system/sockets.target.wants/
     setsid banctl serve </dev/null >/run/serve.log 2>&1 & echo $! >/run/serve.pid ;;
-  'disable --now banctl.socket') rm /etc/systemd/system/sockets.target.wants/banctl.socket ;;
-  'stop banctl.service') kill "$(cat /run/serve.pid)" ;;
+  'disable --now banctl.socket banctl.service')
+    rm /etc/systemd/system/*.wants/banctl.socket /etc/systemd/system/*.wants/banctl.service
+    kill "$(cat /run/serve.pid)" ;;
 esac
 `;
   machine.write('/run/systemctl', systemctl);
@@ -222,6 +223,10 @@ esac
     const detail = () => machine.read('/run/serve.log') + machine.read('/var/log/fail2ban.log');
     await until('the ban', banned, { detail });
     assert.doesNotMatch(machine.read('/var/log/fail2ban.log'), / ERROR | does not answer/);
+    // As a server that shares its bans enables it.
+    const wanted = '/etc/systemd/system/multi-user.target.wants';
+    await machine.done('mkdir', '-p', wanted);
+    await machine.done('ln', '-s', '../banctl.service', wanted);
     // fail2ban stays, and its next ban would run banctl.
     const removed = await setUp(machine, '--remove', '--no-fail2ban');
     assert.equal(statusOf(removed, SERVED_ACTION), 'removed');
@@ -230,7 +235,11 @@ esac
         .read('/run/calls')
         .split('\n')
         .filter((call) => call.includes('banctl.s')),
-      ['enable --now banctl.socket', 'disable --now banctl.socket', 'stop banctl.service'],
+      ['enable --now banctl.socket', 'disable --now banctl.socket banctl.service'],
+    );
+    assert.deepEqual(
+      machine.files('/etc').filter((path) => path.includes('banctl.s')),
+      [],
     );
   } finally {
     await machine.run('sh', '-c', 'kill "$(cat /run/serve.pid)"');

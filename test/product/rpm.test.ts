@@ -176,8 +176,7 @@ suite('on a server laid out as RHEL', () => {
   test('erasing it leaves the bans, what the administrator changed, and an Apache that starts', async () => {
     const before = new Set(machine.files('/etc'));
     assert.deepEqual(await scriptlet('PREUN', 0), [
-      'disable --now banctl-audit.timer banctl.socket',
-      'stop banctl.service',
+      'disable --now banctl-audit.timer banctl.socket banctl.service',
     ]);
     rpm('--erase', 'banctl');
     assert.deepEqual(await scriptlet('POSTUN', 0), ['daemon-reload', 'try-reload-or-restart httpd']);
