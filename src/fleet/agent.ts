@@ -13,12 +13,12 @@ import { type Status, writeStatus } from './status.ts';
 import { Teller } from './tell.ts';
 import type { ChangeBans, FleetOptions, Host } from './types.ts';
 
-/** So long another host is shown as a twin after it last spoke. */
+/** How long status and audit show a twin after it last spoke. */
 const TWIN_SHOWN_SECONDS = 600;
 
 /**
- * The agent of a host. Two things go on: a connection that brings what the engine has, and passes over the addresses that
- * something has changed for. Each pass lets the rules decide, pushes, and has the store change what stands here.
+ * The agent of a host does two things at once. A connection brings what the engine has. Passes go over the addresses for which
+ * something has changed: the rules decide, then the agent pushes to the engine and has the store change the bans of this host.
  */
 export class Agent {
   readonly #host: Host;
@@ -98,7 +98,7 @@ export class Agent {
     return this.#spoken.waiting + this.#teller.waiting + (isConnected ? 0 : this.#ownUnheard());
   }
 
-  /** Holds of this host that the engine did not have when it was last heard. */
+  /** How many holds of this host the engine did not have when the agent last heard from it. */
   #ownUnheard(): number {
     const { local, mirror, memory } = this.#host;
     let count = 0;

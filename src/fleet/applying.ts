@@ -4,18 +4,28 @@ import type { ChangeBans, Host } from './types.ts';
 
 const MOST_CHANGES = 500;
 
-/** Makes changes here, some at a time, so that callers get their turn. */
+/** Makes changes here, some at a time, so that callers get their turn. One sync puts the files of all on the disk. */
 export async function applyChanges(
   { local, attention, complain }: Pick<Host, 'local' | 'attention' | 'complain'>,
   change: ChangeBans,
   changes: ReadonlyMap<string, readonly Change[]>,
 ): Promise<void> {
-  for (const batch of batches(changes)) {
-    await changeAll(change, [...batch.values()].flat(), complain);
-    await local.refresh(batch.keys());
-    for (const address of batch.keys()) attention.add(address);
+  const isOne = countAll(changes) <= MOST_CHANGES;
+  try {
+    for (const batch of batches(changes)) {
+      const all = [...batch.values()].flat();
+      const banned = await changeAll(change, all, isOne ? undefined : 'later', complain);
+      await local.refresh(batch, banned);
+      for (const address of batch.keys()) attention.add(address);
+    }
+  } finally {
+    if (!isOne) await change([], 'all');
   }
   if (attention.hasNamed) attention.rouse();
+}
+
+function countAll(changes: ReadonlyMap<string, readonly Change[]>): number {
+  return [...changes.values()].reduce((sum, some) => sum + some.length, 0);
 }
 
 function* batches(changes: ReadonlyMap<string, readonly Change[]>) {
@@ -32,27 +42,34 @@ function* batches(changes: ReadonlyMap<string, readonly Change[]>) {
   if (count > 0) yield batch;
 }
 
-/** One change that cannot be made must not keep the others from it. */
+/**
+ * Makes the others even if one fails.
+ *
+ * @returns the addresses that were not banned before
+ */
 async function changeAll(
   change: ChangeBans,
   changes: readonly Change[],
+  sync: Parameters<ChangeBans>[1],
   complain: (error: unknown) => void,
-): Promise<void> {
+): Promise<string[]> {
   try {
-    await change(changes);
+    const { outcomes } = await change(changes, sync);
+    return outcomes.flatMap(({ status, address }) => (status === 'banned' ? address : []));
   } catch (error) {
     if (changes.length === 1 || !isOfOne(error)) throw error;
     const half = Math.ceil(changes.length / 2);
     let failure: unknown;
     for (const part of [changes.slice(0, half), changes.slice(half)])
-      await changeAll(change, part, complain).catch((partly) => {
+      await changeAll(change, part, sync, complain).catch((partly) => {
         failure = partly;
       });
     if (failure !== undefined) complain(failure);
+    return [];
   }
 }
 
-/** A lock that is not free keeps all from it. */
+/** A busy lock fails all of them alike. */
 function isOfOne(error: unknown): boolean {
   return error instanceof BanctlError && error.exitCode !== EXIT.lockBusy;
 }

@@ -1,6 +1,6 @@
 import { ALL } from './say.ts';
 
-/** The addresses that something has changed for, and the pass that waits for one. */
+/** The addresses for which something has changed, and the pass that waits for them. */
 export class Attention {
   readonly #addresses = new Set<string>();
   #isAll = true;
@@ -29,7 +29,7 @@ export class Attention {
     return this.#addresses.size > 0;
   }
 
-  /** @param known what all addresses are, if all are due */
+  /** @param known lists all addresses; called only if all are due */
   take(known: () => Iterable<string>): string[] {
     const addresses = new Set([...this.#addresses, ...(this.#isAll ? known() : [])]);
     this.#isAll = false;
@@ -46,7 +46,7 @@ export class Attention {
     this.#isRoused = false;
   }
 
-  /** Returns once something has roused it since it was calm, or the time is over. */
+  /** Returns once `rouse` was called after the last `calm`, or when the time is over. */
   async roused(longestMs: number): Promise<void> {
     if (this.#isRoused) return;
     await new Promise<void>((resolve) => {

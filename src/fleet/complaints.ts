@@ -4,7 +4,7 @@ import { warn } from '../terminal/print.ts';
 const QUIET_MS = 60_000;
 const MOST_REMEMBERED = 100;
 
-/** Says each thing that goes on being wrong once a minute. */
+/** Reports a lasting problem once a minute. */
 export class Complaints {
   readonly #saidAt = new Map<string, number>();
 

@@ -9,12 +9,12 @@ import type { Spoken } from './spoken.ts';
 import type { Teller } from './tell.ts';
 import type { Host } from './types.ts';
 
-/** Remembered as refused, to be counted. */
+/** Refused bans are counted up to this number. */
 const MOST_REFUSED = 100_000;
-/** Of one address, at one host: Apache's lines have an end, and one address needs no more reasons. */
+/** Holds of one address on one host: Apache limits the length of a line, and more reasons add nothing. */
 const MOST_HOLDERS = 64;
 
-/** What the rules make of addresses: pushes for the engine, changes of what stands here, and what fail2ban must forget. */
+/** The result of the rules: pushes for the engine, and changes of this host's bans by address. */
 export interface Plan {
   readonly pushes: Push[];
   readonly changes: Map<string, Change[]>;
@@ -36,12 +36,12 @@ export class Deciding {
     this.patience = new Patience(host);
   }
 
-  /** How many bans of other hosts are not made here. */
+  /** How many bans of other hosts this host refuses. */
   get refused(): number {
     return this.#refused.size;
   }
 
-  /** Looks at what is protected again. True if what was refused has to be decided again. */
+  /** Reads the protected ranges again. True if some bans were refused: the rules must decide on them again. */
   renew(): boolean {
     this.#protected = protectedRanges(this.#host.options);
     const hadRefused = this.#refused.size > 0;

@@ -1,4 +1,4 @@
-/* What an engine's error means, and what to do about it. */
+/* Explains an engine's errors, and says what to do about them. */
 
 export function messageOf(error: unknown): string {
   if (error instanceof AggregateError && error.errors.length > 0) return messageOf(error.errors[0]);
@@ -40,7 +40,7 @@ const EXPLAINED: readonly (readonly [RegExp, string])[] = [
   [/MOVED|CLUSTERDOWN|CROSSSLOT/, 'its cluster has moved the keys; it is asked again'],
 ];
 
-/** One line: what it said, and what to do. */
+/** One line: the engine, the cause, and what to do. */
 export function explain(error: unknown, { url }: { readonly url: string }): string {
   const message = messageOf(error).split('\n')[0] ?? '';
   const [, why] = EXPLAINED.find(([pattern]) => pattern.test(message)) ?? [];

@@ -1,12 +1,12 @@
 import type { Finding } from '../audit/finding.ts';
 import { isAgentLate, type Status } from './status.ts';
 
-/** Only what lasts is a finding. Milliseconds. */
+/** A shorter problem is no finding. Milliseconds. */
 const LASTING_MS = 60_000;
-/** From then on a ban can be taken for older than a lift that came before it. */
+/** With a larger difference, a ban can look older than a lift that came before it. */
 const CLOCK_SECONDS = 2;
 
-/** What is wrong with the sharing, by what the agent has written of itself. */
+/** The problems of sharing, according to the agent's status file. */
 export function fleetFindings(status: Status | undefined, isSet: boolean, nowMs: number): Finding[] {
   const runs = status !== undefined && !isAgentLate(status, nowMs);
   if (!isSet && !runs) return [];

@@ -7,16 +7,16 @@ import { readHost, readHosts } from './hosts.ts';
 import type { HostStatus } from './status.ts';
 import type { Host } from './types.ts';
 
-/** One beat in so many has the engine forget old lifts. */
+/** On average, one beat in this many makes the engine forget old lifts. */
 const BEATS_FOR_FORGETTING = 12;
 
-/** What the engine says: all that it has, its log, and with each beat how much there must be. */
+/** Receives the engine's snapshot and log, and compares with each beat whether anything is missing. */
 export class Hearing {
   readonly #host: Host;
   readonly #isAtRest: () => boolean;
-  /** Beats in a row at which there was not as much here as there. */
+  /** Consecutive beats at which this host did not have as much as the engine. */
   unlike = 0;
-  /** How often the engine was found to have lost data. */
+  /** How often the engine has lost data since the agent started. */
   losses = 0;
   hosts: HostStatus[] = [];
   /** When another host spoke under this one's name. Seconds. */
@@ -28,7 +28,7 @@ export class Hearing {
     this.#isAtRest = isAtRest;
   }
 
-  /** Who this is, in the log. */
+  /** This host's name in the log. */
   get by(): string {
     return `${this.#host.memory.name}/${this.#host.session}`;
   }
@@ -82,7 +82,7 @@ export class Hearing {
     return this.hosts.filter(({ seen }) => Date.parse(seen) / 1000 < oldest).map(({ name }) => name);
   }
 
-  /** Once the number is reached, at the next beat at the latest, there must be as much here as there. */
+  /** Once the number is reached, by the next beat at the latest, this host must have as much as the engine. */
   #compare(beat: Beat, before: number): void {
     const { mirror, memory } = this.#host;
     if (beat.n >= before && beat.n < mirror.n) return;
@@ -93,7 +93,7 @@ export class Hearing {
     }
     this.unlike += 1;
     const isLate = beat.n > mirror.n && this.unlike === 1;
-    // A difference that stays is read more and more seldom: it would be the same.
+    // A lasting difference would be the same each time, so the snapshots become rarer.
     const isTurn = (this.unlike & (this.unlike - 1)) === 0;
     if (beat.n < before || (isTurn && !isLate)) mirror.isKnown = false;
   }
@@ -114,7 +114,7 @@ export class Hearing {
     attention.rouse();
   }
 
-  /** Else what this host holds would stay under a name that it no longer has. */
+  /** Without this, the holds of this host would stay under a name that it no longer has. */
   #leaveFormerName(): void {
     const { memory, mirror, local } = this.#host;
     const { formerName } = memory;

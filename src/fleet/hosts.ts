@@ -35,7 +35,7 @@ function statusOf(name: string, { machine, version, seen, holds }: Introduction)
   };
 }
 
-/** Another host's words about itself: anything can stand there. */
+/** Another host wrote this: it can be anything. */
 export function readHost(text: string): Introduction {
   let said: unknown;
   try {

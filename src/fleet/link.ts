@@ -10,7 +10,7 @@ const BEAT_MS = 5000;
 const HOUR_MS = 3_600_000;
 const RETRY_MS = { least: 300, most: 5000 };
 
-/** The way to the engine: connects, reads and beats until it breaks, and connects again. */
+/** The connection to the engine: reads and beats until it breaks, then connects again. */
 export class Link {
   readonly #host: Host;
   readonly #hearing: Hearing;
@@ -127,7 +127,7 @@ export class Link {
     return explain(error, this.#host.options.engine);
   }
 
-  /** Has the engine make these changes; without a connection, they are due again once there is one. */
+  /** Sends these changes to the engine. Without a connection, the rules make them again once there is one. */
   async push(pushes: readonly Push[]): Promise<void> {
     const engine = this.#engine;
     if (engine === undefined || !this.#host.mirror.isKnown) return;
@@ -142,7 +142,7 @@ export class Link {
   }
 }
 
-/** A lift of everything goes with each field that it makes void. */
+/** Each field that a lift of everything makes void comes with that lift. */
 function withoutDoubles(pushes: readonly Push[]): Push[] {
   const lifts = new Map<string, Extract<Push, { push: 'lift' }>>();
   for (const push of pushes)

@@ -1,9 +1,10 @@
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
+import { type Ban, bansOf, denyLines, formatBan } from '../banlist/text.ts';
+import type { Change } from '../bans/change.ts';
 import type { Hold } from '../bans/hold.ts';
 import { sameHolds } from '../bans/holds.ts';
-import { addressesIn, bansInFile, isBanName } from '../store/directory.ts';
+import { addressesIn, banFile, bansInFile, isBanName } from '../store/directory.ts';
 import type { PlaceOptions } from '../store/types.ts';
 import { readText, statFile } from '../system/read.ts';
 
@@ -92,10 +93,26 @@ export class Local {
     return changed;
   }
 
-  /** Reads these again: this process has just changed them. */
-  async refresh(addresses: Iterable<string>): Promise<void> {
+  /**
+   * Takes over what this process has just changed.
+   *
+   * @param banned had no file before: what was set is all that they have
+   */
+  async refresh(changes: ReadonlyMap<string, readonly Change[]>, banned: readonly string[]): Promise<void> {
     this.#readList(new Set());
-    await this.#readFiles([...addresses].filter(isBanName), new Set());
+    const isNew = new Set(banned);
+    const others: string[] = [];
+    for (const [address, ofAddress] of changes) {
+      const holds = isNew.has(address) ? holdsSet(address, ofAddress) : undefined;
+      if (holds !== undefined && this.#isFiled(address))
+        this.#filed.set(address, { holds, isUnknown: false });
+      else if (isBanName(address)) others.push(address);
+    }
+    await this.#readFiles(others, new Set());
+  }
+
+  #isFiled(address: string): boolean {
+    return this.#places.bandir !== undefined && !this.#listed.has(address) && isBanName(address);
   }
 
   #watch(): void {
@@ -165,8 +182,19 @@ export class Local {
     const { bandir } = this.#places;
     if (bandir === undefined) return;
     for (const [index, address] of addresses.entries()) {
-      this.#put(address, bansInFile(bandir, address), changed);
+      if (!this.#isAsKnown(bandir, address)) this.#put(address, bansInFile(bandir, address), changed);
       if (index % FILES_IN_ONE_GO === FILES_IN_ONE_GO - 1) await new Promise(setImmediate);
+    }
+  }
+
+  /** True for the text that banctl writes for what is known: to compare it is cheaper than to read it. */
+  #isAsKnown(bandir: string, address: string): boolean {
+    const { holds, isUnknown } = this.#filed.get(address) ?? NOTHING;
+    if (holds.length === 0 || isUnknown) return false;
+    try {
+      return readText(banFile(bandir, address)).text.equals(Buffer.from(formatBan(address, holds)));
+    } catch {
+      return false;
     }
   }
 
@@ -180,6 +208,14 @@ export class Local {
     if (bans.length === 0) this.#filed.delete(address);
     else this.#filed.set(address, held);
   }
+}
+
+/** Undefined if the changes are others, or ban a wider range. */
+function holdsSet(address: string, changes: readonly Change[]): Hold[] | undefined {
+  const isSet = (change: Change) => change.verb === 'set' && change.target === address;
+  return changes.every(isSet)
+    ? changes.flatMap((change) => ('hold' in change && change.verb === 'set' ? change.hold : []))
+    : undefined;
 }
 
 function isSame(one: Held = NOTHING, other: Held = NOTHING): boolean {

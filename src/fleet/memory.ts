@@ -104,7 +104,7 @@ function machineId(): string {
   }
 }
 
-/** What cannot be read was never known. */
+/** An unreadable state counts as none. */
 function readState(path: string): { identity?: Identity; lifts: [string, number][]; lastSync: number } {
   try {
     const { id, lastSync, lifts } = JSON.parse(readText(path).text.toString('utf8'));

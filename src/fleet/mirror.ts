@@ -2,22 +2,22 @@ import type { Beat, LogEntry, Snapshot } from './engine.ts';
 import { isLiftKey, readField, readValue, type Value } from './entry.ts';
 import { ALL } from './say.ts';
 
-/** Bytes of texts; more than this is no fleet's. */
+/** No fleet has more text. Bytes. */
 const MOST_TEXT = 64 * 2 ** 20;
-/** What the place of a hold takes, apart from its texts. */
+/** Memory of a hold without its texts. */
 const PLACE_BYTES = 200;
 
 /** What the engine has, as this host last heard: a snapshot, and the log since. */
 export class Mirror {
   n = -1;
   id = '0';
-  /** False before the first snapshot, without a connection, and where a number is missing: then it has to be read anew. */
+  /** False before the first snapshot, without a connection, and after a gap in the log: a snapshot is due. */
   isKnown = false;
   /** How far this host's clock is ahead of the engine's. */
   clockAheadMs = 0;
   readonly lifts = new Map<string, number>();
   readonly #byAddress = new Map<string, Map<string, Value>>();
-  /** Digests of the fields that no host of the fleet would write, and of those too many. */
+  /** Digests of fields that no host of the fleet would write, and of those beyond the limit. */
   readonly #odd = new Set<number>();
   #count = 0;
   #bytes = 0;

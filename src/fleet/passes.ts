@@ -8,10 +8,10 @@ import type { Teller } from './tell.ts';
 import type { ChangeBans, Host } from './types.ts';
 
 const TICK_MS = 1000;
-/** Changes come in bursts; the first waits so long for the others. */
+/** Changes come in bursts: the first waits this long for others. */
 const GATHERED_MS = 3;
 const MINUTE_MS = 60_000;
-/** Addresses that are decided on before others get their turn. */
+/** After this many addresses, the resident yields to other requests. */
 const IN_ONE_GO = 2000;
 
 export interface PassParts {
@@ -23,13 +23,13 @@ export interface PassParts {
   readonly push: (pushes: readonly Push[]) => Promise<void>;
 }
 
-/** Passes over the addresses that something has changed for: look, decide, push and change. */
+/** Passes over the addresses for which something has changed: look, decide, push and change. */
 export class Passes {
   readonly #parts: PassParts;
   #lastMinute: number | undefined;
   #lastTick = 0;
   #isClosed = false;
-  /** What was decided is still being done. */
+  /** The last decisions are still being carried out. */
   isPassing = false;
 
   constructor(parts: PassParts) {
@@ -49,7 +49,7 @@ export class Passes {
       try {
         await this.#pass();
       } catch (error) {
-        // A full disk, a lock that is not free: what is left is looked at again.
+        // A full disk, or a busy lock: the next pass looks at everything again.
         complain(error);
         attention.addAll();
         await sleep(TICK_MS);
@@ -67,7 +67,7 @@ export class Passes {
     this.#parts.teller.work();
   }
 
-  /** The list first, then what was said: a release is said before it is made. */
+  /** The list first, then what was said: a call writes its saying before it releases. */
   async #look(): Promise<void> {
     const { host, spoken } = this.#parts;
     const isMinute = this.#lastMinute === undefined || performance.now() - this.#lastMinute > MINUTE_MS;
@@ -85,7 +85,7 @@ export class Passes {
     if (deciding.renew()) host.attention.addAll();
   }
 
-  /** What ends, and what has waited. */
+  /** Addresses whose holds end, and pushes that have waited long enough. */
   #tick(): void {
     const { host, deciding } = this.#parts;
     this.#lastTick = performance.now();
@@ -121,7 +121,7 @@ export class Passes {
     this.isPassing = false;
   }
 
-  /** What was said is forgotten once both the engine and the disk have it. */
+  /** Forgets a saying once both the engine and the disk have it. */
   #save(): void {
     const { host, spoken } = this.#parts;
     try {

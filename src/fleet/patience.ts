@@ -2,7 +2,7 @@ import { fieldOf } from './entry.ts';
 import type { Push, Step } from './rules.ts';
 import type { Host } from './types.ts';
 
-/** The owner goes first, and the others not all at once. */
+/** The owner goes first; the other hosts wait for a random time. */
 const WAIT_MS = { least: 1000, most: 10_000 };
 
 /** When to give back to the engine what it lost of other hosts. */

@@ -11,10 +11,10 @@ import {
 } from './entry.ts';
 
 /*
- * What a host does about one address: pure, the whole of the sharing. See docs/fleet.md.
+ * The rules of sharing: what a host does about one address. Pure; see docs/fleet.md.
  *
- * Absence is never a release: a hold is absent after a stop of fail2ban, and with a lost list. Only a lift is one, and a hold
- * is void if it began no later than that.
+ * Absence is never a release, because a hold is absent after fail2ban stops, and after a list is lost. Only a lift releases: it
+ * makes void each hold that did not begin later.
  */
 
 /** A change for the engine, as its script takes it. */
@@ -62,7 +62,7 @@ export interface View {
   readonly isSpokenHere: (field: string) => boolean;
 }
 
-/** So long the engine keeps what is over: another host's clock may be behind. */
+/** The engine keeps a hold this long after its end, because another host's clock may be behind. */
 const OVER_SECONDS = 300;
 
 export function decide(view: View): Step[] {

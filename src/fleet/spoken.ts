@@ -15,7 +15,7 @@ export class Spoken {
     this.#host = host;
   }
 
-  /** How many the engine, or the disk, does not have. */
+  /** How many sayings the engine or the disk does not have yet. */
   get waiting(): number {
     return this.#waiting.size;
   }
@@ -60,7 +60,7 @@ export class Spoken {
     try {
       unlinkSync(join(saidDirectory(this.#host.options.state), name));
     } catch {
-      // Said again, it changes nothing.
+      // Saying it again changes nothing.
     }
     this.#waiting.delete(name);
   }

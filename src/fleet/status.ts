@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { readText } from '../system/read.ts';
 import { makeDirectory, replaceFile } from '../system/write.ts';
 
-/** What the agent says of itself in a file that anybody may read: no network and no password is needed to know it. */
+/** The agent's status, in a file that all users may read without network or password. */
 export interface Status {
   readonly connected: boolean;
   /** The fleet's. */

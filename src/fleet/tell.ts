@@ -69,7 +69,7 @@ export class Teller {
   async #isTold(jail: string, lifted: ReadonlyMap<string, number>): Promise<boolean> {
     const client = this.#client ?? '';
     const held = await heldBans(client, jail);
-    // One that does not run, or has no such jail, holds nothing; what it restores is released again.
+    // A fail2ban that does not run, or has no such jail, holds nothing. What it restores is released again.
     if (!held.ok) return held.state !== 'silent' && held.state !== 'odd';
     const old = held.value.filter(({ address, since }) => {
       const time = lifted.get(readAddress(address)?.text ?? address);
@@ -85,7 +85,7 @@ export class Teller {
   }
 }
 
-/** What cannot be read is lost: the audit finds such a ban. */
+/** An unreadable file is lost: the audit finds the bans in it. */
 function readWaiting(path: string): Map<string, Map<string, number>> {
   try {
     const jails: [string, object][] = Object.entries(JSON.parse(readText(path).text.toString('utf8')));

@@ -1,5 +1,5 @@
-import type { Change } from '../bans/change.ts';
-import type { PlaceOptions } from '../store/types.ts';
+import type { Change, Outcome } from '../bans/change.ts';
+import type { ChangeOptions, PlaceOptions } from '../store/types.ts';
 import type { Attention } from './attention.ts';
 import type { EngineOptions } from './engine.ts';
 import type { Local } from './local.ts';
@@ -20,8 +20,11 @@ export interface FleetOptions extends PlaceOptions {
   readonly fail2banClient: string | undefined;
 }
 
-/** Changes the bans of this host. */
-export type ChangeBans = (changes: readonly Change[]) => Promise<unknown>;
+/** Changes the bans of this host; see {@link ChangeOptions.sync}. */
+export type ChangeBans = (
+  changes: readonly Change[],
+  sync: ChangeOptions['sync'],
+) => Promise<{ readonly outcomes: readonly Outcome[] }>;
 
 /** What the parts of an agent share. */
 export interface Host {

@@ -2,7 +2,7 @@ import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { type Hold, MANUAL, now } from '../bans/hold.ts';
-import { addressesIn, bansInFile, isBanName, readBanFile } from '../store/directory.ts';
+import { addressesIn, banFile, bansInFile, isBanName } from '../store/directory.ts';
 import type { StoreOptions } from '../store/store.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import { readText, statFile } from '../system/read.ts';
@@ -142,7 +142,7 @@ export class Ends {
   /** Most files belong to jails and need no parsing. */
   #mayEnd(bandir: string, address: string): boolean {
     try {
-      return readBanFile(bandir, address).text.includes(MANUAL);
+      return readText(banFile(bandir, address)).text.includes(MANUAL);
     } catch {
       return false;
     }

@@ -107,6 +107,7 @@ function keyOf(options: StoreOptions): string {
     lockTimeout,
     config,
     options.isUrgent === true,
+    options.sync,
     widening?.after,
     widening?.protect,
   ]);

@@ -73,9 +73,10 @@ class Resident {
 
   /** Changes of other servers go through the queue like those of callers. */
   async share({ start, options }: Sharing): Promise<void> {
-    this.#sharing = await start((changes) =>
-      this.#queue.change({ options, changes, needs: undefined, skipped: [], onDone: () => {} }),
-    );
+    this.#sharing = await start((changes, sync) => {
+      const work = { options: { ...options, sync }, changes };
+      return this.#queue.change({ ...work, needs: undefined, skipped: [], onDone: () => {} });
+    });
   }
 
   /** Answers the requests that it has begun, and finishes all work. */

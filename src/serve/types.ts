@@ -2,7 +2,7 @@ import type { Change, Outcome } from '../bans/change.ts';
 import type { HoldName } from '../bans/hold.ts';
 import type { ReloadReport } from '../reload/types.ts';
 import type { StoreOptions } from '../store/store.ts';
-import type { Changes } from '../store/types.ts';
+import type { ChangeOptions, Changes } from '../store/types.ts';
 import type { Hello, Request } from './protocol.ts';
 
 /** A request's changes, as the command of the same name makes them. */
@@ -39,9 +39,15 @@ export type ServeOptions = StoreOptions & {
 /** Bans that are shared with other servers, if any are. */
 export interface Sharing {
   /** Asked anew at each start; an agent changes bans by what it is given. */
-  readonly start: (change: (changes: readonly Change[]) => Promise<unknown>) => Promise<SharingAgent>;
+  readonly start: (change: ChangeShared) => Promise<SharingAgent>;
   readonly options: StoreOptions;
 }
+
+/** Changes bans of this host, perhaps in pieces with one sync. */
+export type ChangeShared = (
+  changes: readonly Change[],
+  sync: ChangeOptions['sync'],
+) => Promise<{ readonly outcomes: readonly Outcome[] }>;
 
 export interface SharingAgent {
   close(): Promise<void>;

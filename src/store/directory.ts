@@ -5,12 +5,14 @@ import { searchBans } from '../banlist/find.ts';
 import { applyEdits, type Ban, bansOf, denyLines, formatBan } from '../banlist/text.ts';
 import { type Address, covers, isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
-import { now } from '../bans/hold.ts';
+import { type Hold, now } from '../bans/hold.ts';
+import { setHold } from '../bans/holds.ts';
 import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
 import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
 import { run } from '../system/program.ts';
 import { cannotRead, type FileContent, readText } from '../system/read.ts';
 import { makeDirectory, removeFile, replaceFile } from '../system/write.ts';
+import { NewFiles } from './new-files.ts';
 import type { ChangeOptions, Store } from './types.ts';
 
 /** Seconds. */
@@ -67,14 +69,19 @@ export function directoryStore(options: DirectoryOptions): Store {
  */
 async function changeFiles(options: DirectoryOptions, changes: readonly Change[]): Promise<FileChange> {
   const files = Map.groupBy(changes, banOf);
-  const fileOptions = { ...options, durable: files.size <= MOST_SYNCED_ALONE };
+  const durable = files.size <= MOST_SYNCED_ALONE && options.sync === undefined;
+  const fileOptions = { ...options, durable };
+  const isQuick = options.isResident === true && !durable && !options.dryRun;
+  const newFiles = isQuick && changes.some(isSet) ? newFilesIn(options.bandir) : undefined;
   const outcomes = new Map<Change, Outcome>();
   let isChanged = false;
   let done = 0;
   const progress = options.progress?.(files.size);
   try {
     for (const [address, ofAddress] of files) {
-      const file = await changeBanFileOf(options, fileOptions, address, ofAddress);
+      const file =
+        (newFiles === undefined ? undefined : createBanFile(newFiles, address, ofAddress)) ??
+        (await changeBanFileOf(options, fileOptions, address, ofAddress));
       isChanged ||= file.isChanged;
       for (const [change, outcome] of file.outcomes) outcomes.set(change, outcome);
       done += 1;
@@ -84,10 +91,40 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   } catch (error) {
     throw isChanged ? afterDone(error, done, files.size) : error;
   } finally {
+    newFiles?.close();
     progress?.stop();
   }
-  if (isChanged && !fileOptions.durable && !options.dryRun) await putOnDisk(options.bandir);
+  const isDue = options.sync === 'all' || (isChanged && !durable && options.sync !== 'later');
+  if (isDue && !options.dryRun) await putOnDisk(options.bandir);
   return { isChanged, outcomes };
+}
+
+type SetChange = Extract<Change, { verb: 'set' }>;
+
+function isSet(change: Change): change is SetChange {
+  return change.verb === 'set';
+}
+
+function newFilesIn(bandir: string): NewFiles {
+  makeBandir(bandir);
+  return new NewFiles(bandir);
+}
+
+/** Undefined if the changes are others, or have to be made under the lock. */
+function createBanFile(
+  newFiles: NewFiles,
+  address: string,
+  changes: readonly Change[],
+): FileChange | undefined {
+  if (!changes.every(isSet)) return undefined;
+  const time = now();
+  const holds = changes.reduce<Hold[]>((before, { hold }) => setHold(before, hold, time), []);
+  if (!newFiles.create(address, formatBan(address, holds))) return undefined;
+  const outcomes = changes.map((change, index): [Change, Outcome] => {
+    const status = index === 0 ? 'banned' : 'already-banned';
+    return [change, { address: change.hold.address, status, heldBy: [], isChanged: true }];
+  });
+  return { outcomes: new Map(outcomes), isChanged: true };
 }
 
 /** Says how many are done, because the error is about the rest. */

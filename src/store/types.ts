@@ -35,6 +35,11 @@ export interface ChangeOptions extends ReloadOptions {
   readonly isUrgent?: boolean;
   /** Asked under the lock, for a resident whose callers may have given up: false omits the change. */
   readonly isWanted?: (change: Change) => boolean;
+  /**
+   * For changes in pieces, whose files one sync puts on the disk. `later`: another piece follows; `all`: the last one, perhaps
+   * empty. Undefined: the change is on the disk when it is done.
+   */
+  readonly sync?: 'later' | 'all' | undefined;
   /** When to ban a network instead of its addresses. Undefined: as the list says of each network. */
   readonly widening?: Widening | undefined;
   /** Shows progress on a terminal. */

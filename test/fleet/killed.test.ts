@@ -26,6 +26,8 @@ import { until } from '../lab/wait.ts';
 const OWN = '203.0.113.1';
 /** Of another host: not here yet, lifted by a call here, lifted there. */
 const [NEW, SPOKEN, LIFTED] = ['203.0.113.2', '203.0.113.3', '203.0.113.4'] as const;
+/** More of them than are written one after another. */
+const MORE = Array.from({ length: 18 }, (_, last) => `198.51.100.${last}`);
 /** When all began, and when two of them were lifted. Lifts are remembered for 30 days. */
 const SINCE = Math.floor(Date.now() / 1000) - 7200;
 const LIFT = SINCE + 3600;
@@ -58,6 +60,7 @@ suite('an agent', () => {
       hold(`${NEW} manual@b`),
       hold(`${SPOKEN} manual@b`),
       hold(`${LIFTED} web@a`),
+      ...MORE.map((address) => hold(`${address} manual@b`)),
     ]);
     await engine.change('b/1', [{ push: 'lift', key: LIFTED, time: LIFT }]);
     engine.close();
@@ -98,10 +101,11 @@ suite('an agent', () => {
 
   async function isDone({ dir, bandir }: Place): Promise<boolean> {
     const names = readdirSync(bandir).filter((name) => /^[\d.]+$/.test(name));
-    if (names.sort().join() !== [OWN, NEW].join()) return false;
+    if (names.sort().join() !== [OWN, NEW, ...MORE].sort().join()) return false;
     if (readdirSync(join(dir, 'fleet', 'said')).length > 0) return false;
     const fields = await server.ask('hkeys', '{banctl}:holds');
-    return fields.split('\n').sort().join() === `${OWN} web@a,${NEW} manual@b`;
+    const shared = [`${OWN} web@a`, ...[NEW, ...MORE].map((address) => `${address} manual@b`)];
+    return fields.split('\n').sort().join() === shared.sort().join();
   }
 
   async function finish(place: Place): Promise<number> {
@@ -140,6 +144,8 @@ suite('an agent', () => {
       assert.deepEqual(lifts.split('\n').sort(), [SPOKEN, LIFTED], `after call ${call}`);
       const state = JSON.parse(readFileSync(join(place.dir, 'fleet', 'state.json'), 'utf8'));
       assert.equal(state.lifts[SPOKEN], LIFT, `after call ${call}`);
+      for (const address of MORE)
+        assert.equal(readFileSync(join(place.bandir, address), 'utf8'), fileOf(address, 'manual@b'));
     }
   });
 });

@@ -1,15 +1,27 @@
 // The store: changes of many callers at once, waits of a resident, and bans that are moved while they are released.
 
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import fs, {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { formatBan } from '../../src/banlist/text.ts';
 import type { Change } from '../../src/bans/change.ts';
 import type { Hold } from '../../src/bans/hold.ts';
+import { NewFiles } from '../../src/store/new-files.ts';
 import { changeBans, changeTogether, type StoreOptions } from '../../src/store/store.ts';
 import { acquireLock } from '../../src/system/lock.ts';
+import { discard } from '../../src/system/takeover.ts';
 
 const A = '203.0.113.5';
 const B = '203.0.113.6';
@@ -123,6 +135,101 @@ suite('a ban that another process moves from the directory into the list', () =>
     lock.release();
     assert.equal((await pending).outcomes[0]?.status, 'unbanned');
     assert.equal(store.list(), '');
+  });
+});
+
+suite('holds of other hosts, many at once,', () => {
+  const MANY = Array.from({ length: 40 }, (_, last) => `203.0.113.${last}`);
+  const set = (address: string, holder = 'web@b'): Change => ({
+    verb: 'set',
+    target: address,
+    hold: { ...held(address, holder), reason: 'tried | %' },
+  });
+  const writing = async (work: () => unknown, after: () => unknown) => {
+    const { linkSync } = fs;
+    fs.linkSync = (...paths) => {
+      linkSync(...paths);
+      after();
+    };
+    syncBuiltinESMExports();
+    try {
+      await work();
+    } finally {
+      fs.linkSync = linkSync;
+      syncBuiltinESMExports();
+    }
+  };
+
+  test('make the files that one after another would, whatever the umask, and leave nothing else', async () => {
+    using store = places(true);
+    using other = places(true);
+    const changes = [...MANY.map((address) => set(address)), set(A, 'ssh@c')];
+    for (const { options } of [store, other]) await changeBans(options, [add(B)]);
+    const umask = process.umask(0o077);
+    const { outcomes } = await changeBans(store.options, changes);
+    process.umask(umask);
+    for (const change of changes) await changeBans(other.options, [change]);
+    const statuses = outcomes.map(({ status }) => status);
+    assert.deepEqual(statuses, [
+      ...MANY.map((one) => (one === B ? 'already-banned' : 'banned')),
+      'already-banned',
+    ]);
+    for (const address of MANY) {
+      assert.equal(readFileSync(store.file(address), 'utf8'), readFileSync(other.file(address), 'utf8'));
+      assert.equal(statSync(store.file(address)).mode & 0o777, 0o644);
+    }
+    assert.deepEqual(readdirSync(store.file('.')).sort(), [...MANY].sort());
+  });
+
+  test('wait for a call that has the lock of one, and keep its hold', async () => {
+    using store = places(true);
+    const lock = acquireLock(store.file(A), { timeout: 1 });
+    const pending = changeBans(
+      store.options,
+      MANY.map((address) => set(address)),
+    );
+    await until(() => existsSync(store.file(MANY.at(-1) ?? '')) || existsSync(store.file(A)));
+    writeFileSync(store.file(A), formatBan(A, [held(A)]));
+    lock.release();
+    await pending;
+    assert.match(readFileSync(store.file(A), 'utf8'), /\| web 203\S+ since .*\| web@b /);
+  });
+
+  test('notice a call that replaced the file right after it was made', async () => {
+    using store = places(true);
+    const changes = MANY.map((address) => set(address));
+    const replace = () => {
+      if (!existsSync(store.file(A)) || existsSync(store.file('replaced'))) return;
+      writeFileSync(store.file('replaced'), formatBan(A, [held(A)]));
+      fs.renameSync(store.file('replaced'), store.file(A));
+      mkdirSync(store.file('replaced'));
+    };
+    await writing(() => changeBans(store.options, changes), replace);
+    assert.match(readFileSync(store.file(A), 'utf8'), /\| web 203\S+ since .*\| web@b /);
+  });
+
+  test('are made without links too, and what a kill leaves can be removed', async () => {
+    using store = places(true);
+    const refuse = () => {
+      throw Object.assign(new Error('no links'), { code: 'EPERM' });
+    };
+    await writing(
+      () =>
+        changeBans(
+          store.options,
+          MANY.map((address) => set(address)),
+        ),
+      refuse,
+    );
+    assert.deepEqual(readdirSync(store.file('.')).sort(), [...MANY].sort());
+    const files = new NewFiles(store.file('.'));
+    const [left = ''] = readdirSync(store.file('.')).filter((name) => !MANY.includes(name));
+    assert.match(left, /^new\.banctl-\d{1,10}$/);
+    writeFileSync(join(store.file(left), 'removed'), 'half');
+    assert.equal(files.create('192.0.2.1', 'text'), false);
+    writeFileSync(join(store.file('.'), left, 'removed'), 'half');
+    discard(store.file(left));
+    assert.deepEqual(readdirSync(store.file('.')).sort(), [...MANY].sort());
   });
 });
 

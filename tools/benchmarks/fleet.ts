@@ -1,5 +1,5 @@
 // Bans that servers share: until another server refuses, on a new server, in memory, and what a call pays for it.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Engine } from '../../src/fleet/engine.ts';
@@ -66,7 +66,8 @@ async function joined(count: number): Promise<{ seconds: number; megabytes: numb
   await fill(engine, count);
   const began = performance.now();
   await using host = await startHost({ name: 'new', engine });
-  const files = () => readdirSync(host.bandir ?? '').filter((name) => /^[\d.]+$/.test(name)).length;
+  const names = () => (existsSync(host.bandir ?? '') ? readdirSync(host.bandir ?? '') : []);
+  const files = () => names().filter((name) => /^[\d.]+$/.test(name)).length;
   await host.connected();
   await until('all bans', () => files() === count, { limit: PATIENCE });
   const seconds = (performance.now() - began) / 1000;
