@@ -64,6 +64,12 @@ export class Local {
     return new Set([...this.#listed.keys(), ...this.#filed.keys()]);
   }
 
+  /** The addresses with such a hold, perhaps some twice. Called each second: it copies nothing. */
+  *addressesWith(isMeant: (hold: Hold) => boolean): Iterable<string> {
+    for (const held of [this.#listed, this.#filed])
+      for (const [address, { holds }] of held) if (holds.some(isMeant)) yield address;
+  }
+
   /** Reads what the kernel has named, and gives the addresses that are held otherwise than before. */
   async collect(): Promise<Set<string>> {
     this.#watch();

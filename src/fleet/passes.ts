@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isOfOtherHost, now } from '../bans/hold.ts';
+import { type Hold, isOfOtherHost, isOver, now } from '../bans/hold.ts';
 import { applyChanges } from './applying.ts';
 import type { Deciding, Plan } from './deciding.ts';
 import { missingLifts, type Push } from './rules.ts';
@@ -85,19 +85,14 @@ export class Passes {
     if (deciding.renew()) host.attention.addAll();
   }
 
-  /** Addresses whose holds end, and pushes that have waited long enough. */
+  /** Addresses whose holds end, and pushes that have waited long enough. fail2ban and the audit end this host's own holds. */
   #tick(): void {
     const { host, deciding } = this.#parts;
     this.#lastTick = performance.now();
-    for (const address of host.local.addresses()) if (this.#hasEnded(address)) host.attention.add(address);
+    const time = now();
+    const hasEnded = (hold: Hold) => isOver(hold, time) && isOfOtherHost(hold.holder);
+    for (const address of host.local.addressesWith(hasEnded)) host.attention.add(address);
     for (const address of deciding.patience.dueAddresses()) host.attention.add(address);
-  }
-
-  /** The ends of this host's own holds are fail2ban's, and the audit's. */
-  #hasEnded(address: string): boolean {
-    return this.#parts.host.local
-      .holds(address)
-      .some(({ holder, until }) => until !== null && until <= now() && isOfOtherHost(holder));
   }
 
   async #decide(): Promise<Plan> {

@@ -80,7 +80,7 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   try {
     for (const [address, ofAddress] of files) {
       const file =
-        (newFiles === undefined ? undefined : createBanFile(newFiles, address, ofAddress)) ??
+        (newFiles === undefined ? undefined : createBanFile(options, newFiles, address, ofAddress)) ??
         (await changeBanFileOf(options, fileOptions, address, ofAddress));
       isChanged ||= file.isChanged;
       for (const [change, outcome] of file.outcomes) outcomes.set(change, outcome);
@@ -112,11 +112,12 @@ function newFilesIn(bandir: string): NewFiles {
 
 /** Undefined if the changes are others, or have to be made under the lock. */
 function createBanFile(
+  { isWanted = () => true }: Pick<ChangeOptions, 'isWanted'>,
   newFiles: NewFiles,
   address: string,
   changes: readonly Change[],
 ): FileChange | undefined {
-  if (!changes.every(isSet)) return undefined;
+  if (!changes.every(isSet) || !changes.every(isWanted)) return undefined;
   const time = now();
   const holds = changes.reduce<Hold[]>((before, { hold }) => setHold(before, hold, time), []);
   if (!newFiles.create(address, formatBan(address, holds))) return undefined;
