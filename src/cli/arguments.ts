@@ -1,12 +1,5 @@
 import parse from 'yargs-parser';
-import {
-  type CommandName,
-  isCommandName,
-  isOptionName,
-  OPTION_NAMES,
-  type OptionName,
-  optionOf,
-} from './options.ts';
+import { type CommandName, isCommandName, isOptionName, type OptionName, optionOf } from './options.ts';
 
 /** A command line that was read but not checked: every value is still the text that was given. */
 export interface Invocation {
@@ -31,21 +24,26 @@ export const PARSER_CONFIGURATION = {
   'short-option-groups': false,
 } as const;
 
-const FLAGS = OPTION_NAMES.filter((name) => optionOf(name).kind === 'flag');
-const VALUED = OPTION_NAMES.filter((name) => optionOf(name).kind !== 'flag');
-
 /**
  * Reads a line without yargs, whose loading takes longer than a ban. Undefined for every line that is not plainly right:
  * yargs handles help, errors and the other commands (see parse.ts), with the same table.
  */
 export function readArguments(argv: readonly string[]): Invocation | undefined {
+  const named = optionsNamedIn(argv);
+  const valued = named.filter((name) => optionOf(name).kind !== 'flag');
   const { argv: parsed, error } = parse.detailed([...argv], {
-    string: [...VALUED],
-    boolean: [...FLAGS],
-    narg: Object.fromEntries(VALUED.map((name) => [name, 1])),
+    string: valued,
+    boolean: named.filter((name) => optionOf(name).kind === 'flag'),
+    narg: Object.fromEntries(valued.map((name) => [name, 1])),
     configuration: PARSER_CONFIGURATION,
   });
   return error === null ? toInvocation(parsed) : undefined;
+}
+
+/** The parser needs time for each option that it is to know, so it gets those that words of the line may mean. */
+function optionsNamedIn(argv: readonly string[]): OptionName[] {
+  const words = argv.filter((word) => word.startsWith('-')).map((word) => word.replace(/^-+|=.*$/gs, ''));
+  return [...new Set(words)].filter(isOptionName);
 }
 
 /** Undefined if the line names no command, or an option that the command does not have. */
