@@ -125,9 +125,9 @@ interface Valued extends Common {
   readonly kind: 'value' | 'values';
   readonly placeholder: string;
   readonly parse: (text: string, context: ValueContext) => unknown;
-  /** The text that `parse` gets if the option is not given; without it, the setting is undefined. */
-  readonly default?: string | ((context: ValueContext) => string);
-  /** The default in the help, if it is not the text of `default`. */
+  /** The setting if the option is not given; without it, the setting is undefined. A function gives it for a root. */
+  readonly default?: string | number | null | ((context: ValueContext) => unknown);
+  /** The default in the help, if it is not that of `default`. */
   readonly shownDefault?: string;
   readonly offers?: Offered;
 }
@@ -150,7 +150,7 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'FILE',
     parse: (text, context) => followIn(context)(text),
-    default: ({ root }) => layoutOf(root).banlist,
+    default: (context: ValueContext) => followIn(context)(layoutOf(context.root).banlist),
     shownDefault: '/etc/apache2/djangoapp/banlist.conf',
     describe:
       'the list that Apache includes; on RHEL, Fedora and Amazon Linux, the default is below /etc/httpd',
@@ -203,7 +203,7 @@ export const OPTIONS = {
     setting: 'duration',
     placeholder: 'DURATION',
     parse: parseDuration,
-    default: '-1',
+    default: null,
     shownDefault: 'for ever',
     describe: 'how long the ban lasts: seconds, or 10m, 1h30m, "1d 12h", 1y; -1 is for ever',
     commands: ['ban'],
@@ -212,7 +212,7 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'TEXT',
     parse: cleanReason,
-    default: '',
+    default: null,
     shownDefault: 'none',
     describe: 'why; banctl keeps it with the ban',
     commands: ['ban'],
@@ -234,7 +234,7 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'N',
     parse: (text, { name }) => parseNumber(name, text, { least: 1, most: 32, whole: true }),
-    default: '32',
+    default: 32,
     describe: 'widen each banned IPv4 address to this prefix',
     commands: ['ban', 'sync', 'audit', 'report', 'serve'],
   },
@@ -242,7 +242,7 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'N',
     parse: (text, { name }) => parseNumber(name, text, { least: 1, most: 128, whole: true }),
-    default: '128',
+    default: 128,
     describe: 'widen each banned IPv6 address to this prefix',
     commands: ['ban', 'sync', 'audit', 'report', 'serve'],
   },
@@ -296,7 +296,7 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'SECONDS',
     parse: (text, { name }) => parseNumber(name, text),
-    default: '2',
+    default: 2,
     describe: 'least time between reloads; with 0, each change waits for its reload',
     commands: RELOADING_OR_RESIDENT,
   },
@@ -310,7 +310,7 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'SECONDS',
     parse: (text, { name }) => parseNumber(name, text),
-    default: '20',
+    default: 20,
     describe: 'longest wait for the lock',
     commands: [...RELOADING, 'setup'],
   },
@@ -516,7 +516,8 @@ export function optionOf(name: OptionName): Option {
 export function defaultOf(name: OptionName): string | undefined {
   const option = optionOf(name);
   if (option.kind === 'flag') return undefined;
-  return option.shownDefault ?? (typeof option.default === 'string' ? option.default : undefined);
+  const { default: usual, shownDefault } = option;
+  return shownDefault ?? (typeof usual === 'string' || typeof usual === 'number' ? String(usual) : undefined);
 }
 
 export function isOptionName(name: string): name is OptionName {

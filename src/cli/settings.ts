@@ -41,6 +41,9 @@ const LONGEST_CONFIG = 2 ** 20;
 /** Node's replacement for bytes that are not UTF-8. No system call can carry it back: another file would be used. */
 const LOST = /[\0\ufffd\ud800-\udfff]/u;
 
+/** Of the environment's variables that banctl reads. */
+const PREFIX = 'BANCTL_';
+
 const YES = /^(?:1|true|yes|on)$/i;
 const NO = /^(?:|0|false|no|off)$/i;
 
@@ -80,7 +83,9 @@ export function withGiven(settings: Settings, given: Given): Settings {
 }
 
 function settingName(name: OptionName): string {
-  return optionOf(name).setting ?? name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+  const { setting } = optionOf(name);
+  if (setting !== undefined || !name.includes('-')) return setting ?? name;
+  return name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 }
 
 function readOption(name: OptionName, given: Given[OptionName], root: string | undefined): unknown {
@@ -89,9 +94,9 @@ function readOption(name: OptionName, given: Given[OptionName], root: string | u
   const context = { name, root };
   const values = Array.isArray(given) ? given.map((text) => refuseLost(name, text)) : [];
   if (option.kind === 'values') return values.map((text) => option.parse(text, context));
-  const usual = typeof option.default === 'function' ? option.default(context) : option.default;
-  const text = values.at(-1) ?? usual;
-  return text === undefined ? undefined : option.parse(text, context);
+  const text = values.at(-1);
+  if (text !== undefined) return option.parse(text, context);
+  return typeof option.default === 'function' ? option.default(context) : option.default;
 }
 
 /** First, because other options depend on it. */
@@ -121,10 +126,9 @@ function withoutEmpty(given: Given): Given {
 /** `BANCTL_BANLIST` for `--banlist`; commas separate the values of a repeatable option. */
 function readEnvironment(env: NodeJS.ProcessEnv): Given {
   const given: Partial<Record<OptionName, boolean | readonly string[]>> = {};
-  for (const name of OPTION_NAMES) {
-    const variable = `BANCTL_${name.toUpperCase().replaceAll('-', '_')}`;
-    const text = env[variable];
-    if (text === undefined || text === '') continue;
+  for (const [variable, text] of Object.entries(env)) {
+    const name = optionIn(variable);
+    if (name === undefined || text === undefined || text === '') continue;
     const { kind } = optionOf(name);
     if (kind === 'values') given[name] = text.split(',').map((part) => part.trim());
     else if (kind === 'value') given[name] = [text];
@@ -132,6 +136,13 @@ function readEnvironment(env: NodeJS.ProcessEnv): Given {
     else throw new BanctlError(EXIT.usage, `not a value for ${variable}: ${quote(text)}`, 'give 1 or 0');
   }
   return withoutEmpty(given);
+}
+
+function optionIn(variable: string): OptionName | undefined {
+  if (!variable.startsWith(PREFIX)) return undefined;
+  const name = variable.slice(PREFIX.length).toLowerCase().replaceAll('_', '-');
+  const isOurs = isOptionName(name) && variable === `${PREFIX}${name.toUpperCase().replaceAll('-', '_')}`;
+  return isOurs ? name : undefined;
 }
 
 function configPath(given: Given, env: NodeJS.ProcessEnv): { path: string; isNamed: boolean } {
