@@ -52,9 +52,15 @@ export function isAbandoned(path: string): boolean {
   }
 }
 
-/** True for the names that write-file-atomic gives to temporary files of `base` and of the files beside it. */
+/**
+ * True for the names that write-file-atomic gives to temporary files of `base` and of the files beside it. In the executable
+ * they begin with a dot, which they did not in older versions.
+ */
 export function isTemporaryOf(base: string, name: string): boolean {
-  return name.startsWith(base) && /^(?:\.[a-z]+)?\.(?:banctl-)?\d{1,10}$/.test(name.slice(base.length));
+  const [own, suffix] = name.startsWith(`.${base}`)
+    ? [`.${base}`, /^(?:\.[a-z]+)?\.banctl-\d{1,10}$/]
+    : [base, /^(?:\.[a-z]+)?\.(?:banctl-)?\d{1,10}$/];
+  return name.startsWith(own) && suffix.test(name.slice(own.length));
 }
 
 /** True for the names of locks and of temporary files. */

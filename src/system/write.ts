@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { copyAttributes } from './attributes.ts';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { hiddenName } from './hidden.ts';
 import { lstat } from './links.ts';
 import { FileChanged, type Lock, LockLost } from './lock.ts';
 import { type FileContent, type FileVersion, statFile } from './read.ts';
@@ -95,7 +96,7 @@ export function removeFile(
   path: string,
   { lock, seen, durable = true }: { lock: Lock; seen: SeenFile; durable?: boolean },
 ): void {
-  const temporary = `${path}.banctl-${process.pid}`;
+  const temporary = `${hiddenName(path)}.banctl-${process.pid}`;
   try {
     makeAnew(temporary);
     lock.registerTemporary(temporary);

@@ -1,13 +1,15 @@
 // What Apache's own configuration does with the list: other ways to include it, and sections of the administrator.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { type ApacheOptions, startApache } from '../lab/apache.ts';
-import { banctl } from '../lab/banctl.ts';
+import { banctl, executable } from '../lab/banctl.ts';
+import { execute } from '../lab/wait.ts';
 
 const A = '203.0.113.5';
+const B = '203.0.113.6';
 
 const including = (what: string): ApacheOptions => ({
   remoteip: true,
@@ -35,6 +37,30 @@ suite('a list that Apache includes together with every file beside it', () => {
       assert.match(readFileSync(`${banlist}.state`, 'utf8'), /^# \{.*\}\n$/);
     });
   }
+
+  test('IncludeOptional DIR/*: half a list that a killed ban has left is not read', async () => {
+    await using apache = await startApache(including('IncludeOptional DIR/*'));
+    const lists = join(apache.dir, 'lists');
+    const options = [`--banlist=${join(lists, 'banlist.conf')}`, `--apachectl=${apache.ctl}`];
+    const isTemporary = (name: string) => name.includes('.banctl-');
+    await banctl(['ban', B, ...options, '--no-reload']);
+    const ban = [executable, 'ban', A, ...options, '--no-reload'];
+    const killed = 'strace -f -o /dev/null -e inject=fsync:signal=KILL "$@"; test $? -gt 128';
+    assert.equal((await execute('sh', ['-c', killed, 'sh', ...ban])).exitCode, 0);
+    const [left = '', ...others] = readdirSync(lists).filter(isTemporary);
+    assert.deepEqual(others, []);
+    assert.match(readFileSync(join(lists, left), 'utf8'), new RegExp(`^Require not ip ${A}$`, 'm'));
+    writeFileSync(join(lists, left), `Require not ip ${B}\nRequire no`);
+    const { exitCode, stderr, stdout } = await apache.ask('-t', '-D', 'DUMP_INCLUDES');
+    assert.equal(exitCode, 0, stderr);
+    assert.doesNotMatch(stdout, /banctl-/);
+    const reload = await banctl(['reload', ...options, '--force']);
+    assert.deepEqual([reload.exitCode, reload.stderr], [0, '']);
+    assert.deepEqual(await Promise.all([A, B].map((from) => apache.get('/', { from }))), [200, 403]);
+    await banctl(['ban', A, ...options, '--reload-interval=0']);
+    assert.equal(await apache.get('/', { from: A }), 403);
+    assert.deepEqual(readdirSync(lists).filter(isTemporary), []);
+  });
 });
 
 suite('a line in a section of the administrator', () => {

@@ -294,7 +294,13 @@ suite('a stopped holder', () => {
 });
 
 test('temporary files are recognized by their names', () => {
-  const own = ['banlist.conf.1', 'banlist.conf.4294967295', 'banlist.conf.state.123'];
+  const own = [
+    'banlist.conf.1',
+    'banlist.conf.4294967295',
+    'banlist.conf.state.123',
+    '.banlist.conf.banctl-1',
+    '.banlist.conf.state.banctl-4294967295',
+  ];
   const others = [
     'banlist.conf',
     'banlist.conf.',
@@ -304,6 +310,9 @@ test('temporary files are recognized by their names', () => {
     'xbanlist.conf.1',
     'banlist.conf.lock',
     'banlist.conf.1.2',
+    '.banlist.conf',
+    '.banlist.conf.1',
+    '.xbanlist.conf.banctl-1',
   ];
   assert.deepEqual(
     [...own, ...others].filter((name) => isTemporaryOf('banlist.conf', name)),

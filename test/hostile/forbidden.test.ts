@@ -80,14 +80,14 @@ const FAULTS: Record<string, Fault> = {
     allow: 'chattr -a .',
     message: IMMUTABLE,
     place: 'list',
-    leaves: /^banlist\.conf\.banctl-\d+$/,
+    leaves: /^\.banlist\.conf\.banctl-\d+$/,
   },
   'a ban directory in which nothing can be removed': {
     forbid: 'chattr +a bans',
     allow: 'chattr -a bans',
     message: IMMUTABLE,
     place: 'directory',
-    leaves: /^bans\/[\d.]+\.banctl-\d+$/,
+    leaves: /^bans\/\.[\d.]+\.banctl-\d+$/,
   },
   'a list that is a mount point': {
     forbid: 'cp banlist.conf ../mounted && mount --bind ../mounted banlist.conf',

@@ -21,7 +21,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { suite, test } from 'node:test';
 import { createHash } from '../../src/executable/stand-ins/node-crypto.ts';
 import { executable } from '../lab/banctl.ts';
@@ -89,7 +89,7 @@ function temporaryPlaces() {
 function temporaryName(path: string, pid: number | undefined, file: number): string {
   const hash = createHash('');
   for (const part of ['banctl', String(pid), '0', String(file)]) hash.update(part);
-  return `${path}.${hash.digest().readUInt32BE(0)}`;
+  return join(dirname(path), `.${basename(path)}.${hash.digest().readUInt32BE(0)}`);
 }
 
 suite('who may write where banctl writes gets nothing of root', { concurrency: 4 }, () => {
@@ -277,7 +277,7 @@ suite('who may write where banctl writes gets nothing of root', { concurrency: 4
       bandir,
       '--no-reload',
     );
-    places.link(elsewhere, join(places.bandir, `${A}.banctl-${waiting.child.pid}`));
+    places.link(elsewhere, join(places.bandir, `.${A}.banctl-${waiting.child.pid}`));
     assert.equal(await waiting.done(), 0);
     assert.equal(read(join(elsewhere, 'removed')), KEPT);
     assert.ok(!existsSync(join(places.bandir, A)));

@@ -22,7 +22,7 @@ const NOTES: readonly [RegExp, (...names: string[]) => string][] = [
 const CALLS =
   'write,pwrite64,writev,fsync,fdatasync,syncfs,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat';
 
-const nameOf = (path: string) => basename(path).replace(/\.banctl-\d+$/, '.TEMPORARY');
+const nameOf = (path: string) => basename(path).replace(/^\.(.*)\.banctl-\d+$/, '$1.TEMPORARY');
 
 /** Calls in the order of their ends: strace writes in two lines what another thread interrupts. */
 function wholeCalls(trace: string): string[] {

@@ -1,19 +1,25 @@
 // Stands in for fs in write-file-atomic (see tools/bundle.ts), which opens the temporary file by its name at each step. In a
 // directory that other users can write, such as node_exporter's, that name can lead to any other file by then, and root would
-// empty it or give it away. So this creates the file exclusively, and uses its descriptor from then on.
+// empty it or give it away. So this creates the file exclusively, and uses its descriptor from then on. It also gives the
+// temporary file a name that Apache does not read (src/system/hidden.ts).
 import {
   closeSync as close,
   fchmodSync,
   fchownSync,
   openSync as open,
   renameSync as rename,
+  type Stats,
+  statSync as stat,
   unlinkSync as unlink,
 } from 'node:fs';
+import { hiddenName } from '../../system/hidden.ts';
 
-export { fsyncSync, statSync, writeSync } from 'node:fs';
+export { fsyncSync, writeSync } from 'node:fs';
 
 const NONE = -1;
 let temporary = NONE;
+/** What is replaced. */
+let replaced = '';
 
 export function openSync(path: string, _flags: string, mode: number): number {
   try {
@@ -38,8 +44,8 @@ export function chmodSync(_path: string, mode: number): void {
   fchmodSync(temporary, mode);
 }
 
-export function renameSync(path: string, target: string): void {
-  rename(path, target);
+export function renameSync(path: string, _target: string): void {
+  rename(path, replaced);
   forget();
 }
 
@@ -48,9 +54,17 @@ export function unlinkSync(path: string): void {
   unlink(path);
 }
 
-/** The caller has followed the links that may be followed: src/system/write.ts. */
+/**
+ * The library puts its suffix behind this, and means the replaced file by it from then on. The caller has followed the links
+ * that may be followed: src/system/write.ts.
+ */
 export function realpathSync(path: string): string {
-  return path;
+  replaced = path;
+  return hiddenName(path);
+}
+
+export function statSync(_path: string): Stats {
+  return stat(replaced);
 }
 
 /**
