@@ -13,6 +13,7 @@ import { burst, first, series } from './benchmarks/reloads.ts';
 import { reportPage } from './benchmarks/report.ts';
 import { served } from './benchmarks/serve.ts';
 import { singleBan, standardInput } from './benchmarks/startup.ts';
+import { workers } from './benchmarks/wsgi.ts';
 
 const BENCHMARKS: Record<string, () => Promise<Result>> = {
   ban: singleBan,
@@ -28,6 +29,7 @@ const BENCHMARKS: Record<string, () => Promise<Result>> = {
   report: reportPage,
   serve: served,
   fleet,
+  wsgi: workers,
 };
 
 const { values, positionals } = parseArgs({
