@@ -116,11 +116,18 @@ export function filesOf(configuration: Configuration): string[] | undefined {
   return configuration.inclusions?.map((files) => files.at(-1) ?? '');
 }
 
+/** The paths by which the configuration reads a file; none if they are inside a container, or if Apache could not say. */
+export function pathsTo(configuration: Configuration | undefined, path: string): string[] {
+  if (configuration?.result !== 'passed' || configuration.isElsewhere) return [];
+  const files = new Set(filesOf(configuration));
+  return [...files].filter((file) => isSamePlace(file, path));
+}
+
 /** Whether the configuration reads a file, under any name; undefined if Apache could not say. */
 export function readsFile(configuration: Configuration, path: string): boolean | undefined {
   const files = filesOf(configuration);
   if (files === undefined || configuration.result !== 'passed') return undefined;
-  if (!configuration.isElsewhere) return files.some((file) => isSamePlace(file, path));
+  if (!configuration.isElsewhere) return pathsTo(configuration, path).length > 0;
   // A container mounts the list at another path.
   return files.some((file) => basename(file) === basename(path)) ? true : undefined;
 }

@@ -1,5 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { blames, type Configuration, problemOf, type Refusal, whyNotRead } from '../apache/configuration.ts';
+import {
+  blames,
+  type Configuration,
+  pathsTo,
+  problemOf,
+  type Refusal,
+  whyNotRead,
+} from '../apache/configuration.ts';
 import {
   findApache,
   hasOlderChild,
@@ -26,6 +33,7 @@ import {
   markOf,
   type ReloadState,
   settled,
+  wayOf,
   withApache,
   withError,
   writeState,
@@ -47,6 +55,8 @@ const LONGEST_WAIT_SECONDS = 45;
 const LONGEST_CALL_SECONDS = 55;
 /** The limit without that wait: the sum of its programs' limits; see apache/reload-signal.ts. */
 const STALE_SECONDS = 120;
+/** Of the list that are watched; nearly always there is one. */
+const MOST_PATHS = 8;
 /** How often the waiting process checks whether its wait became shorter. */
 const LOOK_MS = 250;
 /** A call writes the state right after the list. If it has not after this time, it probably cannot. */
@@ -282,6 +292,8 @@ class Reload {
       twin?.process === apache.process &&
       twin.generation !== null &&
       hasOlderChild(apache, twin.generation);
+    const paths = pathsTo(configuration, this.options.banlist).slice(0, MOST_PATHS);
+    const way = wayOf(paths);
     const failure = await this.ask(target, apache);
     if (failure !== undefined) return { report: { result: 'failed', message: failure }, error: failure };
     return {
@@ -292,8 +304,11 @@ class Reload {
       known: {
         name: target.name,
         pidFile,
-        loaded: notRead === undefined ? loadedNow(now, pidFile) : null,
+        // If a link was switched during the reload, Apache may have read another file.
+        loaded: notRead === undefined && wayOf(paths) === way ? loadedNow(now, pidFile) : null,
         ...markOf(pidFile),
+        paths,
+        way,
         process: apache?.process ?? null,
         generation: youngestOf(children),
       },

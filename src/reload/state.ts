@@ -2,6 +2,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { isAtRest, type PidFileSeen, runningApache, seePidFile } from '../apache/processes.ts';
 import { type Digest, type DigestKey, digestOf, EMPTY, isDigest, isDigestKey } from '../banlist/digest.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
+import { wayTo } from '../system/links.ts';
 import type { Lock } from '../system/lock.ts';
 import { bootId, type ProcessId, startOf, ticksNow } from '../system/process.ts';
 import { type FileContent, type FileVersion, readText, statFile } from '../system/read.ts';
@@ -22,7 +23,9 @@ import { type ApacheCommands, namesOf } from './types.ts';
  *    process is younger, by the kernel's count of ticks. Or its PidFile is another one, and at a moment when the list
  *    already had this content, Apache was at rest, so it was not in the middle of a reading.
  *
- * In any other case, banctl does not know, and the next call that may change something reloads once.
+ * Rules 2 and 3 hold only while the paths by which Apache reads the list lead the same way: a link that was switched to
+ * another file and back has a new time of change. In any other case, banctl does not know, and the next call that may change
+ * something reloads once.
  */
 
 export interface ReloadState {
@@ -70,6 +73,9 @@ export interface KnownApache {
   /** Its PidFile at the mark, null if there was none; and whether Apache was at rest then. */
   readonly made: string | null;
   readonly wasAtRest: boolean;
+  /** The paths by which it reads the list, and where they led at its last reload or at the mark. Older versions kept neither. */
+  readonly paths?: readonly string[];
+  readonly way?: string;
   /** At its last reload: its process, and its youngest child, in ticks. Older children belong to an older generation. */
   readonly process: ProcessId | null;
   readonly generation: number | null;
@@ -174,8 +180,17 @@ function marked(state: ReloadState): ReloadState {
   return {
     ...state,
     mark,
-    apaches: state.apaches.map((apache) => ({ ...apache, ...markOf(apache.pidFile) })),
+    apaches: state.apaches.map((apache) => ({
+      ...apache,
+      ...markOf(apache.pidFile),
+      way: wayOf(apache.paths),
+    })),
   };
+}
+
+/** Where these paths lead now. */
+export function wayOf(paths: readonly string[] = []): string {
+  return paths.map(wayTo).join(' ');
 }
 
 export function markOf(pidFile: string | null): Pick<KnownApache, 'made' | 'wasAtRest'> {
@@ -233,9 +248,14 @@ export function isLoadedBy(state: ReloadState, apache: KnownApache | undefined):
   const seen = pidFile === null ? undefined : seePidFile(pidFile);
   if (loaded !== null && loaded.digest === state.digest) {
     if (loaded.pidFile === (seen?.version ?? null)) return true;
-    if (loaded.list !== null && loaded.list === state.list) return true;
+    if (loaded.list !== null && loaded.list === state.list && isSameWay(apache)) return true;
   }
-  return pidFile !== null && seen !== undefined && hasReadSince(state, apache, pidFile, seen);
+  if (pidFile === null || seen === undefined) return false;
+  return hasReadSince(state, apache, pidFile, seen) && isSameWay(apache);
+}
+
+function isSameWay({ paths, way = '' }: KnownApache): boolean {
+  return wayOf(paths) === way;
 }
 
 function hasReadSince(
@@ -353,10 +373,11 @@ function isMark(mark: unknown): boolean {
 
 function isKnownApache(apache: unknown): boolean {
   if (!isRecord(apache)) return false;
-  const { name, pidFile, loaded, made, wasAtRest, process: id, generation } = apache;
+  const { name, pidFile, loaded, made, wasAtRest, paths = [], way = '', process: id, generation } = apache;
   return (
-    typeof name === 'string' &&
+    [name, way].every((text) => typeof text === 'string') &&
     typeof wasAtRest === 'boolean' &&
+    isListOf(paths, (path) => typeof path === 'string') &&
     [pidFile, made, id].every(isTextOrNull) &&
     (generation === null || isNumber(generation)) &&
     (loaded === null || isLoaded(loaded))

@@ -4,6 +4,8 @@ import { BanctlError, EXIT } from './errors.ts';
 import { cannotRead } from './read.ts';
 
 const MOST_LINKS = 40;
+/** Links and directories. A loop of links ends here. */
+const LONGEST_WAY = 500;
 
 /**
  * The target of a path through symbolic links, even if the last link's target does not exist yet. Replacing the target
@@ -62,6 +64,43 @@ export function followLinksBelow(root: string, path: string): string {
     } else reached.push(step);
   }
   throw new BanctlError(EXIT.notUnderstood, `${join(root, path)} is a loop of symbolic links`, 'remove it');
+}
+
+/**
+ * Identifies the links and directories on the way to a file: another text means that the path may have led to another file in
+ * between. A link's time of change counts, which only the kernel sets; a directory's does not, since each new file changes it.
+ * Empty if the way cannot be seen.
+ */
+export function wayTo(path: string): string {
+  try {
+    return linksAndDirectories(path).join(' ');
+  } catch {
+    return '';
+  }
+}
+
+function linksAndDirectories(path: string): bigint[] {
+  const left = stepsOf(resolve(path));
+  const passed: bigint[] = [];
+  let reached = '/';
+  for (let step = left.pop(); step !== undefined && passed.length < LONGEST_WAY; step = left.pop()) {
+    if (step === '..') {
+      reached = dirname(reached);
+      continue;
+    }
+    const here = join(reached, step);
+    const stat = lstatSync(here, { bigint: true, throwIfNoEntry: false });
+    if (stat?.isSymbolicLink() === true) {
+      passed.push(stat.ino, stat.ctimeNs);
+      const target = readlinkSync(here);
+      if (target.startsWith('/')) reached = '/';
+      left.push(...stepsOf(target));
+    } else {
+      if (stat?.isDirectory() === true) passed.push(stat.ino);
+      reached = here;
+    }
+  }
+  return passed;
 }
 
 /** The names in a path, the last one first. */

@@ -130,6 +130,40 @@ suite('an acknowledged ban holds', inOrder, () => {
     });
   }
 
+  for (const named of ['link', 'file'] as const) {
+    test(`behind a link that leads to another list for one foreign reload; banctl has the ${named}`, async () => {
+      const [file, other] = ['real.conf', 'other.conf'].map((name) => join(apache.dir, name)) as [
+        string,
+        string,
+      ];
+      const at = [`--banlist=${{ link: apache.banlist, file }[named]}`, `--apachectl=${apache.ctl}`];
+      const leadTo = (target: string) => {
+        rmSync(apache.banlist);
+        symlinkSync(target, apache.banlist);
+      };
+      const isEnforced = async () =>
+        JSON.parse((await banctl(['explain', A, '--json', ...at])).stdout).enforced;
+      writeFileSync(other, '');
+      rmSync(file, { force: true });
+      try {
+        leadTo(file);
+        await banctl(['ban', A, '--jail=web', now, ...at]);
+        await apache.graceful();
+        assert.deepEqual([await get(A), await isEnforced()], [403, true]);
+        leadTo(other);
+        await apache.graceful();
+        leadTo(file);
+        assert.deepEqual([await get(A), await isEnforced()], [200, false]);
+        const { exitCode, stderr } = await banctl(['reload', ...at]);
+        assert.deepEqual([exitCode, stderr], [0, '']);
+        assert.deepEqual([await get(A), await isEnforced()], [403, true]);
+      } finally {
+        rmSync(apache.banlist);
+        rmSync(`${file}.state`, { force: true });
+      }
+    });
+  }
+
   test('beside a PidFile of tomorrow', async () => {
     await done('ban', B, '--jail=web', now);
     const tomorrow = Date.now() / 1000 + 86_400;
