@@ -325,7 +325,7 @@ export const OPTIONS = {
     placeholder: 'FILE',
     parse: asGiven,
     shownDefault: '/var/lib/fail2ban/fail2ban.sqlite3',
-    describe: "fail2ban's database; sync finds another one in fail2ban's configuration",
+    describe: "fail2ban's database; sync and report find another one in fail2ban's configuration",
     commands: ['sync', 'report'],
   },
   'fail2ban-client': {

@@ -106,6 +106,14 @@ export function configuration(client: string): Promise<Asked<Configuration>> {
   return ask(client, ['-d'], parseConfiguration);
 }
 
+/** The database of the running fail2ban, else of its configuration files; undefined if neither names one. */
+export async function databaseOf(client: string): Promise<string | null | undefined> {
+  const running = await databasePath(client);
+  if (running.ok) return running.value;
+  const configured = await configuration(client);
+  return configured.ok ? configured.value.database : undefined;
+}
+
 /** True for the client of a fail2ban that is not the system's own. */
 export function isPrivate(client: string): boolean {
   return /\s-(?:c|-conf)\b/.test(client);

@@ -4,6 +4,7 @@ import { severityOf } from '../audit/finding.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
 import { formatTime, isByHand, jailOf } from '../bans/hold.ts';
 import { VERSION } from '../cli/version.ts';
+import { databaseOf } from '../fail2ban/client.ts';
 import { DATABASE_FILE } from '../fail2ban/database.ts';
 import { bansSince, purgeAge } from '../fail2ban/history.ts';
 import { type Report as Read, type ReportedBan, readReport } from '../store/read.ts';
@@ -27,8 +28,8 @@ export async function makeReport(
     options.asksFail2ban ? purgeAge(options.fail2banClient) : undefined,
   ]);
   const read = readReport(options);
-  const file = options.fail2banDatabase ?? DATABASE_FILE;
-  const history = bansSince(file, since);
+  const file = await databaseFor(options);
+  const history = file === null ? WITHOUT_DATABASE : bansSince(file, since);
   const recorded = readRecord(options.record);
   const fromDatabase = history.ok ? history.bans : [];
   const past = [...fromDatabase, ...bansByHand(recorded.entries, since)];
@@ -41,7 +42,7 @@ export async function makeReport(
     banned: bannedNow(read.bans),
     history: {
       database: {
-        file,
+        file: file ?? 'None',
         problem: history.ok ? null : history.why,
         oldest: oldest === undefined ? null : formatTime(oldest.since),
         purgeAgeSeconds: purgeAgeSeconds ?? null,
@@ -62,6 +63,17 @@ export async function makeReport(
     fleet: readFleet(options.fleetState),
   };
   return { document, bans: read.bans };
+}
+
+/** As fail2ban writes it: dbfile = None. */
+const WITHOUT_DATABASE = { ok: false, why: 'fail2ban runs without one' } as const;
+
+/** The database of the fail2ban that is asked; null if it has none. */
+async function databaseFor(options: ReportOptions): Promise<string | null> {
+  const { fail2banDatabase, asksFail2ban, fail2banClient } = options;
+  if (fail2banDatabase !== undefined) return fail2banDatabase;
+  const named = asksFail2ban ? await databaseOf(fail2banClient) : undefined;
+  return named === undefined ? DATABASE_FILE : named;
 }
 
 function reloadsNow({ isPending, lastReload, reloadError }: Read) {

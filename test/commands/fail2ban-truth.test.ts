@@ -5,7 +5,7 @@ import { appendFileSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSy
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { banctl, executable } from '../lab/banctl.ts';
+import { banctl, banctlJson, executable } from '../lab/banctl.ts';
 import { type Site, startSite, writeScript } from '../lab/site.ts';
 import { execute, until } from '../lab/wait.ts';
 
@@ -216,6 +216,24 @@ suite('a start of a private fail2ban, whose client is all that the action names'
     );
     await site.seen([ipv4], 200);
     await site.seen([ipv6], 403);
+  });
+
+  test('report counts the bans in its database, while it runs and when it has stopped', async () => {
+    const { fail2ban, apache } = site;
+    const own = [`--fail2ban-client=${fail2ban.clientCommand}`, `--banlist=${apache.banlist}`];
+    const history = async () => {
+      const told = await banctlJson<{ history: { database: { file: string }; byJail: { name: string }[] } }>([
+        'report',
+        ...own,
+        `--apachectl=${apache.ctl}`,
+      ]);
+      const { database, byJail } = told.history;
+      return { file: database.file, jails: byJail.map(({ name }) => name).sort() };
+    };
+    const expected = { file: fail2ban.db, jails: ['short', 'sshd'] };
+    assert.deepEqual(await history(), expected);
+    await fail2ban.kill();
+    assert.deepEqual(await history(), expected);
   });
 });
 
