@@ -1,11 +1,10 @@
 import { statSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
 import { cannotReadInput, readInput } from '../system/read.ts';
 import type { Given } from './arguments.ts';
 import { isOptionName, OPTION_NAMES, OPTIONS, type OptionName, optionOf } from './options.ts';
-import { configFileIn } from './values.ts';
+import { configFileIn, placeIn } from './values.ts';
 
 /** `fail2banClient` for `fail2ban-client`. */
 type CamelCase<Name extends string> = Name extends `${infer First}-${infer Rest}`
@@ -148,9 +147,10 @@ function optionIn(variable: string): OptionName | undefined {
 function configPath(given: Given, env: NodeJS.ProcessEnv): { path: string; isNamed: boolean } {
   const [named] = Array.isArray(given.config) ? given.config.slice(-1) : [];
   const path = named || env.BANCTL_CONFIG;
-  if (path) return { path: resolve(path), isNamed: true };
-  const root = rootOf({ root: [env.BANCTL_ROOT ?? ''], ...withoutEmpty(given) });
-  return { path: configFileIn({ name: 'config', root }), isNamed: false };
+  const context = { name: 'config', root: rootOf({ root: [env.BANCTL_ROOT ?? ''], ...withoutEmpty(given) }) };
+  return path
+    ? { path: placeIn(context, path), isNamed: true }
+    : { path: configFileIn(context), isNamed: false };
 }
 
 function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {

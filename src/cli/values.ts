@@ -32,6 +32,13 @@ export function configFileIn({ root }: ValueContext): string {
   return root === undefined ? CONFIG_FILE : followLinksBelow(root, CONFIG_FILE);
 }
 
+/** The place of a path in the tree; it may be given with the tree's root or without. */
+export function placeIn({ root }: ValueContext, path: string): string {
+  const place = resolve(path);
+  if (root === undefined) return place;
+  return followLinksBelow(root, place.startsWith(`${root}/`) ? place.slice(root.length) : place);
+}
+
 /** An entry of `--protect`: an address, a range, a host name, or `@FILE`, which are looked up later. */
 export function parseProtected(entry: string): string {
   if (entry.startsWith('@') || readAddress(entry) !== undefined || isHostName(entry)) return entry;

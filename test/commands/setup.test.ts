@@ -752,6 +752,19 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     assert.ok(existsSync(at('/srv/bans/list.conf')));
   });
 
+  test('reads and writes the named configuration below the root, as it is given there or here', async () => {
+    const { told, write, read, at, files } = tree();
+    const outside = join(directory, 'named.json');
+    writeFileSync(outside, '{}');
+    write(outside, '{"banlist": "/srv/bans/list.conf"}');
+    assert.equal(statusOf(await told('--config', outside), outside), 'replaced');
+    assert.equal(readFileSync(outside, 'utf8'), '{}');
+    assert.equal(JSON.parse(read(outside)).bandir, '/etc/apache2/djangoapp/bans');
+    assert.match(read(SNIPPET), /IncludeOptional \/srv\/bans\/list\.conf$/m);
+    assert.ok(!files().includes(CONFIG));
+    assert.equal((await told('--config', at(outside))).changed, false);
+  });
+
   test('says which part is left out where fail2ban is missing, and is completed later', async () => {
     const { told, files, at } = tree('etc/apache2/conf-available etc/cron.d');
     const first = await told();
