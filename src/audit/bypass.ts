@@ -38,6 +38,7 @@ export function bypassFindings(directives: readonly Directive[], places: Places)
   return [
     ...cacheFindings(directives, bans),
     ...satisfyFindings(directives),
+    ...mergingFindings(directives, bans),
     ...sectionFindings(directives, bans),
     ...bans.flatMap(({ directive }) => enclosingFindings(directive, directives)),
   ];
@@ -81,6 +82,19 @@ function satisfyFindings(directives: readonly Directive[]): Finding[] {
   return directives
     .filter(({ name, argument }) => name === 'satisfy' && /^any$/i.test(argument))
     .map((any) => finding(any, '"Satisfy Any" admits banned visitors', 'write it as <RequireAny>'));
+}
+
+/** "AuthMerging Or" in the ban's own section, or in the list, admits whom another section admits. */
+function mergingFindings(directives: readonly Directive[], bans: readonly Ban[]): Finding[] {
+  const own = new Set(bans.flatMap(({ directive }) => merged(directive.sections).at(-1)?.id ?? []));
+  const idOf = ({ sections }: Directive) => merged(sections).at(-1)?.id;
+  return [...own].flatMap((id) => {
+    const last = directives.findLast((one) => one.name === 'authmerging' && idOf(one) === id);
+    if (last === undefined || !/^or$/i.test(last.argument)) return [];
+    const isAdmitted = directives.some((one) => isOwnRequire(one) && idOf(one) !== id);
+    const what = '"AuthMerging Or" admits banned visitors whom another section admits';
+    return isAdmitted ? [finding(last, what, 'write "AuthMerging And"')] : [];
+  });
 }
 
 function sectionFindings(directives: readonly Directive[], bans: readonly Ban[]): Finding[] {

@@ -38,6 +38,11 @@ export function isDigestKey(value: unknown): value is DigestKey {
   return typeof value === 'string' && KEY.test(value);
 }
 
+/** True if the list has directives that are no bans. */
+export function isOrdered(digest: Digest): boolean {
+  return digest.endsWith(ORDERED);
+}
+
 export function digestOf(text: Buffer, key: DigestKey): Digest {
   const sum = { low: 0, high: 0 };
   const above = keyOf(key);

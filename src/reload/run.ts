@@ -15,10 +15,12 @@ import {
   youngestOf,
 } from '../apache/processes.ts';
 import { reloadGracefully, requestGraceful, runReloadCommand } from '../apache/reload-signal.ts';
-import { EMPTY } from '../banlist/digest.ts';
+import { EMPTY, isOrdered } from '../banlist/digest.ts';
+import { describeOverruling, overruling } from '../banlist/overruling.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { acquireLock, acquireLockAwaited, type Lock, withLock, withLockAwaited } from '../system/lock.ts';
 import { processId } from '../system/process.ts';
+import { readText } from '../system/read.ts';
 import { record } from '../system/record.ts';
 import { type Asked, ask, askAll } from './ask.ts';
 import { deferReload, dueTime, LONGEST_INTERVAL_SECONDS, planReload, shortestInterval } from './plan.ts';
@@ -296,10 +298,11 @@ class Reload {
     const way = wayOf(paths);
     const failure = await this.ask(target, apache);
     if (failure !== undefined) return { report: { result: 'failed', message: failure }, error: failure };
+    const but = notRead ?? this.overruled(now);
     return {
       report: {
         result: 'done',
-        ...(notRead === undefined ? {} : { message: `apache was reloaded, but ${notRead}` }),
+        ...(but === undefined ? {} : { message: `apache was reloaded, but ${but}` }),
       },
       known: {
         name: target.name,
@@ -315,6 +318,12 @@ class Reload {
       isLingering,
       ...(notRead === undefined ? {} : { error: `apache ${notRead}` }),
     };
+  }
+
+  private overruled({ digest }: ReloadState): string | undefined {
+    const { banlist } = this.options;
+    const found = isOrdered(digest) ? overruling(readText(banlist).text) : undefined;
+    return found === undefined ? undefined : describeOverruling(banlist, found);
   }
 
   private async ask(target: Target, apache: RunningApache | undefined): Promise<string | undefined> {

@@ -5,7 +5,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { type ApacheOptions, startApache } from '../lab/apache.ts';
-import { banctl, executable } from '../lab/banctl.ts';
+import { banctl, banctlJson, executable } from '../lab/banctl.ts';
 import { execute } from '../lab/wait.ts';
 
 const A = '203.0.113.5';
@@ -76,6 +76,41 @@ suite('a line in a section of the administrator', () => {
     await banctl(['unban', A, '--jail=web', ...options]);
     assert.equal(await apache.get('/', { from: A }), 200);
     assert.equal(readFileSync(apache.banlist, 'utf8'), section);
+  });
+});
+
+suite('a directive in the list that makes its bans not count', () => {
+  test('ban, explain and audit name it; without it the ban counts', async () => {
+    await using apache = await startApache({ remoteip: true, list: '' });
+    const places = [`--banlist=${apache.banlist}`, `--apachectl=${apache.ctl}`];
+    const ban = ['ban', A, '--jail=web', ...places, '--reload-interval=0'];
+    for (const directive of ['Satisfy Any', 'AuthMerging Or']) {
+      writeFileSync(apache.banlist, `${directive}\n`);
+      const { exitCode, stdout } = await banctl(ban);
+      assert.equal(exitCode, 0);
+      assert.ok(
+        stdout.includes(`${apache.banlist} line 1 admits banned visitors: ${directive}; remove it`),
+        stdout,
+      );
+      assert.equal(await apache.get('/', { from: A }), 200);
+      const explained = await banctlJson<{ enforced: boolean }>(['explain', A, ...places]);
+      assert.equal(explained.enforced, false);
+      assert.match((await banctl(['explain', A, ...places])).stdout, /line 1 admits banned visitors: /);
+      const { findings } = await banctlJson<{ findings: { code: string; message: string }[] }>(
+        ['audit', ...places, '--no-fail2ban'],
+        1,
+      );
+      const found = findings.filter(({ code }) => code === 'not-enforced').map(({ message }) => message);
+      assert.equal(found.length, 1);
+      assert.ok(
+        found[0]?.startsWith(`${apache.banlist} line 1: "${directive}" admits banned visitors`),
+        found[0],
+      );
+    }
+    writeFileSync(apache.banlist, 'Require all granted\n');
+    assert.doesNotMatch((await banctl(ban)).stdout, /admits/);
+    assert.equal(await apache.get('/', { from: A }), 403);
+    assert.equal((await banctlJson<{ enforced: boolean }>(['explain', A, ...places])).enforced, true);
   });
 });
 

@@ -48,6 +48,9 @@ export const past: Texts = {
       .replace('</RequireAll>', '</RequireAll>\n</RequireAny>'),
   'a later <If> that is merged no more': (text) =>
     `${text}<If "true">\nAuthMerging And\nAuthMerging Off\nRequire all granted\n</If>\n`,
+  'Satisfy Any within the ban': (text) => text.replace('  Require all', '  Satisfy Any\n  Require all'),
+  'a ban that is merged with what admits': (text) =>
+    `<Location /open>\nRequire all granted\n</Location>\n${text.replace('<RequireAll>', 'AuthMerging Or\n<RequireAll>')}`,
   'an <If> before a ban in a <Location>': (text) =>
     `<If "%{REQUEST_URI} =~ m#^/open/#">\nRequire all granted\n</If>\n${inLocation(text)}`,
 };
@@ -60,6 +63,8 @@ export const harmless: Texts = {
       .replace('<RequireAll>', '<RequireAny>\n<RequireAll>')
       .replace('</RequireAll>', '</RequireAll>\n</RequireAny>'),
   'the ban alone': (text) => text,
+  'a ban that replaces what admits': (text) =>
+    `<Location /open>\nRequire all granted\n</Location>\n${text.replace('AuthMerging And', 'AuthMerging Or\nAuthMerging Off')}`,
   'mod_cache as a usual handler': (text) => `${text}${cache}CacheQuickHandler off\n`,
   'an <If> before it': (text) => `<If "%{REQUEST_URI} =~ m#^/open/#">\nRequire all granted\n</If>\n${text}`,
   'a later <If> that is merged': (text) =>

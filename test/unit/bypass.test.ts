@@ -23,6 +23,22 @@ suite('gets past', () => {
     test(what, () => assert.equal(inHost(text(ban)).length, 1, inHost(text(ban)).join('\n')));
 });
 
+test('directives in the list itself are named by their lines', () => {
+  const granted = '<Location />\nRequire all granted\n</Location>\n';
+  const listed = (list: string) => {
+    const files = { '/c': `${granted}${ban}`, '/x/banlist.conf': list };
+    return found(files, [['/c'], ['/c', '/x/banlist.conf']]);
+  };
+  const line = 'Require not ip 203.0.113.5\n';
+  for (const directive of ['Satisfy Any', 'satisfy  "any"', 'AuthMerging Or'])
+    assert.match(
+      listed(`${line}${directive}\n`).join(),
+      /^\/x\/banlist\.conf line 2: .* admits banned visitors/,
+    );
+  for (const directive of ['Satisfy All', 'AuthMerging Off', 'Require all granted', `# Satisfy Any`])
+    assert.deepEqual(listed(`${line}${directive}\n`), []);
+});
+
 suite('does not get past', () => {
   for (const [what, text] of Object.entries(harmless))
     test(what, () => assert.deepEqual(inHost(text(ban)), []));
