@@ -36,6 +36,8 @@ export interface ReloadState {
   readonly digest: Digest;
   /** The version of the list that is known to have neither an access list nor extended attributes. */
   readonly plain: FileVersion | null;
+  /** The version that banctl wrote with those of the version before. */
+  readonly attributed: FileVersion | null;
   readonly mark: Mark;
   /** The names of the Apaches that the last call concerned. */
   readonly targets: readonly string[];
@@ -102,6 +104,7 @@ function unknownState(): ReloadState {
     list: null,
     digest: EMPTY,
     plain: null,
+    attributed: null,
     mark: { count: 0, ticks: 0, boot: null },
     targets: [],
     apaches: [],
@@ -350,7 +353,9 @@ function isState(state: Readonly<Record<keyof ReloadState, unknown>>): state is 
     isListOf(state.targets, (name) => typeof name === 'string') &&
     isListOf(state.apaches, isKnownApache) &&
     isListOf(state.owed, isCommands) &&
-    [state.list, state.plain, state.error, state.errorAt, state.waiter].every(isTextOrNull) &&
+    [state.list, state.plain, state.attributed, state.error, state.errorAt, state.waiter].every(
+      isTextOrNull,
+    ) &&
     [state.lastReload, state.lastTry, state.interval].every((time) => time === null || isNumber(time)) &&
     isNumber(state.spacing) &&
     typeof state.isLingering === 'boolean'

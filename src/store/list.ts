@@ -69,15 +69,19 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock)
   const known = readState(banlist, list);
   const before = isPending(known, namesOf(options)) ? withoutOldError(known) : settled(known);
   const isChanged = edits.length > 0;
-  const keepsAttributes = isChanged ? attributesKept(banlist, list, known) : undefined;
+  const keeping = { isLost: false };
+  const keepsAttributes = isChanged ? attributesKept(banlist, list, known, keeping) : undefined;
   const version = isChanged
     ? replaceFile(banlist, applyEdits(list.text, edits), { lock, seen: list, keepsAttributes })
     : undefined;
-  const plain = keepsAttributes === undefined ? (version ?? null) : null;
+  const looked =
+    keepsAttributes === undefined
+      ? { plain: version ?? null, attributed: null }
+      : { plain: null, attributed: keeping.isLost ? null : (version ?? null) };
   const changed =
     version === undefined
       ? before
-      : { ...afterChange(before, digestAfter(before, list.text, edits), version), plain };
+      : { ...afterChange(before, digestAfter(before, list.text, edits), version), ...looked };
   const { plan, state } = planReload(changed, options, options.isUrgent === true);
   if (state !== known) writeState(banlist, state, lock);
   const written = { outcomes, isChanged, plan };
@@ -90,16 +94,19 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock)
 function attributesKept(
   banlist: string,
   { version }: FileContent,
-  { plain }: ReloadState,
+  { plain, attributed }: ReloadState,
+  keeping: { isLost: boolean },
 ): OnLoss | undefined {
   if (version === undefined || version === plain) return undefined;
-  const has = hasAttributes(banlist);
+  const has = version === attributed || hasAttributes(banlist);
   // A list that has gone or changed by now is not written.
   if (typeof has === 'string' && statFile(banlist)?.version === version)
     warn(`cannot see whether ${banlist} has an access list, which it loses: ${has}`);
-  return has === true
-    ? (why) => warn(`${banlist} has lost its access list or extended attributes: ${why}`)
-    : undefined;
+  if (has !== true) return undefined;
+  return (why) => {
+    keeping.isLost = true;
+    warn(`${banlist} has lost its access list or extended attributes: ${why}`);
+  };
 }
 
 /** A reading of the configuration by Apache ends every earlier error. */

@@ -131,6 +131,40 @@ test('banctl looks for them once, and reports their loss', { skip: !isRoot }, as
   assert.match(stderr, /^banctl: \S+ has lost its access list or extended attributes: cp: no room for it\n$/);
 });
 
+test('of a list that has them, banctl copies them at each change and looks only where another program wrote', {
+  skip: !isRoot,
+}, async () => {
+  const banlist = listOf(0);
+  const bin = mkdtempSync(join(directory, 'bin-'));
+  const calls = join(bin, 'calls');
+  for (const name of ['tar', 'cp'])
+    writeFileSync(
+      join(bin, name),
+      `#!/bin/sh\necho ${name} >> ${calls}\nPATH=/usr/bin:/bin exec ${name} "$@"\n`,
+      { mode: 0o755 },
+    );
+  const callsOf = async (last: number) => {
+    writeFileSync(calls, '');
+    const args = ['ban', `203.0.113.${last}`, '--no-reload', `--banlist=${banlist}`, `--config=${empty}`];
+    const { exitCode, stderr } = await execute('env', [
+      `PATH=${bin}:${process.env.PATH}`,
+      executable,
+      ...args,
+    ]);
+    assert.deepEqual([exitCode, stderr], [0, '']);
+    return readFileSync(calls, 'utf8').split('\n').slice(0, -1);
+  };
+  const acl = async () => (await execute('getfacl', ['--absolute-names', banlist])).stdout;
+  await execute('setfacl', ['--modify', 'user:1235:rw', banlist]);
+  assert.deepEqual([await callsOf(1), await callsOf(2)], [['tar', 'cp'], ['cp']]);
+  await execute('setfacl', ['--modify', 'user:1236:r', banlist]);
+  assert.deepEqual([await callsOf(3), await callsOf(4)], [['tar', 'cp'], ['cp']]);
+  assert.match(await acl(), /user:1235:rw-\nuser:1236:r--\n/);
+  await execute('setfacl', ['--remove-all', banlist]);
+  assert.deepEqual([await callsOf(5), await callsOf(6)], [['tar'], []]);
+  assert.doesNotMatch(await acl(), /123/);
+});
+
 /** The capabilities of the drop-in, and nothing to write to but `writable`, as ProtectSystem=strict has it. */
 function hardened(writable: string): string[] {
   const dropIn = readFileSync(join(repository, 'systemd', 'fail2ban-banctl.conf'), 'utf8');
