@@ -11,7 +11,8 @@ import { canSearch, directoryRule, whyNotLookedUp } from '../apache/directory-ru
 import { layoutOf } from '../apache/layout.ts';
 import { findApache, readTextOrEmpty } from '../apache/processes.ts';
 import { type Asked, askAll } from '../reload/ask.ts';
-import { currentError, isPending, lookAtState, type ReloadState } from '../reload/state.ts';
+import { currentError, isPending, lookAtState } from '../reload/state.ts';
+import type { ReloadState } from '../reload/state-file.ts';
 import { namesOf, type ReloadOptions } from '../reload/types.ts';
 import { isWaitedFor } from '../reload/waiter.ts';
 import type { PlaceOptions } from '../store/types.ts';

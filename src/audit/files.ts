@@ -9,7 +9,7 @@ import {
   statSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { statePath } from '../reload/state.ts';
+import { statePath } from '../reload/state-file.ts';
 import { isBanName } from '../store/directory.ts';
 import { isOwn } from '../system/links.ts';
 import { withLock } from '../system/lock.ts';

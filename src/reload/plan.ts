@@ -1,4 +1,5 @@
-import { currentError, isPending, type ReloadState, settled } from './state.ts';
+import { currentError, isPending, settled } from './state.ts';
+import type { ReloadState } from './state-file.ts';
 import { namesOf, type ReloadOptions, type ReloadReport } from './types.ts';
 import { ensureWaiter } from './waiter.ts';
 

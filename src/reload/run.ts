@@ -28,18 +28,16 @@ import {
   isLoadedBy,
   isPending,
   isStateBehind,
-  type KnownApache,
   knownApache,
   loadedNow,
   lookAtState,
   markOf,
-  type ReloadState,
   settled,
   wayOf,
   withApache,
   withError,
-  writeState,
 } from './state.ts';
+import { type KnownApache, type ReloadState, writeState } from './state-file.ts';
 import { namesOf, type ReloadOptions, type ReloadReport, type Target, targetsOf } from './types.ts';
 import { waiterLockPath } from './waiter.ts';
 

@@ -10,7 +10,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { statePath } from '../reload/state.ts';
+import { statePath } from '../reload/state-file.ts';
 import { systemCode } from '../system/errors.ts';
 import { type Lock, withLock } from '../system/lock.ts';
 import { isAbandoned, isLockOrTemporary, isTemporaryOf } from '../system/lock-directory.ts';

@@ -3,15 +3,8 @@ import { correctDigest, type Digest, digestOf } from '../banlist/digest.ts';
 import { applyEdits, bansOf, denyLines, type Edit } from '../banlist/text.ts';
 import { now } from '../bans/hold.ts';
 import { planReload } from '../reload/plan.ts';
-import {
-  afterChange,
-  currentError,
-  isPending,
-  type ReloadState,
-  readState,
-  settled,
-  writeState,
-} from '../reload/state.ts';
+import { afterChange, currentError, isPending, readState, settled } from '../reload/state.ts';
+import { type ReloadState, writeState } from '../reload/state-file.ts';
 import { namesOf, type ReloadReport } from '../reload/types.ts';
 import { hasAttributes } from '../system/attributes.ts';
 import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
