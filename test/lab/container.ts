@@ -3,11 +3,9 @@
 //
 //   await using web = await startContainer([dir], ['apache2', '-f', config, '-DFOREGROUND']);
 //   await execute('sh', ['-c', `${web.command} apache2 -v`]);
-import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
-import { until } from './wait.ts';
+import { readOrEmpty, startNamespaces } from './namespaces.ts';
 
 /** Words of a command line, the program first. */
 export type Words = readonly [program: string, ...args: string[]];
@@ -38,48 +36,20 @@ exec chroot "$root" "$@"`;
 
 /** The program becomes process 1 of the container. */
 export async function startContainer(volumes: readonly string[], program: Words): Promise<Container> {
-  const root = mkdtempSync(join(tmpdir(), 'banctl-container-'));
-  const own = ['--mount', '--pid', '--fork', '--kill-child', 'sh', '-c', SCRIPT, 'sh'];
-  const child = spawn('unshare', [...own, root, volumes.join(' '), ...program], {
-    stdio: ['ignore', 'pipe', 'pipe'],
+  const container = await startNamespaces({
+    what: 'container',
+    script: SCRIPT,
+    args: [volumes.join(' '), ...program],
+    isReady: ({ first }) => readOrEmpty(`/proc/${first}/comm`) === program[0],
   });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding('utf8').on('data', (text) => {
-      output += text;
-    });
-  const ended = new Promise((resolve) => child.on('close', resolve));
-  const end = async () => {
-    child.kill('SIGKILL');
-    await ended;
-    rmSync(root, { recursive: true, force: true });
+  const { first, directory } = container;
+  return {
+    command: `nsenter --target ${first} --mount --pid --root`,
+    beside: (others) => {
+      const other = mkdtempSync(join(directory, 'beside-'));
+      const inside = ['unshare', '--mount', 'sh', '-c', SCRIPT, 'sh', other, others.join(' ')];
+      return ['nsenter', '--target', first, '--pid', '--', ...inside];
+    },
+    [Symbol.asyncDispose]: () => container[Symbol.asyncDispose](),
   };
-  try {
-    const first = await until('the container', () => {
-      if (child.exitCode !== null) throw new Error(`no container can be made:\n${output}`);
-      const pid = read(`/proc/${child.pid}/task/${child.pid}/children`);
-      return read(`/proc/${pid}/comm`) === program[0] && pid;
-    });
-    return {
-      command: `nsenter --target ${first} --mount --pid --root`,
-      beside: (others) => {
-        const other = mkdtempSync(join(root, 'beside-'));
-        const inside = ['unshare', '--mount', 'sh', '-c', SCRIPT, 'sh', other, others.join(' ')];
-        return ['nsenter', '--target', first, '--pid', '--', ...inside];
-      },
-      [Symbol.asyncDispose]: end,
-    };
-  } catch (error) {
-    await end();
-    throw error;
-  }
-}
-
-/** Empty for a process that has ended. */
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch {
-    return '';
-  }
 }

@@ -3,11 +3,8 @@
 //
 //   await using root = await startPrivateRoot();
 //   await root.run('dpkg -i banctl.deb');
-import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { execute, type Finished, until } from './wait.ts';
+import { startNamespaces } from './namespaces.ts';
+import { execute, type Finished } from './wait.ts';
 
 export type PrivateRoot = AsyncDisposable & {
   /** A line for sh, as root. `from` runs it as on another machine, whose requests come from this address. */
@@ -58,35 +55,13 @@ exec chroot . sh -c 'echo ready; sleep infinity & wait'
 `;
 
 export async function startPrivateRoot(): Promise<PrivateRoot> {
-  const directory = mkdtempSync(join(tmpdir(), 'banctl-root-'));
-  const child = spawn(
-    'unshare',
-    ['--mount', '--net', '--pid', '--fork', '--kill-child', 'sh', '-c', SCRIPT, 'sh', directory],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
-  );
-  let output = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding('utf8').on('data', (text) => {
-      output += text;
-    });
-  const ended = new Promise((resolve) => child.on('close', resolve));
-  const end = async () => {
-    child.kill('SIGKILL');
-    await ended;
-    rmSync(directory, { recursive: true, force: true });
-  };
-  let pid = '';
-  try {
-    await until('the private root', () => /^ready$/m.test(output) || child.exitCode !== null, {
-      detail: () => output,
-    });
-    if (child.exitCode !== null) throw new Error(`no private root can be made:\n${output}`);
-    // The only child of unshare is process 1 of the new namespace.
-    pid = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim();
-  } catch (error) {
-    await end();
-    throw error;
-  }
+  const root = await startNamespaces({
+    what: 'private-root',
+    own: ['--net'],
+    script: SCRIPT,
+    isReady: ({ output }) => /^ready$/m.test(output),
+  });
+  const { first: pid } = root;
   const path = (name: string) => `/proc/${pid}/root${name}`;
   const run: PrivateRoot['run'] = (line, from) =>
     execute('nsenter', [
@@ -108,6 +83,6 @@ export async function startPrivateRoot(): Promise<PrivateRoot> {
       return `${stdout}${stderr}`;
     },
     path,
-    [Symbol.asyncDispose]: end,
+    [Symbol.asyncDispose]: () => root[Symbol.asyncDispose](),
   };
 }
