@@ -139,7 +139,7 @@ export async function startWorkload({
   const bansIn = () => namesIn(bandir).filter((name) => /^(?:[\d.]+|[\da-f:]+)$/.test(name));
   /** Locks and temporary files, of calls under way or killed. */
   const temporaries = () => [
-    ...namesIn(directory).filter((name) => /^banlist\.conf\.(?!state$)/.test(name)),
+    ...namesIn(directory).filter((name) => /^\.?banlist\.conf\.(?!state$)/.test(name)),
     ...namesIn(bandir).filter((name) => !bansIn().includes(name)),
   ];
   const locks = () =>
