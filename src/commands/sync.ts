@@ -37,7 +37,7 @@ export async function planSync(
   const skipped = plan.refused.map(({ address }) => address);
   recordRefusal('unusable', skipped, settings);
   return {
-    changes: (bansNow) => [...changesOf(plan.difference), ...plan.others(bansNow)],
+    changes: (bansNow) => [...changesOf(plan.difference, bansNow), ...plan.others(bansNow)],
     skipped: skipped.map((address) => ({ address, status: 'skipped', heldBy: [], isChanged: false })),
     plan,
   };

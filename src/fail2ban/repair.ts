@@ -6,9 +6,17 @@ import type { ChangeOptions, ChangeReport, Changes, PlaceOptions } from '../stor
 import type { HolderTruth } from './truth.ts';
 import { addition, selectWanted, type WantedBan, type WantedOptions } from './wanted.ts';
 
+/** A ban of fail2ban's that becomes a hold, or gives one its times. */
+export interface Addition {
+  readonly holder: string;
+  readonly ban: WantedBan;
+  /** The list had the hold before fail2ban was asked. If it has gone since, it was lifted, and must not come back. */
+  readonly wasListed?: boolean;
+}
+
 /** The changes that make the holds equal to fail2ban's bans. */
 export interface Difference {
-  readonly added: readonly { readonly holder: string; readonly ban: WantedBan }[];
+  readonly added: readonly Addition[];
   readonly released: readonly Hold[];
 }
 
@@ -33,7 +41,7 @@ export async function repair(
 ): Promise<ChangeReport> {
   const urgently = { ...options, isUrgent: true };
   let report = await changeBans(urgently, (bansNow) => [
-    ...changesOf(difference),
+    ...changesOf(difference, bansNow),
     ...(typeof others === 'function' ? others(bansNow) : others),
   ]);
   if (options.dryRun) return report;
@@ -43,15 +51,23 @@ export async function repair(
     if (holders.size === 0) break;
     last = contradictions(last, await askAgain(holders), await readBans(options), options);
     if (last.added.length + last.released.length === 0) break;
-    const { isChanged, reload } = await changeBans(urgently, changesOf(last));
+    const { isChanged, reload } = await changeBans(urgently, (bansNow) => changesOf(last, bansNow));
     if (isChanged) report = { ...report, isChanged, reload };
   }
   return report;
 }
 
-/** The changes for a difference. */
-export function changesOf({ added, released }: Difference): Change[] {
-  return [...released.map(releaseOf), ...added.map(({ holder, ban }) => addition(holder, ban))];
+/** The changes for a difference, by the bans at the moment of the change. */
+export function changesOf({ added, released }: Difference, bansNow: () => readonly Ban[]): Change[] {
+  const listed = added.some(({ wasListed }) => wasListed) ? namesIn(bansNow()) : new Set();
+  const kept = added.filter(
+    ({ holder, ban, wasListed }) => !wasListed || listed.has(nameOfWanted(holder, ban)),
+  );
+  return [...released.map(releaseOf), ...kept.map(({ holder, ban }) => addition(holder, ban))];
+}
+
+function namesIn(bans: readonly Ban[]): Set<string> {
+  return new Set(bans.flatMap((ban) => ban.holds.map(nameOfHold)));
 }
 
 /** Releases exactly this hold; a later hold stays. */

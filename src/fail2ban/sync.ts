@@ -2,14 +2,22 @@ import { tidyOver } from '../banlist/change.ts';
 import type { Ban } from '../banlist/text.ts';
 import { readAddress } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
-import { type Hold, holderOf, now } from '../bans/hold.ts';
+import { type Hold, holderOf, nameOfHold, now } from '../bans/hold.ts';
 import type { ChangesFor } from '../store/types.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import type { ConfiguredJail } from './answers.ts';
 import { configuration, configuredActions, isPrivate, jailNames, type Unanswered } from './client.ts';
 import { type BanRows, bansInDatabase, DATABASE_FILE } from './database.ts';
 import { actionsOf, isSameList, truthsOf } from './holders.ts';
-import { type AskAgain, type Difference, type RepairOptions, readBans, wantedOf } from './repair.ts';
+import {
+  type Addition,
+  type AskAgain,
+  type Difference,
+  nameOfWanted,
+  type RepairOptions,
+  readBans,
+  wantedOf,
+} from './repair.ts';
 import { restoredBans } from './restore.ts';
 import { type Asking, among, banSecondsOf } from './truth.ts';
 import { type RefusedBan, selectWanted, type WantedBan } from './wanted.ts';
@@ -49,7 +57,7 @@ export async function planByServer(options: SyncOptions, jail: string): Promise<
   const refused = truth.jails.flatMap(({ held, ignored }) => selectWanted(held, ignored, options).refused);
   const isUnwanted = unwantedBy(wanted, refused);
   const difference = {
-    added: wanted.map((ban) => ({ holder, ban })),
+    added: additions(holder, wanted, seen),
     released: seen.filter((hold) => !truth.mayHold(hold) || isUnwanted(hold.address)),
   };
   return {
@@ -61,6 +69,11 @@ export async function planByServer(options: SyncOptions, jail: string): Promise<
       return again.ok ? again.value : [];
     },
   };
+}
+
+function additions(holder: string, wanted: readonly WantedBan[], seen: readonly Hold[]): Addition[] {
+  const listed = new Set(seen.map(nameOfHold));
+  return wanted.map((ban) => ({ holder, ban, wasListed: listed.has(nameOfWanted(holder, ban)) }));
 }
 
 /** True for a ban of a jail that banctl must not make, such as one that the jail now ignores, unless another jail wants it. */
@@ -115,7 +128,7 @@ export async function planByDatabase(options: SyncOptions, jail: string): Promis
   const added = wanted.map(({ address, id }) => ({ address: address.text, id }));
   const isKept = among(kept, [...seen, ...added]);
   const difference = {
-    added: wanted.map((ban) => ({ holder, ban })),
+    added: additions(holder, wanted, seen),
     released: seen.filter((hold) => !isKept(hold) && !odd.has(hold.address)),
   };
   return { difference, others: tidy, refused, askAgain: askNoJail };

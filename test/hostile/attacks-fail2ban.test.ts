@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, suite, test } from 'node:test';
+import { executable } from '../lab/banctl.ts';
 import { type Site, startSite, writeScript } from '../lab/site.ts';
 import { until } from '../lab/wait.ts';
 
@@ -49,6 +50,17 @@ suite('fail2ban and the list say the same', inOrder, () => {
     assert.ok(existsSync(join(dir, 'was')), 'it was asked');
     await until('both', async () => (await site.fail2ban.banned('web')).join() === B);
     assert.deepEqual([await site.holders(A), await site.holders(B)], [[], ['web']]);
+  });
+
+  test('a sync does not bring back what was lifted by hand after fail2ban’s answer', async () => {
+    await site.bans('web', A);
+    const client = clientThat(
+      `${executable} unban ${A} --no-fail2ban --no-reload --banlist=${site.apache.banlist}`,
+    );
+    rmSync(join(dir, 'was'), { force: true });
+    await site.run('sync', '--jail=web', `--fail2ban-client=${client}`);
+    assert.ok(existsSync(join(dir, 'was')), 'it was asked');
+    assert.deepEqual(await site.holders(A), []);
   });
 
   test('an audit lifts nothing that fail2ban bans after its answer, and brings nothing back', async () => {
