@@ -296,6 +296,8 @@ suite('settings', () => {
         fleet: 'redis://127.0.0.1',
         'fleet-name': 'x',
         'fleet-host': 'x',
+        // The configuration of this test is there too.
+        root: tmpdir(),
       };
       const ofNumbers = /prefix|interval|timeout|since|for|after/.test(name) ? '17' : '/x';
       const value = {
