@@ -135,6 +135,8 @@ suite('any value', () => {
     const config = join(directory, 'same.json');
     await holds(t, 500, option, ([name, text]) => {
       const { kind } = optionOf(name);
+      // A root that the configuration names cannot move the configuration.
+      if (name === 'root') return;
       // The environment has no NUL and no half a character, and divides lists.
       if (kind === 'flag' || /[\0,\ud800-\udfff]/u.test(text) || (kind === 'values' && text.trim() !== text))
         return;
