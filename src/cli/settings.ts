@@ -53,8 +53,9 @@ const NO = /^(?:|0|false|no|off)$/i;
  * @throws BanctlError usage for a value of the line or the environment, notUnderstood for the file
  */
 export function resolveSettings(given: Given, env: NodeJS.ProcessEnv): Settings {
-  const { path } = configPath(given, env);
-  const byFile = readConfig(given, env);
+  const place = configPath(given, env);
+  const { path } = place;
+  const byFile = readConfig(place);
   const byCall = { ...readEnvironment(env), ...withoutEmpty(given) };
   try {
     return toSettings({ ...byFile, ...byCall }, path);
@@ -144,7 +145,12 @@ function optionIn(variable: string): OptionName | undefined {
   return isOurs ? name : undefined;
 }
 
-function configPath(given: Given, env: NodeJS.ProcessEnv): { path: string; isNamed: boolean } {
+interface ConfigPlace {
+  readonly path: string;
+  readonly isNamed: boolean;
+}
+
+function configPath(given: Given, env: NodeJS.ProcessEnv): ConfigPlace {
   const [named] = Array.isArray(given.config) ? given.config.slice(-1) : [];
   const path = named || env.BANCTL_CONFIG;
   const context = { name: 'config', root: rootOf({ root: [env.BANCTL_ROOT ?? ''], ...withoutEmpty(given) }) };
@@ -153,8 +159,7 @@ function configPath(given: Given, env: NodeJS.ProcessEnv): { path: string; isNam
     : { path: configFileIn(context), isNamed: false };
 }
 
-function readConfig(given: Given, env: NodeJS.ProcessEnv): Given {
-  const { path, isNamed } = configPath(given, env);
+function readConfig({ path, isNamed }: ConfigPlace): Given {
   try {
     // Most hosts have no file, and an exception costs more than this check.
     if (!isNamed && statSync(path, { throwIfNoEntry: false }) === undefined) return {};

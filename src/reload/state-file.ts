@@ -144,7 +144,7 @@ export function writeState(banlist: string, state: ReloadState, lock: Lock): voi
   }
 }
 
-/** Keeps the key in memory: a call writes the state several times, and a resident for as long as it runs. */
+/** A call writes the state several times, and a resident for as long as it runs: one warning for a lasting failure. */
 let isWarned = false;
 
 /** Older versions wrote the state without a comment sign. */
