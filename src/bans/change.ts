@@ -63,3 +63,9 @@ export interface Outcome {
 
 /** The outcomes by the change itself, because two callers can ask the same about one address at once. */
 export type Outcomes = ReadonlyMap<Change, Outcome>;
+
+type SetChange = Extract<Change, { verb: 'set' }>;
+
+export function isSet(change: Change): change is SetChange {
+  return change.verb === 'set';
+}

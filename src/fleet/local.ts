@@ -1,7 +1,7 @@
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { type Ban, bansOf, denyLines, formatBan } from '../banlist/text.ts';
-import type { Change } from '../bans/change.ts';
+import { type Change, isSet } from '../bans/change.ts';
 import type { Hold } from '../bans/hold.ts';
 import { sameHolds } from '../bans/holds.ts';
 import { addressesIn, banFile, bansInFile, isBanName } from '../store/directory.ts';
@@ -218,10 +218,8 @@ export class Local {
 
 /** Undefined if the changes are others, or ban a wider range. */
 function holdsSet(address: string, changes: readonly Change[]): Hold[] | undefined {
-  const isSet = (change: Change) => change.verb === 'set' && change.target === address;
-  return changes.every(isSet)
-    ? changes.flatMap((change) => ('hold' in change && change.verb === 'set' ? change.hold : []))
-    : undefined;
+  const all = changes.filter(isSet).filter(({ target }) => target === address);
+  return all.length === changes.length ? all.map(({ hold }) => hold) : undefined;
 }
 
 function isSame(one: Held = NOTHING, other: Held = NOTHING): boolean {

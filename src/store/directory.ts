@@ -4,7 +4,7 @@ import { changeList } from '../banlist/change.ts';
 import { searchBans } from '../banlist/find.ts';
 import { applyEdits, type Ban, bansOf, denyLines, formatBan } from '../banlist/text.ts';
 import { type Address, covers, isSingle, readAddress } from '../bans/address.ts';
-import type { Change, Outcome, Outcomes } from '../bans/change.ts';
+import { type Change, isSet, type Outcome, type Outcomes } from '../bans/change.ts';
 import { type Hold, now } from '../bans/hold.ts';
 import { setHold } from '../bans/holds.ts';
 import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
@@ -97,12 +97,6 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   const isDue = options.sync === 'all' || (isChanged && !durable && options.sync !== 'later');
   if (isDue && !options.dryRun) await putOnDisk(options.bandir);
   return { isChanged, outcomes };
-}
-
-type SetChange = Extract<Change, { verb: 'set' }>;
-
-function isSet(change: Change): change is SetChange {
-  return change.verb === 'set';
 }
 
 function newFilesIn(bandir: string): NewFiles {
