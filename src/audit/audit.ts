@@ -3,9 +3,17 @@ import type { Ban } from '../banlist/text.ts';
 import type { Change } from '../bans/change.ts';
 import { isOver, MANUAL, nameOfHold, now } from '../bans/hold.ts';
 import { truthsOf } from '../fail2ban/holders.ts';
-import { type Difference, nameOfWanted, readBans, releaseOf, repair } from '../fail2ban/repair.ts';
+import {
+  type AskAgain,
+  type Difference,
+  nameOfWanted,
+  readBans,
+  releaseOf,
+  repair,
+} from '../fail2ban/repair.ts';
 import type { HolderTruth } from '../fail2ban/truth.ts';
 import { protectedRanges, wideningOf } from '../protection/protection.ts';
+import { Lifts } from '../store/lifts.ts';
 import { isAuditLate, NO_AUDIT, noteAudit } from '../system/audited.ts';
 import { readText } from '../system/read.ts';
 import { apacheFindings } from './apache.ts';
@@ -35,10 +43,11 @@ export interface AuditResult {
 /** Compares the list, fail2ban and Apache, and with `--fix` makes the safe repairs. */
 export async function audit(settings: AuditOptions): Promise<AuditResult> {
   const names = await nameFindings(settings);
+  using lifts = settings.fix && !settings.dryRun ? new Lifts(settings) : undefined;
   const before = await inspect(settings, names);
   const { jails } = before.comparison;
-  if (settings.fix && !settings.dryRun) noteAudit(settings.record);
-  if (!settings.fix || settings.dryRun || before.findings.length === 0) {
+  if (lifts !== undefined) noteAudit(settings.record);
+  if (lifts === undefined || before.findings.length === 0) {
     const findings = before.findings.map((finding) => ({ ...finding, fixed: false }));
     return { findings, bans: before.bans, jails };
   }
@@ -46,7 +55,8 @@ export async function audit(settings: AuditOptions): Promise<AuditResult> {
   if (settings.bandir !== undefined && before.findings.some(({ code }) => code === 'bandir-unsearchable'))
     openDirectory(settings.bandir);
   const options = { ...settings, widening: wideningOf(settings) };
-  await repair(options, before.comparison, before.repairs, (holders) => askAgain(settings, before, holders));
+  const again: AskAgain = (holders) => askAgain(settings, before, holders);
+  await repair(options, before.comparison, before.repairs, again, lifts);
   const after = await inspect(settings, names);
   const left = new Set(after.findings.map(identityOf));
   const known = new Set(before.findings.map(identityOf));

@@ -93,6 +93,10 @@ export const FILES: readonly { name: string; describe: string }[] = [
     describe: 'What Apache has loaded. You can delete it at any time.',
   },
   {
+    name: '/etc/apache2/djangoapp/.banlist.conf.lifts',
+    describe: 'Exists while `sync` or `audit --fix` runs: what other calls release in the meantime.',
+  },
+  {
     name: '/etc/apache2/djangoapp/bans',
     describe: 'The ban directory: one file for each banned address.',
   },

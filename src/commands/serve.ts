@@ -10,6 +10,7 @@ import { preferMemory } from '../serve/memory.ts';
 import type { Hello, Request } from '../serve/protocol.ts';
 import { serve } from '../serve/serve.ts';
 import type { Commands, Said, Work } from '../serve/types.ts';
+import { Lifts } from '../store/lifts.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { surviveEndings } from '../system/program.ts';
 import { idOf, planBan } from './ban.ts';
@@ -78,9 +79,12 @@ async function prepare(request: Request, hello: Hello): Promise<Work | Said> {
     case 'flush':
       return work((bansNow) => releaseHeldBy(holder, bansNow()), urgently);
     default: {
+      using opened = new DisposableStack();
+      const lifts = opened.use(new Lifts(settings));
       const plan = await planSync(settings, jail);
       if (typeof plan === 'string') return describe([], { result: 'not-needed', message: plan });
-      return work(plan.changes, { ...urgently, skipped: plan.skipped });
+      const repairing = { ...urgently.options, ...lifts.options };
+      return work(plan.changes, { options: repairing, skipped: plan.skipped, lifts: opened.move() });
     }
   }
 }

@@ -2,6 +2,7 @@ import type { Outcome } from '../bans/change.ts';
 import type { Settings } from '../cli/settings.ts';
 import type { SyncPlan } from '../fail2ban/sync.ts';
 import { wideningOf } from '../protection/protection.ts';
+import { Lifts } from '../store/lifts.ts';
 import type { ChangesFor } from '../store/types.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { terminalProgress } from '../terminal/progress.ts';
@@ -12,6 +13,7 @@ import { showChange } from './show-change.ts';
 export async function sync(settings: Settings): Promise<ExitCode> {
   const { jail } = settings;
   if (jail === undefined) throw new BanctlError(EXIT.usage, 'sync needs --jail NAME');
+  using lifts = new Lifts(settings);
   const planned = await planSync(settings, jail);
   if (typeof planned === 'string') {
     const reload = { result: 'not-needed', message: planned } as const;
@@ -20,12 +22,12 @@ export async function sync(settings: Settings): Promise<ExitCode> {
   const { repair } = await import('../fail2ban/repair.ts');
   const options = { ...settings, progress: await terminalProgress(), widening: wideningOf(settings) };
   const { difference, others, askAgain } = planned.plan;
-  const report = await repair(options, difference, others, askAgain);
+  const report = await repair(options, difference, others, askAgain, lifts);
   recordChange('sync', report.outcomes, settings);
   return showChange({ ...report, outcomes: [...report.outcomes, ...planned.skipped] }, settings);
 }
 
-/** The changes of a sync, and the addresses that it skips. A text says why there are no changes. */
+/** The changes of a sync, and the addresses that it skips. A text says why there are no changes. Open {@link Lifts} before. */
 export async function planSync(
   settings: Settings,
   jail: string,
@@ -37,7 +39,7 @@ export async function planSync(
   const skipped = plan.refused.map(({ address }) => address);
   recordRefusal('unusable', skipped, settings);
   return {
-    changes: (bansNow) => [...changesOf(plan.difference, bansNow), ...plan.others(bansNow)],
+    changes: (bansNow) => [...changesOf(plan.difference), ...plan.others(bansNow)],
     skipped: skipped.map((address) => ({ address, status: 'skipped', heldBy: [], isChanged: false })),
     plan,
   };

@@ -1,6 +1,7 @@
 import type { Ban } from '../banlist/text.ts';
 import type { Change } from '../bans/change.ts';
 import { type Hold, nameOfHold } from '../bans/hold.ts';
+import type { Lifts } from '../store/lifts.ts';
 import { changeBans, storeOf } from '../store/store.ts';
 import type { ChangeOptions, ChangeReport, Changes, PlaceOptions } from '../store/types.ts';
 import type { HolderTruth } from './truth.ts';
@@ -10,8 +11,6 @@ import { addition, selectWanted, type WantedBan, type WantedOptions } from './wa
 export interface Addition {
   readonly holder: string;
   readonly ban: WantedBan;
-  /** The list had the hold before fail2ban was asked. If it has gone since, it was lifted, and must not come back. */
-  readonly wasListed?: boolean;
 }
 
 /** The changes that make the holds equal to fail2ban's bans. */
@@ -29,19 +28,22 @@ export type RepairOptions = ChangeOptions & PlaceOptions & WantedOptions;
 const MOST_ROUNDS = 3;
 
 /**
- * Makes the changes, then asks fail2ban once more, because fail2ban continues to work in between. A ban that it has lifted
- * since must not come back, and a ban that it has restored since must not be lifted. What it does after the last answer
- * reaches the list by its own call of banctl.
+ * Makes the changes, then asks fail2ban once more, because fail2ban continues to work in between. A ban that was lifted since
+ * must not come back, and a ban that fail2ban has restored since must not be lifted. What fail2ban does after the last
+ * answer reaches the list by its own call of banctl.
+ *
+ * @param lifts opened before the first question
  */
 export async function repair(
   options: RepairOptions,
   difference: Difference,
   others: Changes,
   askAgain: AskAgain,
+  lifts: Lifts,
 ): Promise<ChangeReport> {
-  const urgently = { ...options, isUrgent: true };
+  const urgently = { ...options, ...lifts.options, isUrgent: true };
   let report = await changeBans(urgently, (bansNow) => [
-    ...changesOf(difference, bansNow),
+    ...changesOf(difference),
     ...(typeof others === 'function' ? others(bansNow) : others),
   ]);
   if (options.dryRun) return report;
@@ -49,25 +51,17 @@ export async function repair(
   for (let round = 0; round < MOST_ROUNDS; round += 1) {
     const holders = new Set([...last.added, ...last.released].map(({ holder }) => holder));
     if (holders.size === 0) break;
+    lifts.forget();
     last = contradictions(last, await askAgain(holders), await readBans(options), options);
     if (last.added.length + last.released.length === 0) break;
-    const { isChanged, reload } = await changeBans(urgently, (bansNow) => changesOf(last, bansNow));
+    const { isChanged, reload } = await changeBans(urgently, changesOf(last));
     if (isChanged) report = { ...report, isChanged, reload };
   }
   return report;
 }
 
-/** The changes for a difference, by the bans at the moment of the change. */
-export function changesOf({ added, released }: Difference, bansNow: () => readonly Ban[]): Change[] {
-  const listed = added.some(({ wasListed }) => wasListed) ? namesIn(bansNow()) : new Set();
-  const kept = added.filter(
-    ({ holder, ban, wasListed }) => !wasListed || listed.has(nameOfWanted(holder, ban)),
-  );
-  return [...released.map(releaseOf), ...kept.map(({ holder, ban }) => addition(holder, ban))];
-}
-
-function namesIn(bans: readonly Ban[]): Set<string> {
-  return new Set(bans.flatMap((ban) => ban.holds.map(nameOfHold)));
+export function changesOf({ added, released }: Difference): Change[] {
+  return [...released.map(releaseOf), ...added.map(({ holder, ban }) => addition(holder, ban))];
 }
 
 /** Releases exactly this hold; a later hold stays. */

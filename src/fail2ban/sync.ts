@@ -2,7 +2,7 @@ import { tidyOver } from '../banlist/change.ts';
 import type { Ban } from '../banlist/text.ts';
 import { readAddress } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
-import { type Hold, holderOf, nameOfHold, now } from '../bans/hold.ts';
+import { type Hold, holderOf, now } from '../bans/hold.ts';
 import type { ChangesFor } from '../store/types.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import type { ConfiguredJail } from './answers.ts';
@@ -13,7 +13,6 @@ import {
   type Addition,
   type AskAgain,
   type Difference,
-  nameOfWanted,
   type RepairOptions,
   readBans,
   wantedOf,
@@ -57,7 +56,7 @@ export async function planByServer(options: SyncOptions, jail: string): Promise<
   const refused = truth.jails.flatMap(({ held, ignored }) => selectWanted(held, ignored, options).refused);
   const isUnwanted = unwantedBy(wanted, refused);
   const difference = {
-    added: additions(holder, wanted, seen),
+    added: additions(holder, wanted),
     released: seen.filter((hold) => !truth.mayHold(hold) || isUnwanted(hold.address)),
   };
   return {
@@ -71,9 +70,8 @@ export async function planByServer(options: SyncOptions, jail: string): Promise<
   };
 }
 
-function additions(holder: string, wanted: readonly WantedBan[], seen: readonly Hold[]): Addition[] {
-  const listed = new Set(seen.map(nameOfHold));
-  return wanted.map((ban) => ({ holder, ban, wasListed: listed.has(nameOfWanted(holder, ban)) }));
+function additions(holder: string, wanted: readonly WantedBan[]): Addition[] {
+  return wanted.map((ban) => ({ holder, ban }));
 }
 
 /** True for a ban of a jail that banctl must not make, such as one that the jail now ignores, unless another jail wants it. */
@@ -128,7 +126,7 @@ export async function planByDatabase(options: SyncOptions, jail: string): Promis
   const added = wanted.map(({ address, id }) => ({ address: address.text, id }));
   const isKept = among(kept, [...seen, ...added]);
   const difference = {
-    added: additions(holder, wanted, seen),
+    added: additions(holder, wanted),
     released: seen.filter((hold) => !isKept(hold) && !odd.has(hold.address)),
   };
   return { difference, others: tidy, refused, askAgain: askNoJail };

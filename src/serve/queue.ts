@@ -55,20 +55,23 @@ export class Queue {
 
   /** The first, and those after it that can share a write with it. */
   #takeAlike(): Job[] {
-    const key = this.#waiting[0]?.key;
-    const different = this.#waiting.findIndex((job) => job.key !== key);
+    const [first] = this.#waiting;
+    const isAlike = ({ key, work }: Job) =>
+      key === first?.key && work.options.isWanted === first.work.options.isWanted;
+    const different = this.#waiting.findIndex((job) => !isAlike(job));
     return this.#waiting.splice(0, different === -1 ? this.#waiting.length : different);
   }
 
   async #changeTogether(jobs: readonly Job[]): Promise<void> {
     const [first] = jobs;
     if (first === undefined) return;
+    const { isWanted = () => true } = first.work.options;
     try {
       const callers = new Map<Change, Job>();
       const { written, outcomesOf } = await writeTogether(
         {
           ...this.#reloads.optionsFor(first.work.options),
-          isWanted: (change) => callers.get(change)?.isWanted() !== false,
+          isWanted: (change) => callers.get(change)?.isWanted() !== false && isWanted(change),
         },
         jobs.map((job) => remembering(job, callers)),
       );

@@ -112,6 +112,7 @@ class Resident {
     const work = await this.#commands.prepare(request, hello);
     if ('exit' in work) return work;
     const { options, needs } = work;
+    using _lifts = work.lifts;
     this.#endHoldsOf(options);
     if (request.isRestored && needs !== undefined && this.#restored.has(options, needs))
       return { exit: EXIT.done, said: '' };

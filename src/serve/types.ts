@@ -15,6 +15,8 @@ export interface Work {
   readonly onDone: (outcomes: readonly Outcome[]) => void;
   /** Skipped addresses, reported with the outcomes. */
   readonly skipped: readonly Outcome[];
+  /** Closed once the changes are made, or have failed. */
+  readonly lifts?: Disposable;
 }
 
 /** The text about changes, and the exit code of a call that made them. */

@@ -1,5 +1,6 @@
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import type { ReloadReport } from '../reload/types.ts';
+import { announceLifts } from './lifts.ts';
 import { listStore } from './list.ts';
 import type { ChangeOptions, ChangeReport, Changes, PlaceOptions, Store, Written } from './types.ts';
 
@@ -61,7 +62,9 @@ export async function writeTogether(
   let asked: (readonly Change[])[] = [];
   const written = await store.change((bansNow) => {
     asked = callers.map((changes) => (typeof changes === 'function' ? changes(bansNow) : changes));
-    return asked.flat();
+    const all = asked.flat();
+    if (!options.isRepair && !options.dryRun) announceLifts(options.banlist, all);
+    return all;
   });
   return {
     written,

@@ -33,8 +33,10 @@ export interface ChangeOptions extends ReloadOptions {
   readonly dryRun: boolean;
   /** True: the reload does not wait for the end of the interval. */
   readonly isUrgent?: boolean;
-  /** Asked under the lock, for a resident whose callers may have given up: false omits the change. */
+  /** Asked under the lock, for a repair, and a resident whose callers may have given up: false omits the change. */
   readonly isWanted?: (change: Change) => boolean;
+  /** True: a repair, whose releases are not announced to other repairs, see lifts.ts. */
+  readonly isRepair?: boolean;
   /**
    * For changes in pieces, whose files one sync puts on the disk. `later`: another piece follows; `all`: the last one, perhaps
    * empty. Undefined: the change is on the disk when it is done.

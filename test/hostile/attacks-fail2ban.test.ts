@@ -1,6 +1,6 @@
 // Inputs of the kinds that once made an acknowledged ban fail, or come back after its unban.
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, suite, test } from 'node:test';
@@ -62,6 +62,34 @@ suite('fail2ban and the list say the same', inOrder, () => {
     assert.ok(existsSync(join(dir, 'was')), 'it was asked');
     assert.deepEqual(await site.holders(A), []);
   });
+
+  for (const [answers, command, option] of [
+    [1, 'sync', '--jail=web'],
+    [2, 'audit', '--fix'],
+  ] as const)
+    test(`${command} never brings back a ban that fail2ban made and lifted after its answer`, async () => {
+      await site.bans('web', B);
+      const place = `--no-reload --banlist=${site.apache.banlist}`;
+      await site.done('unban', B, '--jail=web', '--no-fail2ban');
+      const asked = join(dir, 'asked');
+      writeFileSync(asked, '');
+      const real = site.fail2ban.clientCommand;
+      const does = `${executable} ban ${B} --jail=web ${place}; ${real} set web unbanip ${B}`;
+      // Without a later answer, nothing but the unban itself can keep it away.
+      const client = writeScript(
+        dir,
+        'client',
+        `case " $* " in *' get web banip '*) echo >>${asked} ;; *) exec ${real} "$@" ;; esac
+count=$(wc -l <${asked})
+[ "$count" -le ${answers} ] || exit 255
+${real} "$@"; code=$?
+[ "$count" -lt ${answers} ] || { ${does}; } >/dev/null 2>&1
+exit $code`,
+      );
+      await site.run(command, option, `--fail2ban-client=${client}`);
+      assert.ok(readFileSync(asked, 'utf8').length > answers, 'it was asked again afterwards');
+      assert.deepEqual(await site.holders(B), []);
+    });
 
   test('an audit lifts nothing that fail2ban bans after its answer, and brings nothing back', async () => {
     await site.bans('web', A);

@@ -1,0 +1,123 @@
+// What a repair learns of bans that are lifted while it waits.
+
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, suite, test } from 'node:test';
+import type { Change } from '../../src/bans/change.ts';
+import { Lifts } from '../../src/store/lifts.ts';
+import { changeBans, type StoreOptions } from '../../src/store/store.ts';
+
+const A = '203.0.113.5';
+const B = '203.0.113.6';
+/** No process has this number. */
+const GONE = '4194305-1';
+
+const add = (address: string, more: { holder?: string; id?: string; target?: string } = {}): Change => ({
+  verb: 'add',
+  target: more.target ?? address,
+  hold: {
+    holder: more.holder ?? 'web',
+    address,
+    id: more.id,
+    since: 1_767_225_600,
+    duration: null,
+    reason: null,
+  },
+});
+const release = (address: string, more: { holder?: string | null; id?: string | null } = {}): Change => ({
+  verb: 'release',
+  address,
+  holder: more.holder === undefined ? 'web' : more.holder,
+  id: more.id,
+});
+
+suite('a repair', () => {
+  let directory: string;
+  let options: StoreOptions;
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'banctl-lifts-'));
+    options = {
+      banlist: join(directory, 'banlist.conf'),
+      bandir: undefined,
+      apachectl: [],
+      reloadCommand: undefined,
+      reloads: false,
+      reloadInterval: 2,
+      lockTimeout: 20,
+      config: '/none',
+      dryRun: false,
+    };
+  });
+  afterEach(() => rmSync(directory, { recursive: true }));
+
+  const beside = () => readdirSync(directory).filter((name) => name.startsWith('.'));
+  const banned = async (lifts: Lifts, ...changes: Change[]) => {
+    const { outcomes } = await changeBans({ ...options, ...lifts.options }, changes);
+    return outcomes.map(({ address }) => address);
+  };
+
+  for (const isBoth of [false, true])
+    test(`adds nothing that was lifted since its question, ${isBoth ? 'with' : 'without'} a directory`, async () => {
+      if (isBoth) options = { ...options, bandir: join(directory, 'bans') };
+      using lifts = new Lifts(options);
+      await changeBans(options, [add(A), add(B)]);
+      await changeBans(options, (bansNow) => bansNow().map(({ address }) => release(address)));
+      assert.deepEqual(await banned(lifts, add(A), add(B), add('203.0.113.7')), ['203.0.113.7']);
+      lifts.forget();
+      assert.deepEqual(await banned(lifts, add(A)), [A], 'a later answer counts again');
+    });
+
+  test('takes each release for what it releases', async () => {
+    using lifts = new Lifts(options);
+    const range = '203.0.113.0/24';
+    await changeBans(options, [
+      release(A, { holder: 'ssh' }),
+      release(B, { id: 'user 1' }),
+      release(range, { holder: null }),
+    ]);
+    assert.deepEqual(await banned(lifts, add(A)), [A]);
+    assert.deepEqual(await banned(lifts, add(A, { holder: 'ssh' })), []);
+    assert.deepEqual(await banned(lifts, add(B, { id: 'user 1' })), []);
+    assert.deepEqual(await banned(lifts, add(B, { id: 'user 2' })), [B]);
+    assert.deepEqual(await banned(lifts, add('203.0.113.9', { target: range })), []);
+  });
+
+  test('adds what it releases itself, and does not hear of other repairs or dry runs', async () => {
+    using lifts = new Lifts(options);
+    using other = new Lifts(options);
+    await changeBans(options, [add(A)]);
+    await changeBans({ ...options, dryRun: true }, [release(A)]);
+    assert.deepEqual(await banned(lifts, release(A), add(A)), [A, A]);
+    assert.deepEqual(await banned(other, add(A)), [A]);
+  });
+
+  test('leaves nothing beside the list, and removes what a killed one left', (t) => {
+    const left = join(directory, '.banlist.conf.lifts');
+    mkdirSync(left);
+    writeFileSync(join(left, `${GONE}.1`), '');
+    {
+      using _lifts = new Lifts(options);
+      assert.equal(readdirSync(left).length, 2, 'in a container, it may run');
+    }
+    t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 2 * 3_600_000 });
+    {
+      using _lifts = new Lifts(options);
+      assert.equal(readdirSync(left).length, 1);
+    }
+    assert.deepEqual(beside(), []);
+  });
+
+  test('goes on where it cannot have a file', async () => {
+    writeFileSync(join(directory, '.banlist.conf.lifts'), '');
+    using lifts = new Lifts(options);
+    await changeBans(options, [release(A)]);
+    assert.deepEqual(await banned(lifts, add(A)), [A]);
+  });
+
+  test('writes nothing in a dry run', () => {
+    using _lifts = new Lifts({ ...options, dryRun: true });
+    assert.deepEqual(beside(), []);
+  });
+});
