@@ -57,26 +57,61 @@ test('an address space of 1.5 GB is enough', async () => {
   assert.equal(exitCode, 0, stderr);
 });
 
-test('an address space that is too small is one line in the log of fail2ban, which names the setting', async () => {
-  const bin = mkdtempSync(join(directory, 'small-'));
-  const banctl = writeScript(bin, 'banctl', `exec prlimit --as=800000000 ${executable} "$@"`);
-  const jail = (name: string, action: string, more: string) => `[${name}]
+/** Runs its arguments without memory that can be both written and executed, by the filter of systemd (seccomp(2)). */
+const withoutWriteExecute = `
+import ctypes, os, struct, sys
+ALLOW, REFUSE = 0x7fff0000, 0x00050001 # EPERM
+LOAD, EQUAL, AND, RETURN = 0x20, 0x15, 0x54, 0x06
+NUMBER, ARCHITECTURE, THIRD = 0, 4, 32 # in struct seccomp_data
+X86_64, WRITE_EXECUTE, EXECUTE = 0xc000003e, 6, 4
+def refuse(number, mask):
+    return [(LOAD, 0, 0, NUMBER), (EQUAL, 0, 4, number), (LOAD, 0, 0, THIRD), (AND, 0, 0, mask),
+        (EQUAL, 0, 1, mask), (RETURN, 0, 0, REFUSE)]
+mmap, mprotect, pkey_mprotect = 9, 10, 329
+steps = ([(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, X86_64), (RETURN, 0, 0, ALLOW)]
+    + refuse(mmap, WRITE_EXECUTE) + refuse(mprotect, EXECUTE) + refuse(pkey_mprotect, EXECUTE) + [(RETURN, 0, 0, ALLOW)])
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *step) for step in steps))
+class Program(ctypes.Structure):
+    _fields_ = [('length', ctypes.c_ushort), ('code', ctypes.c_void_p)]
+program = Program(len(steps), ctypes.addressof(code))
+libc = ctypes.CDLL(None)
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
+if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
+    sys.exit('no filter')
+os.execv(sys.argv[1], sys.argv[1:])
+`;
+
+for (const [what, limit] of [
+  ['an address space that is too small', () => 'prlimit --as=800000000'],
+  [
+    'MemoryDenyWriteExecute=yes',
+    (dir: string) => {
+      const script = join(dir, 'filter.py');
+      writeFileSync(script, withoutWriteExecute);
+      return `python3 ${script}`;
+    },
+  ],
+] as const)
+  test(`${what} is one line in the log of fail2ban, which names the setting`, async () => {
+    const bin = mkdtempSync(join(directory, 'small-'));
+    const banctl = writeScript(bin, 'banctl', `exec ${limit(bin)} ${executable} "$@"`);
+    const jail = (name: string, action: string, more: string) => `[${name}]
 enabled = true
 filter = djangoapp-admin-login
 logpath = DIR/access.log
 action = ${action}[name=${name}, banctl="${banctl}", banlist="${join(bin, 'banlist.conf')}"${more}]
 `;
-  await using fail2ban = await startFail2ban({
-    jails: `${jail('shell', 'apache-banlist', '')}\n${jail('python', 'apache-banlist.py', ', socket="DIR/none"')}`,
-    actionFiles: ['apache-banlist.conf', 'apache-banlist.py'],
+    await using fail2ban = await startFail2ban({
+      jails: `${jail('shell', 'apache-banlist', '')}\n${jail('python', 'apache-banlist.py', ', socket="DIR/none"')}`,
+      actionFiles: ['apache-banlist.conf', 'apache-banlist.py'],
+    });
+    for (const name of ['shell', 'python'])
+      assert.equal((await fail2ban.client('set', name, 'banip', '203.0.113.5')).exitCode, 0);
+    const why = 'cannot start: MemoryDenyWriteExecute=yes or LimitAS= of fail2ban.service forbids it';
+    await fail2ban.awaitLog(new RegExp(`banctl ${why}`));
+    await fail2ban.awaitLog(new RegExp(`it ${why}`));
+    assert.equal(existsSync(join(bin, 'banlist.conf')), false);
   });
-  for (const name of ['shell', 'python'])
-    assert.equal((await fail2ban.client('set', name, 'banip', '203.0.113.5')).exitCode, 0);
-  const why = 'cannot start: MemoryDenyWriteExecute=yes or LimitAS= of fail2ban.service forbids it';
-  await fail2ban.awaitLog(new RegExp(`banctl ${why}`));
-  await fail2ban.awaitLog(new RegExp(`it ${why}`));
-  assert.equal(existsSync(join(bin, 'banlist.conf')), false);
-});
 
 test('an access list and extended attributes stay with the list, whoever sets them and when', {
   skip: !isRoot,
