@@ -42,6 +42,8 @@ export type SiteOptions = {
   parameters?: string;
   /** Single addresses are banned in the directory, as the action's parameter says, or the configuration file alone. */
   bandir?: boolean | 'configured';
+  /** The jails have the Python action, which asks the server at the socket in Apache's directory. */
+  isServed?: boolean;
   apache?: ApacheOptions;
 };
 
@@ -75,12 +77,15 @@ export type Site = AsyncDisposable & {
 
 export async function startSite(options: SiteOptions = {}): Promise<Site> {
   const apache = await startApache({ mpm, remoteip: true, ...options.apache });
+  const [action, socket] = options.isServed
+    ? ['apache-banlist.py', `, socket="${join(apache.dir, 'socket')}"`]
+    : ['apache-banlist', ''];
   const section = (name: string, more: string, parameters = '') =>
     `[${name}]
 enabled = true
 filter = djangoapp-admin-login
 logpath = DIR/access.log
-action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"${options.bandir === true ? `, bandir="${apache.bandir}"` : ''}${parameters}]
+action = ${action}[jail=%(__name__)s, banctl="${executable}", banlist="${apache.banlist}", apachectl="${apache.ctl}", reload_interval=0, dbfile="DIR/fail2ban.sqlite3"${options.bandir === true ? `, bandir="${apache.bandir}"` : ''}${socket}${parameters}]
 ${more}
 `;
   const jails: Site['jails'] = (sections, parameters) =>
@@ -104,6 +109,7 @@ ${more}
     fail2ban = await startFail2ban({
       jails: jails(options.jails ?? { web: '' }, options.parameters),
       ...(options.bandir === 'configured' ? configured : {}),
+      ...(options.isServed ? { actionFiles: ['apache-banlist.py'] } : {}),
     });
   } catch (error) {
     await apache[Symbol.asyncDispose]();
