@@ -88,7 +88,7 @@ export class Machine {
       disks,
     ];
     // Detached, so that an interrupt of the terminal reaches only this process, which then ends it.
-    const qemu = spawn('qemu-system-x86_64', options.flat(), {
+    const qemu = spawn('nice', ['-n', '5', 'qemu-system-x86_64', ...options.flat()], {
       stdio: ['ignore', 'ignore', 'pipe'],
       detached: true,
     });

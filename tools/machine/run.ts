@@ -51,8 +51,12 @@ const scene: Scene = {
   say,
 };
 try {
-  const isMade = await installed(wanted.length === 0 || wanted.includes(FIRST));
-  if (isMade) for (const name of names.filter(isWanted).sort()) await runScenario(name);
+  const chosen = await Promise.all(names.filter(isWanted).sort().map(scenarioOf));
+  const isFirstWanted = wanted.length === 0 || wanted.includes(FIRST);
+  const isMachineNeeded = isFirstWanted || chosen.some(({ needsMachine = true }) => needsMachine);
+  const hasMachine = isMachineNeeded && (await installed(isFirstWanted));
+  for (const scenario of chosen)
+    if (hasMachine || scenario.needsMachine === false) await runScenario(scenario);
 } finally {
   await machine.close();
 }
@@ -72,21 +76,30 @@ async function installed(isAsked: boolean): Promise<boolean> {
   rmSync(disk, { force: true });
   const base = join(directory, 'base.img');
   execFileSync('qemu-img', ['create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', base, disk]);
-  await runScenario(FIRST);
+  await runScenario(await scenarioOf(FIRST));
   if (results.some(({ failure }) => failure !== undefined)) return false;
   await machine.save(SNAPSHOT);
   writeFileSync(mark, hash);
   return true;
 }
 
-async function runScenario(name: string): Promise<void> {
-  const { expects, run }: Scenario = await import(join(scenarios, `${name}.ts`));
+async function scenarioOf(name: string): Promise<Scenario & { readonly name: string }> {
+  const scenario: Scenario = await import(join(scenarios, `${name}.ts`));
+  return { ...scenario, name };
+}
+
+async function runScenario({
+  name,
+  expects,
+  needsMachine,
+  run,
+}: Scenario & { readonly name: string }): Promise<void> {
   console.log(`\n== ${name}: ${expects}`);
   const begin = performance.now();
   let failure: string | undefined;
   try {
     if (name === FIRST) await machine.boot();
-    else await bootAnew({ snapshot: SNAPSHOT });
+    else if (needsMachine !== false) await bootAnew({ snapshot: SNAPSHOT });
     await run(scene);
   } catch (error) {
     failure = error instanceof Error ? error.message : String(error);

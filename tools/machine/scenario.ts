@@ -19,6 +19,8 @@ export interface Scene {
 export interface Scenario {
   /** What is expected, in one line for the table. */
   readonly expects: string;
+  /** False where this computer does, and no machine boots. */
+  readonly needsMachine?: boolean;
   readonly run: (scene: Scene) => Promise<void>;
 }
 
