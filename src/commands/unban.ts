@@ -40,12 +40,12 @@ export async function sayRelease(
   jail: string,
   addresses: readonly Address[],
 ): Promise<(address: string) => boolean> {
-  const [{ findHolds }, { endedEarly, say }] = await Promise.all([
+  const [{ findAsked }, { endedEarly, say }] = await Promise.all([
     import('../store/read.ts'),
     import('../fleet/say.ts'),
   ]);
   const holder = holderOf(jail);
-  const seen = findHolds(settings, addresses).flatMap((holds) => holds ?? []);
+  const seen = findAsked(settings, addresses);
   const ended = endedEarly(holder, seen).filter((hold) => !isHeldForAnother(hold, seen, settings.id));
   const keys = ended.map(({ address }) => `${address} ${holder}`);
   if (!settings.dryRun) await say(settings.fleetState, [...new Set(keys)], ended, true);

@@ -1,3 +1,4 @@
+import { findBans } from '../banlist/find.ts';
 import { type DenyLine, denyLines, heldBy } from '../banlist/text.ts';
 import { type Address, covers, isSingle, parseAddress } from '../bans/address.ts';
 import type { Hold } from '../bans/hold.ts';
@@ -96,6 +97,18 @@ function holdsIn(
     const inDirectory = bandir === undefined ? [] : reportDirectory(bandir, address);
     if (inList === undefined && inDirectory.length === 0) return undefined;
     return [...(inList ?? []), ...inDirectory.flatMap((ban) => ban.holds)];
+  });
+}
+
+/** The holds that were asked for as one of these. For a few, this only searches the list, where {@link findHolds} parses it. */
+export function findAsked(places: PlaceOptions, addresses: readonly Address[]): Hold[] {
+  return readPlaces(places, ({ text: list }) => {
+    const finder = findBans(list, addresses.length);
+    return addresses.flatMap((address) => {
+      const inDirectory = places.bandir === undefined ? [] : reportDirectory(places.bandir, address);
+      const holds = [...finder.naming(address.text), ...inDirectory].flatMap((ban) => ban.holds);
+      return holds.filter((hold) => hold.address === address.text);
+    });
   });
 }
 
