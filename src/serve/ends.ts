@@ -11,6 +11,8 @@ import { collectWhenQuiet } from './memory.ts';
 
 /** Changes come in bursts: one check covers all of them. */
 const GATHERED_MS = 500;
+/** So many come of other servers or of a migration: the check waits for the last, or it would slow them. */
+const MANY_CHANGES = 1000;
 /** The caller checks each minute; later ends need no timer yet. */
 const MINUTE_MS = 60_000;
 /** The number of files to read before other requests get their turn. */
@@ -90,6 +92,7 @@ export class Ends {
 
   #gather(name: string): void {
     this.#changed.add(name);
+    if (this.#changed.size > MANY_CHANGES) this.#gathering?.refresh();
     this.#gathering ??= setTimeout(() => {
       this.#gathering = undefined;
       this.#looking = this.#looking.then(() => this.#lookAtChanged()).catch(complain);

@@ -1,11 +1,20 @@
-import { linkSync, lstatSync, mkdirSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fchmodSync,
+  fstatSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  rmdirSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { succeeds, systemCode } from '../system/errors.ts';
 import { isLocked } from '../system/lock-directory.ts';
 import { REMOVED } from '../system/takeover.ts';
 
 const MODE = 0o644;
-const UMASK = 0o022;
 /** As long as the number in the name of a temporary file can be. */
 const NUMBERS = 10 ** 10;
 
@@ -23,6 +32,8 @@ export class NewFiles {
   readonly #bandir: string;
   readonly #directory: string;
   readonly #temporary: string;
+  /** The umask takes some of the mode away. */
+  readonly #isNarrowed = (currentUmask() & MODE) !== 0;
   #isUsable: boolean;
 
   /** @param bandir must exist */
@@ -35,37 +46,41 @@ export class NewFiles {
 
   /** False if the change has to be made under the lock. */
   create(address: string, text: string): boolean {
-    if (!this.#isUsable) return false;
+    const descriptor = this.#open();
+    if (descriptor === undefined) return false;
     const path = `${this.#bandir}/${address}`;
-    if (!this.#write(text)) return false;
     try {
+      if (this.#isNarrowed) fchmodSync(descriptor, MODE);
+      writeFileSync(descriptor, text);
       linkSync(this.#temporary, path);
-      return !isLocked(path) && lstatSync(this.#temporary).nlink === 2;
+      return !isLocked(path) && fstatSync(descriptor).nlink === 2;
     } catch (error) {
-      // Some file systems have no links.
+      // Some file systems have no links. The change under the lock reports why nothing can be written.
       this.#isUsable = systemCode(error) === 'EEXIST';
       return false;
     } finally {
+      succeeds(() => closeSync(descriptor));
       this.#isUsable = succeeds(() => unlinkSync(this.#temporary)) && this.#isUsable;
     }
   }
 
-  #write(text: string): boolean {
-    const umask = process.umask(UMASK);
+  #open(): number | undefined {
+    if (!this.#isUsable) return undefined;
     try {
-      writeFileSync(this.#temporary, text, { flag: 'wx', mode: MODE });
-      return true;
+      return openSync(this.#temporary, 'wx', MODE);
     } catch {
-      // The change under the lock reports why.
-      succeeds(() => unlinkSync(this.#temporary));
       this.#isUsable = false;
-      return false;
-    } finally {
-      process.umask(umask);
+      return undefined;
     }
   }
 
   close(): void {
     succeeds(() => rmdirSync(this.#directory));
   }
+}
+
+function currentUmask(): number {
+  const umask = process.umask(0o077);
+  process.umask(umask);
+  return umask;
 }

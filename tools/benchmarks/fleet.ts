@@ -1,14 +1,15 @@
 // Bans that servers share: until another server refuses, on a new server, in memory, and what a call pays for it.
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { formatBan } from '../../src/banlist/text.ts';
 import { Engine } from '../../src/fleet/engine.ts';
 import type { Push } from '../../src/fleet/rules.ts';
 import { startApache } from '../../test/lab/apache.ts';
 import { executable } from '../../test/lab/banctl.ts';
 import { type Host, startEngine, startHost } from '../../test/lab/fleet.ts';
 import { until } from '../../test/lab/wait.ts';
-import { compare, figure, median, type Result, target, usageFigures } from './measure.ts';
+import { compare, figure, median, type Result, target, told, usageFigures } from './measure.ts';
 
 const SEEN_RUNS = 21;
 const CALL_ROUNDS = 20;
@@ -18,17 +19,18 @@ const AT_ONCE = 500;
 const PATIENCE = 300_000;
 const QUIET_MS = 20_000;
 
+const VALUE = { since: 1_767_225_600, until: null, reason: '5 failures' };
+
 const address = (number: number) => `198.${18 + (number >> 16)}.${(number >> 8) & 255}.${number & 255}`;
 
 /** Holds of a server that is not there. */
 async function fill({ url }: { readonly url: string }, count: number): Promise<void> {
   const options = { url, user: undefined, password: undefined, ca: undefined, name: 'banctl' };
   const engine = await Engine.connect(options, () => {});
-  const value = { since: 1_767_225_600, until: null, reason: '5 failures' };
   for (let done = 0; done < count; done += AT_ONCE) {
     const holds = Array.from({ length: Math.min(AT_ONCE, count - done) }, (_, index): Push => {
       const field = `${address(done + index)} web@gone`;
-      return { push: 'hold', field, value, over: undefined };
+      return { push: 'hold', field, value: VALUE, over: undefined };
     });
     await engine.change('gone/0', holds);
   }
@@ -75,6 +77,22 @@ async function joined(count: number): Promise<{ seconds: number; megabytes: numb
   return { seconds, megabytes: residentMegabytes(host) };
 }
 
+/** Seconds of a loop that only makes the same files on the same disk: no server can be faster. */
+function plainLoop(count: number): number {
+  const directory = mkdtempSync(join(tmpdir(), 'banctl-bench-files-'));
+  try {
+    const began = performance.now();
+    for (let made = 0; made < count; made += 1) {
+      const name = address(made);
+      const text = formatBan(name, [{ holder: 'web@gone', address: name, ...VALUE }]);
+      writeFileSync(join(directory, name), text, { flag: 'wx' });
+    }
+    return (performance.now() - began) / 1000;
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
 function residentMegabytes({ daemon }: Host): number {
   const status = readFileSync(`/proc/${daemon().pid}/status`, 'latin1');
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
@@ -116,7 +134,10 @@ async function calls() {
 export async function fleet(): Promise<Result> {
   const refused = await untilRefused();
   const some = await joined(SOME);
+  // Before and after, because other load changes.
+  const before = plainLoop(MANY);
   const many = await joined(MANY);
+  const plain = [before, plainLoop(MANY)];
   const usages = await calls();
   const wall = (what: string) => median((usages.get(what) ?? []).map((usage) => usage.wall));
   const ratio = (what: string) => wall(what) / wall('a ban, no fleet');
@@ -127,11 +148,13 @@ export async function fleet(): Promise<Result> {
       figure('a ban on one server until another refuses', 'ms', refused),
       figure(`${SOME} bans to a new server`, 's', [some.seconds]),
       figure(`${MANY} bans to a new server`, 's', [many.seconds]),
+      figure(`a plain loop that makes ${MANY} files`, 's', plain),
       ...[...usages].flatMap(([what, ofOne]) => usageFigures(what, ofOne)),
     ],
     targets: [
       target('a ban until another server refuses, ms', median(refused), 150),
       target(`${MANY} bans to a new server, s`, many.seconds, 10),
+      told(`${MANY} bans to a new server / a plain loop that makes the files`, many.seconds / median(plain)),
       target(`resident with ${SOME} bans, MB`, some.megabytes, 90),
       ...['up', 'hung', 'gone'].map((state) =>
         target(`engine ${state} / no fleet`, ratio(`a ban, engine ${state}`), 1.15),
