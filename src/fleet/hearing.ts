@@ -72,9 +72,9 @@ export class Hearing {
 
   #introduction(): string {
     const { session, options, local, mirror } = this.#host;
-    const holds = local.addresses().size;
     const { version } = options;
-    return JSON.stringify({ session, machine: hostname(), version, seen: now(), holds, n: mirror.n });
+    const said = { session, machine: hostname(), version, seen: now(), holds: local.size, n: mirror.n };
+    return JSON.stringify(said);
   }
 
   #goneHosts(): string[] {

@@ -60,8 +60,25 @@ export class Local {
     return this.#listed.get(address)?.isUnknown === true || this.#filed.get(address)?.isUnknown === true;
   }
 
+  /** A file without a holder bans it, and the list does not name it. */
+  isFiledByUnknown(address: string): boolean {
+    return this.#filed.get(address)?.isUnknown === true && !this.#listed.has(address);
+  }
+
+  /** The addresses with such a file. */
+  *filedByUnknown(): Iterable<string> {
+    for (const address of this.#filed.keys()) if (this.isFiledByUnknown(address)) yield address;
+  }
+
   addresses(): Set<string> {
     return new Set([...this.#listed.keys(), ...this.#filed.keys()]);
+  }
+
+  /** How many addresses are held. Called at each beat: it copies nothing. */
+  get size(): number {
+    let size = this.#filed.size;
+    for (const address of this.#listed.keys()) if (!this.#filed.has(address)) size += 1;
+    return size;
   }
 
   /** The addresses with such a hold, perhaps some twice. Called each second: it copies nothing. */

@@ -7,6 +7,11 @@ const MOST_TEXT = 64 * 2 ** 20;
 /** Memory of a hold without its texts. */
 const PLACE_BYTES = 200;
 
+interface Single {
+  readonly holder: string;
+  readonly value: Value;
+}
+
 /** What the engine has, as this host last heard: a snapshot, and the log since. */
 export class Mirror {
   n = -1;
@@ -16,7 +21,8 @@ export class Mirror {
   /** How far this host's clock is ahead of the engine's. */
   clockAheadMs = 0;
   readonly lifts = new Map<string, number>();
-  readonly #byAddress = new Map<string, Map<string, Value>>();
+  /** Most addresses have one holder: a map for it would take more memory than all else. */
+  readonly #byAddress = new Map<string, Single | Map<string, Value>>();
   /** Digests of fields that no host of the fleet would write, and of those beyond the limit. */
   readonly #odd = new Set<number>();
   #count = 0;
@@ -60,7 +66,7 @@ export class Mirror {
   }
 
   at(address: string): ReadonlyMap<string, Value> | undefined {
-    return this.#byAddress.get(address);
+    return mapOf(this.#byAddress.get(address));
   }
 
   addresses(): Iterable<string> {
@@ -88,9 +94,9 @@ export class Mirror {
       this.#odd.add(digest(field));
       return;
     }
-    const known = this.#byAddress.get(read.address) ?? new Map<string, Value>();
-    known.set(read.holder, value);
-    this.#byAddress.set(read.address, known);
+    const { address, holder } = read;
+    const known = mapOf(this.#byAddress.get(address));
+    this.#byAddress.set(address, known?.set(holder, value) ?? { holder, value });
     this.#count += 1;
     this.#bytes += bytesOf(field, value);
   }
@@ -99,7 +105,7 @@ export class Mirror {
     if (this.#odd.size > 0) this.#odd.delete(digest(field));
     const address = addressOf(field);
     const holder = field.slice(address.length + 1);
-    const known = this.#byAddress.get(address);
+    const known = mapOf(this.#byAddress.get(address));
     const value = known?.get(holder);
     if (known === undefined || value === undefined) return;
     known.delete(holder);
@@ -111,6 +117,10 @@ export class Mirror {
   #forget(before: number): void {
     for (const [key, time] of this.lifts) if (time < before) this.lifts.delete(key);
   }
+}
+
+function mapOf(known: Single | Map<string, Value> | undefined): Map<string, Value> | undefined {
+  return known === undefined || known instanceof Map ? known : new Map([[known.holder, known.value]]);
 }
 
 /** `*` of the lift of everything. */
