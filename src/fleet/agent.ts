@@ -2,6 +2,7 @@ import { formatTime, isOfOtherHost, now } from '../bans/hold.ts';
 import { Attention } from './attention.ts';
 import { Complaints } from './complaints.ts';
 import { Deciding } from './deciding.ts';
+import { Filling } from './filling.ts';
 import { Hearing } from './hearing.ts';
 import { Link } from './link.ts';
 import { Local } from './local.ts';
@@ -120,6 +121,7 @@ function hostOf(options: FleetOptions): Host {
     local: new Local(options, () => attention.rouse()),
     mirror: new Mirror(),
     attention,
+    filling: new Filling(options),
     complain: new Complaints().say,
     remember: (key, time) => {
       if (memory.remember(key, time)) attention.addLifted(key);

@@ -6,11 +6,17 @@ const MOST_CHANGES = 500;
 
 /** Makes changes here, some at a time, so that callers get their turn. One sync puts the files of all on the disk. */
 export async function applyChanges(
-  { local, attention, complain }: Pick<Host, 'local' | 'attention' | 'complain'>,
+  { local, attention, filling, complain }: Pick<Host, 'local' | 'attention' | 'filling' | 'complain'>,
   change: ChangeBans,
   changes: ReadonlyMap<string, readonly Change[]>,
 ): Promise<void> {
   const isOne = countAll(changes) <= MOST_CHANGES;
+  let isNoted = false;
+  try {
+    isNoted = filling.begin(changes.size);
+  } catch (error) {
+    complain(error);
+  }
   try {
     for (const batch of batches(changes)) {
       const all = [...batch.values()].flat();
@@ -21,6 +27,7 @@ export async function applyChanges(
   } finally {
     if (!isOne) await change([], 'all');
   }
+  if (isNoted) filling.end();
   if (attention.hasNamed) attention.rouse();
 }
 

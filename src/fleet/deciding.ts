@@ -53,7 +53,10 @@ export class Deciding {
     const { memory, mirror, local } = this.#host;
     const there = mirror.at(address) ?? new Map();
     const here = local.holds(address);
-    if (here.length === 0 && there.size === 0) return;
+    const isBlank = this.isBlank(address);
+    if (here.length === 0 && there.size === 0 && !isBlank) return;
+    // Its text is lost: what the engine has takes its place.
+    if (isBlank) plan.changes.set(address, [{ verb: 'cede', address, holds: [] }]);
     const steps = decide({
       self: memory.name,
       address,
@@ -63,12 +66,18 @@ export class Deciding {
       now: now(),
       engineNow: mirror.engineNow(),
       wasInStep: memory.wasInStep(),
-      isHeldByUnknown: local.isHeldByUnknown(address),
+      isHeldByUnknown: local.isHeldByUnknown(address) && !isBlank,
       isRefused: () => here.length >= MOST_HOLDERS || this.#isRefused(address),
       isSpokenHere: (field) => this.#isSpokenHere(address, field),
     });
     this.patience.forgetMet(address, steps);
     for (const step of steps) this.#plan(step, address, plan);
+  }
+
+  /** A file that a power cut left without its text. Only with the engine can it be written again. */
+  isBlank(address: string): boolean {
+    const { filling, mirror, local } = this.#host;
+    return mirror.isKnown && filling.isCut && local.isFiledByUnknown(address) && filling.isBlank(address);
   }
 
   #isSpokenHere(address: string, field: string): boolean {

@@ -71,17 +71,24 @@ export class Passes {
   async #look(): Promise<void> {
     const { host, spoken } = this.#parts;
     const isMinute = this.#lastMinute === undefined || performance.now() - this.#lastMinute > MINUTE_MS;
-    if (isMinute) this.#minute();
+    if (isMinute) await this.#minute();
     for (const address of isMinute ? await host.local.rescan() : await host.local.collect())
       host.attention.add(address);
     spoken.hear();
     if (performance.now() - this.#lastTick >= TICK_MS) this.#tick();
   }
 
-  #minute(): void {
-    const { host, deciding } = this.#parts;
+  async #minute(): Promise<void> {
+    const { host, deciding, change } = this.#parts;
+    const { memory, mirror, local, filling } = host;
     this.#lastMinute = performance.now();
-    host.memory.forgetOld();
+    memory.forgetOld();
+    if (filling.isLeft) {
+      await change([], 'all');
+      filling.end();
+    }
+    if (filling.isCut && mirror.isKnown && ![...local.filedByUnknown()].some((one) => deciding.isBlank(one)))
+      filling.end();
     if (deciding.renew()) host.attention.addAll();
   }
 

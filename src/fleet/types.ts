@@ -2,6 +2,7 @@ import type { Change, Outcome } from '../bans/change.ts';
 import type { ChangeOptions, PlaceOptions } from '../store/types.ts';
 import type { Attention } from './attention.ts';
 import type { EngineOptions } from './engine.ts';
+import type { Filling } from './filling.ts';
 import type { Local } from './local.ts';
 import type { Memory } from './memory.ts';
 import type { Mirror } from './mirror.ts';
@@ -35,6 +36,7 @@ export interface Host {
   readonly local: Local;
   readonly mirror: Mirror;
   readonly attention: Attention;
+  readonly filling: Filling;
   readonly complain: (error: unknown) => void;
   /** Remembers a lift, and sees to what it is about. */
   readonly remember: (key: string, time: number) => void;

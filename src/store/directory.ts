@@ -25,7 +25,7 @@ const SYNC_LIMIT = 60;
  */
 
 /** Above this number, all files are written first and synced together: one sync takes a disk milliseconds. */
-const MOST_SYNCED_ALONE = 16;
+export const MOST_SYNCED_ALONE = 16;
 /** After this many files, a resident yields to other requests. */
 const FILES_IN_ONE_GO = 64;
 

@@ -1,0 +1,60 @@
+// The note that stands while many bans of other hosts are written: who finds it, and what it says of empty files.
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, suite, test } from 'node:test';
+import { Filling } from '../../src/fleet/filling.ts';
+
+suite('the note of a bulk change', () => {
+  let dir: string;
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'banctl-filling-'));
+    mkdirSync(join(dir, 'bans'));
+  });
+  afterEach(() => rmSync(dir, { recursive: true }));
+
+  const filling = (bandir = true) =>
+    new Filling({ state: join(dir, 'fleet'), bandir: bandir ? join(dir, 'bans') : undefined });
+  const notes = () =>
+    readdirSync(dir).flatMap((name) => (name === 'fleet' ? readdirSync(join(dir, name)) : []));
+
+  test('stands from before the first change until all are on the disk', () => {
+    const bulk = filling();
+    assert.equal(bulk.begin(17), true);
+    assert.deepEqual(notes(), ['filling.json']);
+    bulk.end();
+    assert.deepEqual(notes(), []);
+  });
+
+  test('is not written for few changes, which are synced one by one, or without a directory', () => {
+    assert.equal(filling().begin(16), false);
+    assert.equal(filling(false).begin(1000), false);
+    assert.deepEqual(notes(), []);
+  });
+
+  test('tells the next process of the same boot to sync, and no file is blank', () => {
+    filling().begin(17);
+    const next = filling();
+    assert.deepEqual([next.isLeft, next.isCut], [true, false]);
+    writeFileSync(join(dir, 'bans', '203.0.113.5'), '');
+    assert.equal(next.isBlank('203.0.113.5'), false);
+    assert.equal(next.begin(17), false);
+  });
+
+  test('stays for the next boot while a later bulk change runs', () => {
+    filling().begin(17);
+    const path = join(dir, 'fleet', 'filling.json');
+    const note = { ...JSON.parse(readFileSync(path, 'utf8')), boot: 'an earlier one' };
+    writeFileSync(path, JSON.stringify(note));
+    const next = filling();
+    assert.deepEqual([next.isLeft, next.isCut, next.begin(17)], [false, true, false]);
+    assert.deepEqual(JSON.parse(readFileSync(path, 'utf8')), note);
+  });
+
+  test('counts as none if it is no note', () => {
+    mkdirSync(join(dir, 'fleet'));
+    writeFileSync(join(dir, 'fleet', 'filling.json'), '{"boot": 1');
+    assert.deepEqual([filling().isLeft, filling().isCut], [false, false]);
+  });
+});
