@@ -125,6 +125,8 @@ export class Ends {
     const { bandir } = this.options;
     const changed = bandir === undefined ? 0 : (statSync(bandir, { throwIfNoEntry: false })?.mtimeMs ?? 0);
     if (bandir === undefined || changed === this.#directoryChanged) return;
+    // Reads them all, and so ends the wait for a burst that goes on.
+    this.#changed.clear();
     const names = addressesIn(bandir);
     const known = new Set(names);
     for (const address of this.#filed.keys()) if (!known.has(address)) this.#filed.delete(address);
