@@ -67,9 +67,18 @@ export class Filling {
   /** True for a file that a power cut left without its text. */
   isBlank(address: string): boolean {
     if (this.#note === undefined || this.#bandir === undefined || !this.isCut) return false;
-    const stat = lstatSync(banFile(this.#bandir, address), { throwIfNoEntry: false });
-    if (!stat?.isFile() || stat.size > 0) return false;
+    const path = banFile(this.#bandir, address);
+    const stat = lstatSync(path, { throwIfNoEntry: false });
+    if (!stat?.isFile() || !hasNoText(path)) return false;
     return stat.mtimeMs >= this.#note.since * 1000 && stat.mtimeMs <= Date.now() - uptime() * 1000;
+  }
+}
+
+function hasNoText(path: string): boolean {
+  try {
+    return readText(path, true).text.length === 0;
+  } catch {
+    return false;
   }
 }
 

@@ -140,7 +140,7 @@ export function banFile(bandir: string, address: string): string {
 
 /** The file and its text as a banlist; empty if the directory does not ban the address. */
 export function readBanFile(bandir: string, address: string): FileContent {
-  const file = readText(banFile(bandir, address));
+  const file = readText(banFile(bandir, address), true);
   if (file.version === undefined || isBannedBy(file.text, address)) return file;
   // In front of the existing text, whose end could otherwise continue into the new lines.
   return { ...file, text: Buffer.concat([Buffer.from(formatBan(address, [])), file.text]) };

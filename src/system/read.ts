@@ -16,8 +16,14 @@ export interface FileContent {
 export const LONGEST_TEXT_BYTES = 2 ** 26;
 const INPUT_PIECE_BYTES = 65_536;
 
-/** Reads a regular text file if it exists. @throws BanctlError notUnderstood for anything else */
-export function readText(path: string): FileContent {
+/**
+ * Reads a regular text file if it exists.
+ *
+ * @param isBlankOfNuls true: NUL bytes alone are an empty text. A power cut can leave them in place of a text that was not
+ * synced (ext4, delayed allocation)
+ * @throws BanctlError notUnderstood for anything else
+ */
+export function readText(path: string, isBlankOfNuls = false): FileContent {
   let descriptor: number | undefined;
   try {
     // Without O_NONBLOCK, opening a named pipe would wait for a writer.
@@ -27,7 +33,8 @@ export function readText(path: string): FileContent {
       throw new BanctlError(EXIT.notUnderstood, `${path} is not a regular file`, 'nothing was changed');
     if (stat.size > LONGEST_TEXT_BYTES)
       throw new BanctlError(EXIT.notUnderstood, `${path} is larger than 64 MiB`, 'nothing was changed');
-    const text = readWhole(descriptor, Number(stat.size));
+    const whole = readWhole(descriptor, Number(stat.size));
+    const text = isBlankOfNuls && whole.every((byte) => byte === 0) ? Buffer.alloc(0) : whole;
     if (text.includes(0)) {
       throw new BanctlError(
         EXIT.notUnderstood,

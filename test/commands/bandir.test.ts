@@ -531,7 +531,7 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
     test('a file that is not text bans, is reported, and hides no other ban', async () => {
       mkdirSync(apache.bandir);
       await done(apache, 'ban', ipv6);
-      writeFileSync(join(apache.bandir, ipv4), Buffer.alloc(10));
+      writeFileSync(join(apache.bandir, ipv4), Buffer.from('a\0b'));
       mkdirSync(join(apache.bandir, '203.0.113.9'));
       const names = (await listed(apache)).map(({ address }) => address);
       assert.deepEqual(names.sort(), [...both, '203.0.113.9'].sort());
@@ -541,6 +541,16 @@ suite('the directory and the commands', { concurrency: 2 }, () => {
       assert.match(stderr, /^banctl: \S+\/bans\/203\.0\.113\.5 is not a text file: [^\n]*\n$/);
       await done(apache, 'unban', ipv6);
       await answer(apache, [ipv4, '203.0.113.9'], 403);
+    });
+
+    test('a file in which a power cut left NUL bytes alone bans like an empty one, and can be lifted', async () => {
+      mkdirSync(apache.bandir);
+      for (const address of both) writeFileSync(join(apache.bandir, address), Buffer.alloc(100));
+      await answer(apache, both, 403);
+      await done(apache, 'ban', ipv6, '--jail=web');
+      await done(apache, 'unban', ...both);
+      await answer(apache, both, 200);
+      assert.deepEqual(namesIn(apache), []);
     });
 
     test('--dry-run says what would change, and changes nothing', async () => {

@@ -34,8 +34,8 @@ suite('a host', () => {
   });
 
   const file = (address: string) => join(dir, 'bans', address);
-  const empty = (address: string, seconds: number) => {
-    writeFileSync(file(address), '');
+  const empty = (address: string, seconds: number, text = '') => {
+    writeFileSync(file(address), text);
     utimesSync(file(address), seconds, seconds);
   };
   const note = () => join(dir, 'fleet', 'filling.json');
@@ -44,7 +44,8 @@ suite('a host', () => {
     mkdirSync(join(dir, 'bans'));
     mkdirSync(join(dir, 'fleet'));
     writeFileSync(note(), JSON.stringify({ boot: 'an earlier one', since: BOOT - 60 }));
-    for (const address of [HELD, GONE]) empty(address, BOOT - 30);
+    empty(HELD, BOOT - 30, '\0'.repeat(100));
+    empty(GONE, BOOT - 30);
     empty(TOUCHED_BEFORE, BOOT - 90);
     empty(TOUCHED_AFTER, BOOT + 30);
     await using host = await startHost({ name: 'a', engine, dir });
