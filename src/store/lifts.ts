@@ -49,14 +49,16 @@ export function announceLifts(banlist: string, changes: readonly Change[]): void
   for (const name of namesIn(directory)) succeeds(() => append(join(directory, name), lines.join('')));
 }
 
+/** A full disk can have cut the line before. */
 function lineOf(lift: Lift): string {
-  return `${JSON.stringify(lift)}\n`;
+  return `\n${JSON.stringify(lift)}\n`;
 }
 
 function append(path: string, text: string): void {
-  const descriptor = openSync(path, constants.O_WRONLY | constants.O_APPEND);
+  const { O_WRONLY, O_APPEND, O_NOFOLLOW, O_NONBLOCK } = constants;
+  const descriptor = openSync(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK);
   try {
-    writeSync(descriptor, text);
+    if (fstatSync(descriptor).isFile()) writeSync(descriptor, text);
   } finally {
     closeSync(descriptor);
   }
@@ -119,10 +121,8 @@ export class Lifts implements Disposable {
     const lines = (this.#rest + bytes.toString('latin1', 0, read)).split('\n');
     // A line is complete before its release begins.
     this.#rest = lines.pop() ?? '';
-    for (const line of lines) {
-      const lift: Lift = JSON.parse(Buffer.from(line, 'latin1').toString());
+    for (const lift of lines.flatMap(liftOf))
       this.#lifted.set(lift.address, [...(this.#lifted.get(lift.address) ?? []), lift]);
-    }
   }
 
   [Symbol.dispose](): void {
@@ -130,6 +130,15 @@ export class Lifts implements Disposable {
     closeSync(this.#descriptor);
     succeeds(() => unlinkSync(this.#path));
     succeeds(() => rmdirSync(this.#directory));
+  }
+}
+
+function liftOf(line: string): Lift[] {
+  try {
+    const lift = JSON.parse(Buffer.from(line, 'latin1').toString());
+    return typeof lift?.address === 'string' ? [lift] : [];
+  } catch {
+    return [];
   }
 }
 
@@ -150,10 +159,10 @@ function isLeft(path: string): boolean {
   return !isRunning(process) && Date.now() - statSync(path).birthtimeMs > LONGEST_REPAIR_MS;
 }
 
-/** None if no repair runs, or if what is in the way is no directory. */
+/** The files of repairs. None if no repair runs, or if what is in the way is no directory. */
 function namesIn(directory: string): string[] {
   try {
-    return readdirSync(directory);
+    return readdirSync(directory).filter((name) => /^\d+-\d+\.\d+$/.test(name));
   } catch {
     return [];
   }

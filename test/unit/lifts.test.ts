@@ -1,7 +1,16 @@
 // What a repair learns of bans that are lifted while it waits.
 
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, suite, test } from 'node:test';
@@ -107,6 +116,27 @@ suite('a repair', () => {
       assert.equal(readdirSync(left).length, 1);
     }
     assert.deepEqual(beside(), []);
+  });
+
+  test('loses no line behind one that a full disk has cut', async () => {
+    using lifts = new Lifts(options);
+    const left = join(directory, '.banlist.conf.lifts');
+    const [own = ''] = readdirSync(left);
+    writeFileSync(join(left, own), '{"address":"203.0');
+    await changeBans(options, [release(A)]);
+    assert.deepEqual(await banned(lifts, add(A), add(B)), [B]);
+  });
+
+  test('has calls write to no file but its own, and wait for none', async () => {
+    const left = join(directory, '.banlist.conf.lifts');
+    mkdirSync(left);
+    const other = join(directory, 'other');
+    writeFileSync(other, '');
+    writeFileSync(join(left, 'crontab'), '');
+    symlinkSync(other, join(left, '1-1.1'));
+    execFileSync('mkfifo', [join(left, '1-1.2')]);
+    await changeBans(options, [release(A)]);
+    assert.deepEqual([readFileSync(other, 'utf8'), readFileSync(join(left, 'crontab'), 'utf8')], ['', '']);
   });
 
   test('goes on where it cannot have a file', async () => {
