@@ -3,7 +3,7 @@ import type { Settings } from '../cli/settings.ts';
 import type { SyncPlan } from '../fail2ban/sync.ts';
 import { wideningOf } from '../protection/protection.ts';
 import { Lifts } from '../store/lifts.ts';
-import type { ChangesFor } from '../store/types.ts';
+import type { ChangeReport, ChangesFor } from '../store/types.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { terminalProgress } from '../terminal/progress.ts';
 import { recordChange, recordRefusal } from './record-change.ts';
@@ -13,18 +13,21 @@ import { showChange } from './show-change.ts';
 export async function sync(settings: Settings): Promise<ExitCode> {
   const { jail } = settings;
   if (jail === undefined) throw new BanctlError(EXIT.usage, 'sync needs --jail NAME');
+  return showChange(await synchronize(settings, jail), settings);
+}
+
+/** Everything but the answer, after which a call does nothing. */
+async function synchronize(settings: Settings, jail: string): Promise<ChangeReport> {
   using lifts = new Lifts(settings);
   const planned = await planSync(settings, jail);
-  if (typeof planned === 'string') {
-    const reload = { result: 'not-needed', message: planned } as const;
-    return showChange({ isChanged: false, outcomes: [], reload }, settings);
-  }
+  if (typeof planned === 'string')
+    return { isChanged: false, outcomes: [], reload: { result: 'not-needed', message: planned } };
   const { repair } = await import('../fail2ban/repair.ts');
   const options = { ...settings, progress: await terminalProgress(), widening: wideningOf(settings) };
   const { difference, others, askAgain } = planned.plan;
   const report = await repair(options, difference, others, askAgain, lifts);
   recordChange('sync', report.outcomes, settings);
-  return showChange({ ...report, outcomes: [...report.outcomes, ...planned.skipped] }, settings);
+  return { ...report, outcomes: [...report.outcomes, ...planned.skipped] };
 }
 
 /** The changes of a sync, and the addresses that it skips. A text says why there are no changes. Open {@link Lifts} before. */

@@ -7,11 +7,10 @@ import {
   readdirSync,
   readSync,
   rmdirSync,
-  statSync,
   unlinkSync,
   writeSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import type { Change } from '../bans/change.ts';
 import { succeeds, systemCode } from '../system/errors.ts';
 import { hiddenName } from '../system/hidden.ts';
@@ -30,8 +29,6 @@ const OWN_FILE = 0o600;
 const OWN_DIRECTORY = 0o700;
 /** Another repair that ends may remove the directory between the two calls that make it and a file in it. */
 const MOST_TRIES = 20;
-/** fail2ban's client and the lock have limits that add up to less. */
-const LONGEST_REPAIR_MS = 3_600_000;
 
 type Lift = Pick<Extract<Change, { verb: 'release' }>, 'address' | 'holder' | 'id'>;
 
@@ -39,14 +36,26 @@ function directoryOf(banlist: string): string {
   return hiddenName(`${banlist}.lifts`);
 }
 
-/** Says to the running repairs what these changes release. Usually none runs, and that costs one system call. */
+/**
+ * Says to the running repairs what these changes release, and removes what a killed one has left. Usually none runs, and that
+ * costs one system call.
+ */
 export function announceLifts(banlist: string, changes: readonly Change[]): void {
   const lifts = changes.filter((change) => change.verb === 'release');
   if (lifts.length === 0) return;
   const directory = directoryOf(banlist);
-  const lines = lifts.map(({ address, holder, id }): Lift => ({ address, holder, id })).map(lineOf);
+  const names = namesIn(directory);
+  if (names === undefined) return;
+  removeLeft(directory, names);
+  const lines = lifts.map(({ address, holder, id }) => lineOf({ address, holder, id }));
   // If the repair has ended or the disk is full, the release goes on: the repair asks fail2ban once more.
-  for (const name of namesIn(directory)) succeeds(() => append(join(directory, name), lines.join('')));
+  for (const name of names) succeeds(() => append(join(directory, name), lines.join('')));
+}
+
+function removeLeft(directory: string, names: readonly string[]): void {
+  const left = names.filter(isLeft);
+  for (const name of left) succeeds(() => unlinkSync(join(directory, name)));
+  if (left.length === names.length) succeeds(() => rmdirSync(directory));
 }
 
 /** A full disk can have cut the line before. */
@@ -81,10 +90,7 @@ export class Lifts implements Disposable {
     Lifts.#opened += 1;
     this.#path = join(this.#directory, `${processId()}.${Lifts.#opened}`);
     if (dryRun) return;
-    for (const name of namesIn(this.#directory)) {
-      const path = join(this.#directory, name);
-      succeeds(() => isLeft(path) && unlinkSync(path));
-    }
+    removeLeft(this.#directory, namesIn(this.#directory) ?? []);
     this.#descriptor = open(this.#directory, this.#path);
   }
 
@@ -153,17 +159,16 @@ function open(directory: string, path: string): number | undefined {
   }
 }
 
-/** A repair in a container has another number there, so a process that does not run here is no sign by itself. */
-function isLeft(path: string): boolean {
-  const process = basename(path).replace(/\..*/s, '');
-  return !isRunning(process) && Date.now() - statSync(path).birthtimeMs > LONGEST_REPAIR_MS;
+/** As a lock of another PID namespace, a repair there counts as dead; it asks fail2ban once more. */
+function isLeft(name: string): boolean {
+  return !isRunning(name.replace(/\..*/s, ''));
 }
 
-/** The files of repairs. None if no repair runs, or if what is in the way is no directory. */
-function namesIn(directory: string): string[] {
+/** The files of repairs. Undefined if there is no such directory. */
+function namesIn(directory: string): string[] | undefined {
   try {
     return readdirSync(directory).filter((name) => /^\d+-\d+\.\d+$/.test(name));
   } catch {
-    return [];
+    return undefined;
   }
 }
