@@ -1,9 +1,10 @@
-import { lstatSync, readFileSync, unlinkSync } from 'node:fs';
+import { lstatSync, unlinkSync } from 'node:fs';
 import { uptime } from 'node:os';
 import { join } from 'node:path';
 import { now } from '../bans/hold.ts';
 import { banFile, MOST_SYNCED_ALONE } from '../store/directory.ts';
 import { succeeds } from '../system/errors.ts';
+import { bootId } from '../system/process.ts';
 import { readText } from '../system/read.ts';
 import { makeDirectory, replaceFile } from '../system/write.ts';
 
@@ -12,8 +13,6 @@ import { makeDirectory, replaceFile } from '../system/write.ts';
  * without text: they ban, and no host would ever lift them. A note on the disk from before the first ban to that moment shows the
  * next start when such files were made. What the administrator makes by touch, at any other time, stays.
  */
-
-const BOOT_ID = '/proc/sys/kernel/random/boot_id';
 
 interface Note {
   readonly boot: string;
@@ -24,7 +23,7 @@ interface Note {
 export class Filling {
   readonly #path: string;
   readonly #bandir: string | undefined;
-  readonly #boot = bootId();
+  readonly #boot = bootId() ?? '';
   #note: Note | undefined;
 
   constructor({ state, bandir }: { readonly state: string; readonly bandir: string | undefined }) {
@@ -79,14 +78,6 @@ function hasNoText(path: string): boolean {
     return readText(path, true).text.length === 0;
   } catch {
     return false;
-  }
-}
-
-function bootId(): string {
-  try {
-    return readFileSync(BOOT_ID, 'utf8').trim();
-  } catch {
-    return '';
   }
 }
 
