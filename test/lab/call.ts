@@ -1,9 +1,13 @@
 // Calls of banctl's own code, in this process, without a reload.
 import type { Change } from '../../src/bans/change.ts';
-import { changeBans } from '../../src/store/store.ts';
+import { changeBans, type StoreOptions } from '../../src/store/store.ts';
 
 export async function change(banlist: string, changes: readonly Change[], bandir?: string): Promise<void> {
-  const options = {
+  await changeBans(withoutReload(banlist, bandir), () => changes);
+}
+
+export function withoutReload(banlist: string, bandir?: string): StoreOptions {
+  return {
     banlist,
     bandir,
     apachectl: [],
@@ -14,7 +18,6 @@ export async function change(banlist: string, changes: readonly Change[], bandir
     config: '',
     dryRun: false,
   };
-  await changeBans(options, () => changes);
 }
 
 export function ban(banlist: string, address: string): Promise<void> {

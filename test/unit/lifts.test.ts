@@ -18,6 +18,7 @@ import type { Change } from '../../src/bans/change.ts';
 import { Lifts } from '../../src/store/lifts.ts';
 import { changeBans, type StoreOptions } from '../../src/store/store.ts';
 import { processId } from '../../src/system/process.ts';
+import { withoutReload } from '../lab/call.ts';
 
 const A = '203.0.113.5';
 const B = '203.0.113.6';
@@ -48,17 +49,7 @@ suite('a repair', () => {
   let options: StoreOptions;
   beforeEach(() => {
     directory = mkdtempSync(join(tmpdir(), 'banctl-lifts-'));
-    options = {
-      banlist: join(directory, 'banlist.conf'),
-      bandir: undefined,
-      apachectl: [],
-      reloadCommand: undefined,
-      reloads: false,
-      reloadInterval: 2,
-      lockTimeout: 20,
-      config: '/none',
-      dryRun: false,
-    };
+    options = withoutReload(join(directory, 'banlist.conf'));
   });
   afterEach(() => rmSync(directory, { recursive: true }));
 

@@ -22,6 +22,7 @@ import { NewFiles } from '../../src/store/new-files.ts';
 import { changeBans, changeTogether, type StoreOptions } from '../../src/store/store.ts';
 import { acquireLock } from '../../src/system/lock.ts';
 import { discard } from '../../src/system/takeover.ts';
+import { withoutReload } from '../lab/call.ts';
 
 const A = '203.0.113.5';
 const B = '203.0.113.6';
@@ -47,15 +48,7 @@ function places(isBoth: boolean, more: Partial<StoreOptions> = {}) {
   const bandir = join(directory, 'bans');
   if (isBoth) mkdirSync(bandir);
   const options: StoreOptions = {
-    banlist,
-    bandir: isBoth ? bandir : undefined,
-    apachectl: [],
-    reloadCommand: undefined,
-    reloads: false,
-    reloadInterval: 2,
-    lockTimeout: 20,
-    config: '/none',
-    dryRun: false,
+    ...withoutReload(banlist, isBoth ? bandir : undefined),
     isResident: true,
     ...more,
   };
