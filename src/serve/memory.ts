@@ -8,8 +8,11 @@ import { runInNewContext } from 'node:vm';
 
 const V8_FLAGS = [
   '--optimize-for-size',
-  // Optimized code would be megabytes.
+  // Each compilation keeps megabytes that the allocator does not give back.
   '--no-opt',
+  '--no-maglev',
+  // The first ban after a quiet time would compile everything again.
+  '--no-flush-bytecode',
   // Each helper thread takes pages of its own.
   '--single-threaded-gc',
   // New objects have one megabyte, not sixteen.

@@ -62,17 +62,18 @@ suite(`with ${BANS} bans`, { concurrency: 1 }, () => {
   before(async () => {
     empty = await emptyMegabytes();
   });
-  for (const [place, options, more] of [
-    ['the list', { banlist: makeList() }, {}],
-    ['the directory', { banlist: join(dir, 'none.conf') }, { bandir: makeDirectory() }],
+  // Over a thousand requests V8 compiles what it has seen often, which once took 20 MB more.
+  for (const [place, requests, options, more] of [
+    ['the list', 40, { banlist: makeList() }, {}],
+    ['the directory', 2000, { banlist: join(dir, 'none.conf') }, { bandir: makeDirectory() }],
   ] as const)
-    test(`in ${place} it keeps at most ${OWN} MB, and rests after requests`, async (context) => {
+    test(`in ${place} it keeps at most ${OWN} MB after ${requests} requests, and rests`, async (context) => {
       const given = { jail: 'web', ...options, ...more };
       const words = Object.entries({ ...options, ...more }).map(([name, value]) => `--${name}=${value}`);
       await using server = await startServer({ dir, options: [...words, '--no-reload'], env });
       await using client = await server.connect();
-      for (let n = 1; n <= 20; n += 1) {
-        const address = `203.0.113.${n}`;
+      for (let n = 0; n < requests / 2; n += 1) {
+        const address = `203.0.113.${n % 256}`;
         const request = { address, options: { ...given, 'no-reload': true } };
         assert.equal((await client.ask('ban', request)).exit, 0);
         assert.equal((await client.ask('unban', request)).exit, 0);
