@@ -40,6 +40,12 @@ const replacements: Replacement[] = [
     importedBy: 'write-file-atomic',
     by: 'src/executable/stand-ins/worker-threads.ts',
   },
+  // To read configuration files, which banctl reads itself: 1.
+  {
+    module: 'node:module',
+    importedBy: 'yargs-parser',
+    by: 'src/executable/stand-ins/node-module.ts',
+  },
   // Two versions of it, each with handlers for thirty signals.
   { module: 'signal-exit', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/signal-exit.cts' },
   { module: 'signal-exit', importedBy: 'proper-lockfile', by: 'src/executable/stand-ins/signal-exit.cts' },
