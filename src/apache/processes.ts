@@ -43,9 +43,10 @@ export function seePidFile(path: string): PidFileSeen | undefined {
 /** The Apache that wrote this PidFile; undefined if it is not running. */
 export function runningApache(pidFile: string): RunningApache | undefined {
   const seen = seePidFile(pidFile);
-  const pid = seen === undefined ? Number.NaN : pidIn(pidFile);
+  const pid = seen === undefined ? undefined : pidIn(pidFile);
+  if (seen === undefined || pid === undefined) return undefined;
   const id = isApache(pid) ? identify(pid) : undefined;
-  return seen === undefined || id === undefined ? undefined : { pid, process: id, pidFile, seen };
+  return id === undefined ? undefined : { pid, process: id, pidFile, seen };
 }
 
 /** Finds the Apache of a configuration that passed its test. */
@@ -54,12 +55,14 @@ export function findApache({ pidFile, control, isElsewhere }: ReadableConfigurat
   const apache = runningApache(pidFile);
   if (apache !== undefined) return { is: 'running', apache };
   // The pid belongs to another namespace, or the file is stale: then Apache's own program would signal a foreign process.
-  const isOther = existsSync(`/proc/${pidIn(pidFile)}`) && !isOwnProgram(control);
+  const pid = pidIn(pidFile);
+  const isOther = pid !== undefined && existsSync(`/proc/${pid}`) && !isOwnProgram(control);
   return { is: isOther ? 'unseen' : 'stopped' };
 }
 
-function pidIn(pidFile: string): number {
-  return Number.parseInt(readTextOrEmpty(pidFile), 10);
+function pidIn(pidFile: string): number | undefined {
+  const pid = Number.parseInt(readTextOrEmpty(pidFile), 10);
+  return Number.isNaN(pid) ? undefined : pid;
 }
 
 /** After a crash, a pid may belong to any other program. */
