@@ -1,5 +1,13 @@
 // Bans that servers share: until another server refuses, on a new server, in memory, and what a call pays for it.
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatBan } from '../../src/banlist/text.ts';
@@ -8,7 +16,7 @@ import type { Push } from '../../src/fleet/rules.ts';
 import { startApache } from '../../test/lab/apache.ts';
 import { executable } from '../../test/lab/banctl.ts';
 import { type Host, startEngine, startHost } from '../../test/lab/fleet.ts';
-import { until } from '../../test/lab/wait.ts';
+import { execute, until } from '../../test/lab/wait.ts';
 import { compare, figure, median, type Result, target, told, usageFigures } from './measure.ts';
 
 const SEEN_RUNS = 21;
@@ -51,6 +59,7 @@ async function untilRefused(): Promise<number[]> {
   };
   const [one, other] = [await start('one'), await start('other')];
   const times: number[] = [];
+  await settle();
   for (let run = 0; run <= SEEN_RUNS; run += 1) {
     const from = `203.0.113.${run}`;
     const began = performance.now();
@@ -62,12 +71,18 @@ async function untilRefused(): Promise<number[]> {
   return times.slice(1);
 }
 
-/** Seconds until a new server has the bans in its directory, and the agent's resident megabytes once it is quiet. */
-async function joined(count: number): Promise<{ seconds: number; megabytes: number }> {
+/**
+ * Seconds until a new server has the bans in its directory, and the agent's resident megabytes once it is quiet.
+ *
+ * @param dir of the server
+ */
+async function joined(count: number, dir: string): Promise<{ seconds: number; megabytes: number }> {
   await using engine = await startEngine();
   await fill(engine, count);
+  mkdirSync(dir);
+  await settle();
   const began = performance.now();
-  await using host = await startHost({ name: 'new', engine });
+  await using host = await startHost({ name: 'new', engine, dir });
   const names = () => (existsSync(host.bandir ?? '') ? readdirSync(host.bandir ?? '') : []);
   const files = () => names().filter((name) => /^[\d.]+$/.test(name)).length;
   await host.connected();
@@ -78,19 +93,21 @@ async function joined(count: number): Promise<{ seconds: number; megabytes: numb
 }
 
 /** Seconds of a loop that only makes the same files on the same disk: no server can be faster. */
-function plainLoop(count: number): number {
-  const directory = mkdtempSync(join(tmpdir(), 'banctl-bench-files-'));
-  try {
-    const began = performance.now();
-    for (let made = 0; made < count; made += 1) {
-      const name = address(made);
-      const text = formatBan(name, [{ holder: 'web@gone', address: name, ...VALUE }]);
-      writeFileSync(join(directory, name), text, { flag: 'wx' });
-    }
-    return (performance.now() - began) / 1000;
-  } finally {
-    rmSync(directory, { recursive: true });
+async function plainLoop(count: number, directory: string): Promise<number> {
+  mkdirSync(directory);
+  await settle();
+  const began = performance.now();
+  for (let made = 0; made < count; made += 1) {
+    const name = address(made);
+    const text = formatBan(name, [{ holder: 'web@gone', address: name, ...VALUE }]);
+    writeFileSync(join(directory, name), text, { flag: 'wx' });
   }
+  return (performance.now() - began) / 1000;
+}
+
+/** What earlier measurements wrote would slow the disk of this one. */
+async function settle(): Promise<void> {
+  await execute('sync', []);
 }
 
 function residentMegabytes({ daemon }: Host): number {
@@ -131,13 +148,23 @@ async function calls() {
   }
 }
 
+/** How long a new server takes for many bans, beside a plain loop before and after, because other load changes. */
+async function joinedBesidePlain() {
+  // Removed at the end: for minutes after ext4 has removed many files, it makes new ones many times slower.
+  const directory = mkdtempSync(join(tmpdir(), 'banctl-bench-joined-'));
+  try {
+    const some = await joined(SOME, join(directory, 'some'));
+    const before = await plainLoop(MANY, join(directory, 'before'));
+    const many = await joined(MANY, join(directory, 'many'));
+    return { some, many, plain: [before, await plainLoop(MANY, join(directory, 'after'))] };
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
 export async function fleet(): Promise<Result> {
   const refused = await untilRefused();
-  const some = await joined(SOME);
-  // Before and after, because other load changes.
-  const before = plainLoop(MANY);
-  const many = await joined(MANY);
-  const plain = [before, plainLoop(MANY)];
+  const { some, many, plain } = await joinedBesidePlain();
   const usages = await calls();
   const wall = (what: string) => median((usages.get(what) ?? []).map((usage) => usage.wall));
   const ratio = (what: string) => wall(what) / wall('a ban, no fleet');

@@ -1,5 +1,16 @@
 // fail2ban with the Python action and `banctl serve`, compared with an action that does nothing and a shell action.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -14,12 +25,13 @@ import { figure, median, type Result, target } from './measure.ts';
 const RESTORED = 5000;
 const BANNED = 1000;
 const RUNS = 3;
+const WRITTEN = 100;
+/** About the time that a served ban leaves the disk alone. */
+const BETWEEN_MS = 2;
 /** Each takes a minute. */
 const CYCLES = 2;
 const PATIENCE_MS = 600_000;
-/** By then the server has given back what it needed for its work. */
-const QUIET_MS = 5000;
-/** It wakes once a minute. */
+/** It wakes once a minute, and has given back by then what it needed for its work. */
 const REST_SECONDS = 65;
 /** System calls that are so far apart belong to different wake-ups. Seconds. */
 const APART = 1;
@@ -97,7 +109,31 @@ function residentMegabytes({ daemon }: Server): number {
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
 }
 
-/** How often it wakes without requests, and the processor time that this takes, in milliseconds. */
+/** Milliseconds that the disk alone takes for a ban: a file that is written, synced and renamed, as a ban's is. */
+async function plainWrites(directory: string): Promise<number[]> {
+  const [temporary, times] = [join(directory, 'temporary'), [] as number[]];
+  mkdirSync(directory);
+  for (let written = 0; written < WRITTEN; written += 1) {
+    const began = performance.now();
+    writeFileSync(temporary, 'Require not ip 203.0.113.5\n', { flag: 'wx', flush: true });
+    renameSync(temporary, join(directory, String(written)));
+    syncDirectory(directory);
+    times.push(performance.now() - began);
+    await setTimeout(BETWEEN_MS);
+  }
+  return times;
+}
+
+function syncDirectory(directory: string): void {
+  const descriptor = openSync(directory, 'r');
+  fsyncSync(descriptor);
+  closeSync(descriptor);
+}
+
+/**
+ * How often it wakes without requests, and the processor time that this takes, in milliseconds. The check of the last minute's
+ * changes has to be over.
+ */
 async function rest({ daemon }: Server, directory: string): Promise<{ wakings: number; busy: number }> {
   const { pid } = daemon();
   const log = join(directory, 'strace');
@@ -155,9 +191,10 @@ export async function served(): Promise<Result> {
       nothing.push(await cycle(noop));
       ours.push(await cycle(filed));
     }
+    const disk = await plainWrites(join(dir, 'plain'));
     const of = (cycles: typeof nothing, key: 'start' | 'stop') => cycles.map((one) => one[key]);
     const ratio = (key: 'start' | 'stop') => median(of(ours, key)) / median(of(nothing, key));
-    await setTimeout(QUIET_MS);
+    await setTimeout(REST_SECONDS * 1000);
     const [resident, own] = [residentMegabytes(server), ownMegabytes(server.daemon())];
     // Beside the list, each line of the log would wake the server.
     const { wakings, busy } = await rest(server, byShell.dir);
@@ -169,6 +206,7 @@ export async function served(): Promise<Result> {
         figure(`start with ${RESTORED} bans, served`, 's', of(ours, 'start')),
         figure('stop, actionunban = :', 's', of(nothing, 'stop')),
         figure('stop, served', 's', of(ours, 'stop')),
+        figure('a file written, synced and renamed', 'ms', disk),
         figure('a ban, shell', 'ms', each.shell),
         figure('a ban, served, in the directory', 'ms', each.filed),
         figure('a ban, served, in a list of 10', 'ms', each.listed),
