@@ -1,4 +1,3 @@
-import { networkInterfaces } from 'node:os';
 import type { Widening } from '../banlist/networks.ts';
 import { type Address, isIPv4, overlaps, parseAddress, readAddress } from '../bans/address.ts';
 import { isHostName } from '../bans/host-name.ts';
@@ -6,6 +5,7 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
 import { cannotReadInput, readInput } from '../system/read.ts';
 import { type Protected, readNames } from './names.ts';
+import { ownAddresses } from './own-addresses.ts';
 
 /** The service in AWS's ip-ranges.json whose addresses CloudFront uses towards origins. */
 export const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
@@ -25,7 +25,7 @@ const LOOPBACK: readonly Address[] = [
 export function protectedRanges({ protect, record }: Protected, targets?: readonly Address[]): Address[] {
   const isAsked = (family: string) =>
     targets?.some((target) => isIPv4(target) === (family === 'IPv4')) !== false;
-  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  const own = ownAddresses();
   const names = protect.some(isHostName) ? readNames(record) : undefined;
   return [
     ...LOOPBACK,

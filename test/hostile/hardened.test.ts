@@ -10,7 +10,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { startApache } from '../lab/apache.ts';
@@ -57,8 +57,8 @@ test('an address space of 1.5 GB is enough', async () => {
   assert.equal(exitCode, 0, stderr);
 });
 
-/** Runs its arguments without memory that can be both written and executed, by the filter of systemd (seccomp(2)). */
-const withoutWriteExecute = `
+/** A Python program that runs its arguments behind a filter, as systemd does (seccomp(2)). */
+const filtered = (rules: string) => `
 import ctypes, os, struct, sys
 ALLOW, REFUSE = 0x7fff0000, 0x00050001 # EPERM
 LOAD, EQUAL, AND, RETURN = 0x20, 0x15, 0x54, 0x06
@@ -67,9 +67,8 @@ X86_64, WRITE_EXECUTE, EXECUTE = 0xc000003e, 6, 4
 def refuse(number, mask):
     return [(LOAD, 0, 0, NUMBER), (EQUAL, 0, 4, number), (LOAD, 0, 0, THIRD), (AND, 0, 0, mask),
         (EQUAL, 0, 1, mask), (RETURN, 0, 0, REFUSE)]
-mmap, mprotect, pkey_mprotect = 9, 10, 329
-steps = ([(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, X86_64), (RETURN, 0, 0, ALLOW)]
-    + refuse(mmap, WRITE_EXECUTE) + refuse(mprotect, EXECUTE) + refuse(pkey_mprotect, EXECUTE) + [(RETURN, 0, 0, ALLOW)])
+mmap, mprotect, pkey_mprotect, socket = 9, 10, 329, 41
+steps = ([(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, X86_64), (RETURN, 0, 0, ALLOW)] + ${rules} + [(RETURN, 0, 0, ALLOW)])
 code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *step) for step in steps))
 class Program(ctypes.Structure):
     _fields_ = [('length', ctypes.c_ushort), ('code', ctypes.c_void_p)]
@@ -80,6 +79,35 @@ if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(PR_SET_SECCOMP, SEC
     sys.exit('no filter')
 os.execv(sys.argv[1], sys.argv[1:])
 `;
+
+/** MemoryDenyWriteExecute=yes: no memory that can be both written and executed. */
+const withoutWriteExecute = filtered(
+  'refuse(mmap, WRITE_EXECUTE) + refuse(mprotect, EXECUTE) + refuse(pkey_mprotect, EXECUTE)',
+);
+
+/** RestrictAddressFamilies=AF_UNIX: EAFNOSUPPORT (97) for sockets of any other family. */
+const unixOnly = filtered(
+  '[(LOAD, 0, 0, NUMBER), (EQUAL, 0, 3, socket), (LOAD, 0, 0, 16), (EQUAL, 1, 0, 1), (RETURN, 0, 0, 0x00050061)]',
+);
+
+test("with RestrictAddressFamilies=AF_UNIX banctl bans, and still refuses this host's own addresses", {
+  skip: !existsSync('/proc/self/net/fib_trie'),
+}, async () => {
+  const script = join(directory, 'families.py');
+  writeFileSync(script, unixOnly);
+  const banlist = listOf(process.getuid?.() ?? 0);
+  const { exitCode, stderr } = await ban(banlist, 'python3', script);
+  assert.deepEqual([exitCode, stderr], [0, '']);
+  const before = readFileSync(banlist, 'utf8');
+  const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  for (const { address } of own.filter(({ internal }) => !internal)) {
+    const words = [executable, 'ban', address, '--no-reload', `--banlist=${banlist}`, `--config=${empty}`];
+    const refused = await execute('python3', [script, ...words]);
+    assert.equal(refused.exitCode, 77, refused.stderr);
+    assert.match(refused.stderr, /^banctl: [^\n]*\n$/);
+  }
+  assert.equal(readFileSync(banlist, 'utf8'), before);
+});
 
 for (const [what, limit] of [
   ['an address space that is too small', () => 'prlimit --as=800000000'],
