@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Script } from 'node:vm';
+import { assetOf } from '../src/executable/cache-asset.ts';
 import { FULL, LIBRARIES, MAIN, PAGE, SERVE, startProgram } from '../src/executable/parts.ts';
 
 const [bundles = ''] = process.argv.slice(2);
@@ -52,7 +53,8 @@ const runs: { line: string[]; parts?: string[] }[] = [
 ];
 
 const read = (name: string) => ({ source: readFileSync(join(bundles, `${name}.cjs`), 'latin1') });
-const cacheOf = (name: string) => join(bundles, `${name}.cache`);
+const writeCache = (name: string, script: Script) =>
+  writeFileSync(join(bundles, `${name}.cache`), assetOf(script.createCachedData()));
 const require = createRequire(import.meta.url);
 const scripts = new Map<string, Script>();
 
@@ -69,16 +71,13 @@ process.on('beforeExit', () => {
   for (const name of parts) {
     const script = scripts.get(name);
     if (script === undefined) throw new Error(`${name} was not called for`);
-    writeFileSync(cacheOf(name), script.createCachedData());
+    writeCache(name, script);
   }
   const next = runs.shift();
   if (next === undefined) {
     // A resident does not end by itself, and starts once.
     for (const name of [...LIBRARIES, PAGE, SERVE].filter((name) => !scripts.has(name)))
-      writeFileSync(
-        cacheOf(name),
-        new Script(read(name).source, { filename: `${name}.cjs` }).createCachedData(),
-      );
+      writeCache(name, new Script(read(name).source, { filename: `${name}.cjs` }));
     rmSync(directory, { recursive: true });
     exit(0);
   }

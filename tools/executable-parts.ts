@@ -25,8 +25,13 @@ export interface Part {
 export function partsOf(executable: string): Part[] {
   return [
     ...SECTIONS.map((name) => ({ name: `node${name}`, content: sectionOf(executable, name) })),
-    ...seaParts(executable),
+    ...seaParts(executable).parts,
   ];
+}
+
+/** The assets, each a part of the file's buffer at its place in the file. */
+export function assetsOf(executable: string): Part[] {
+  return seaParts(executable).assets;
 }
 
 function sectionOf(executable: string, name: string): Buffer {
@@ -41,7 +46,7 @@ function sectionOf(executable: string, name: string): Buffer {
 }
 
 /** Fields are little-endian; a text is its length in eight bytes, then its bytes. */
-function seaParts(executable: string): Part[] {
+function seaParts(executable: string): { parts: Part[]; assets: Part[] } {
   const bytes = readFileSync(executable);
   let at = bytes.lastIndexOf(Buffer.from([0x20, 0xda, 0x43, 0x01]));
   if (at < 0 || bytes.readUInt32LE(at) !== MAGIC)
@@ -61,11 +66,13 @@ function seaParts(executable: string): Part[] {
   text(); // the path of the main script at the build
   const parts: Part[] = [{ name: 'launcher.cjs', content: text() }];
   if (flags & HAS_CODE_CACHE) parts.push({ name: 'launcher.cache', content: text() });
+  const assets: Part[] = [];
   if (flags & HAS_ASSETS)
-    for (let left = number(); left > 0; left -= 1) parts.push({ name: text().toString(), content: text() });
+    for (let left = number(); left > 0; left -= 1) assets.push({ name: text().toString(), content: text() });
+  parts.push(...assets);
   if (flags & HAS_EXEC_ARGV)
     for (let left = number(); left > 0; left -= 1) parts.push({ name: 'option', content: text() });
-  return parts;
+  return { parts, assets };
 }
 
 if (import.meta.main) {

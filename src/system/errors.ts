@@ -14,6 +14,9 @@ export const EXIT = {
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
+/** The bundle may give the class another name. */
+const NAME = 'BanctlError';
+
 /**
  * A failure that the administrator can act on: `message` names the problem and the input, `hint` the remedy or what has not
  * changed. They become one line only when they are printed.
@@ -24,7 +27,7 @@ export class BanctlError extends Error {
 
   constructor(exitCode: ExitCode, message: string, hint?: string) {
     super(message);
-    this.name = 'BanctlError';
+    this.name = NAME;
     this.exitCode = exitCode;
     this.hint = hint;
   }
@@ -42,7 +45,7 @@ export function prefixed(prefix: string, { exitCode, message, hint }: BanctlErro
 
 /** True also for an error of another part of the executable, whose class is a different object. */
 export function isBanctlError(error: unknown): error is BanctlError {
-  return error instanceof Error && error.name === BanctlError.name && 'exitCode' in error;
+  return error instanceof Error && error.name === NAME && 'exitCode' in error;
 }
 
 /** Why a system call failed, in lower case, and what to do about it. */

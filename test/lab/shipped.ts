@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Script } from 'node:vm';
+import { codeIn } from '../../src/executable/cache-asset.ts';
 import { startProgram } from '../../src/executable/parts.ts';
 
 const BUNDLE = join(import.meta.dirname, '..', '..', 'dist', 'bundle');
@@ -12,7 +13,7 @@ const requireBuiltIn = createRequire(import.meta.url);
 function readPart(name: string) {
   return {
     source: readFileSync(join(BUNDLE, `${name}.cjs`), 'latin1'),
-    cachedData: readFileSync(join(BUNDLE, `${name}.cache`)),
+    cachedData: codeIn(readFileSync(join(BUNDLE, `${name}.cache`))),
   };
 }
 

@@ -164,11 +164,12 @@ test('the program runs also where V8 refuses the code cache, as a processor may 
     script,
     `import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { codeIn } from ${JSON.stringify(join(repository, 'src', 'executable', 'cache-asset.ts'))};
 import { startProgram } from ${JSON.stringify(join(repository, 'src', 'executable', 'parts.ts'))};
 const scripts = new Map();
 const read = (name) => {
   const bundle = ${JSON.stringify(join(repository, 'dist', 'bundle'))};
-  const cachedData = readFileSync(\`\${bundle}/\${name}.cache\`);
+  const cachedData = codeIn(readFileSync(\`\${bundle}/\${name}.cache\`));
   cachedData[12] ^= 1; // V8's flags, which it compares
   return { source: readFileSync(\`\${bundle}/\${name}.cjs\`, 'latin1'), cachedData };
 };

@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { COMMANDS, OPTION_NAMES, optionOf } from '../../src/cli/options.ts';
+import { ALIGNMENT, codeIn } from '../../src/executable/cache-asset.ts';
 import { KIT_DIRECTORIES } from '../../src/setup/kit.ts';
+import { assetsOf } from '../../tools/executable-parts.ts';
 import { executable } from '../lab/banctl.ts';
 import { execute } from '../lab/wait.ts';
 
@@ -35,6 +37,16 @@ suite('the executable', () => {
   test('has no symbols that only a debugger needs', async () => {
     const { stdout, stderr } = await execute('nm', [executable]);
     assert.match(stdout + stderr, /no symbols/);
+  });
+
+  test('holds compiled code where V8 takes it without a copy', () => {
+    const caches = assetsOf(executable).filter(({ name }) => name.endsWith('.cache'));
+    assert.ok(caches.length >= 5);
+    for (const { name, content } of caches) {
+      const code = codeIn(content);
+      assert.equal(code.byteOffset % ALIGNMENT, 0, name);
+      assert.ok(codeIn(readFileSync(join(repository, 'dist', 'bundle', name))).equals(code), name);
+    }
   });
 
   test('is of the same bundle wherever it is built', async () => {

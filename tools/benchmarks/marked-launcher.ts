@@ -5,6 +5,7 @@ const began = process.hrtime.bigint();
 import fs from 'node:fs';
 import os from 'node:os';
 import { getRawAsset } from 'node:sea';
+import { codeIn } from '../../src/executable/cache-asset.ts';
 import { startProgram } from '../../src/executable/parts.ts';
 
 interface Call {
@@ -43,7 +44,7 @@ process.on('exit', () => {
 });
 const asset = (name: string) => Buffer.from(getRawAsset(name) as ArrayBuffer);
 startProgram(
-  (name) => ({ source: asset(`${name}.cjs`).toString('latin1'), cachedData: asset(`${name}.cache`) }),
+  (name) => ({ source: asset(`${name}.cjs`).toString('latin1'), cachedData: codeIn(asset(`${name}.cache`)) }),
   marked('require', (name) => {
     // The first that the program does is to load what it needs: by then it is compiled.
     if (compiled === began) compiled = process.hrtime.bigint();
