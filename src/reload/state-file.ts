@@ -80,9 +80,9 @@ const KEY_BYTES = 8;
 /** Readable for root only: whoever knows the key can choose addresses that cancel each other out. */
 const STATE_MODE = 0o600;
 
-function unknownState(): ReloadState {
+function unknownState(key: DigestKey): ReloadState {
   return {
-    key: newKey(),
+    key,
     list: null,
     digest: EMPTY,
     plain: null,
@@ -154,12 +154,17 @@ function withoutComment(text: string): string {
 
 /** An unknown state if the file does not exist, or is not banctl's. */
 export function parseState(banlist: string): ReloadState {
-  const unknown = unknownState();
+  const document = readDocument(banlist);
+  const key = isRecord(document) && isDigestKey(document.key) ? document.key : newKey();
+  const state = { ...unknownState(key), ...(isRecord(document) ? document : {}) };
+  return isState(state) ? state : unknownState(newKey());
+}
+
+function readDocument(banlist: string): unknown {
   try {
-    const state = { ...unknown, ...JSON.parse(withoutComment(readText(statePath(banlist)).text.toString())) };
-    return isState(state) ? state : unknown;
+    return JSON.parse(withoutComment(readText(statePath(banlist)).text.toString()));
   } catch {
-    return unknown;
+    return undefined;
   }
 }
 

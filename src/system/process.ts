@@ -5,7 +5,15 @@ export type ProcessId = string;
 
 /** This process. */
 export function processId(): ProcessId {
-  return identify(process.pid) ?? `${process.pid}-0`;
+  return `${process.pid}-${ownStart()}`;
+}
+
+let start: number | undefined;
+
+/** 0 if the system does not show it. */
+function ownStart(): number {
+  start ??= startOf(process.pid);
+  return start ?? 0;
 }
 
 /** The process that has this pid now; undefined if no process has it. */
@@ -81,11 +89,8 @@ export function ticksNow(): number {
   return Math.ceil(Math.max(uptime || 0, ticksByAge()));
 }
 
-let ownStart: number | undefined;
-
 function ticksByAge(): number {
-  ownStart ??= startOf(process.pid) ?? 0;
-  return ownStart + process.uptime() * TICKS_A_SECOND + LATE_START_TICKS;
+  return ownStart() + process.uptime() * TICKS_A_SECOND + LATE_START_TICKS;
 }
 
 let boot: string | undefined;
