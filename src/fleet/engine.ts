@@ -1,5 +1,5 @@
 import type { Redis } from 'iovalkey';
-import { isLiftKey, LONGEST_VALUE, REMEMBERED_SECONDS } from './entry.ts';
+import { FUTURE_SECONDS, isLiftKey, LONGEST_VALUE, REMEMBERED_SECONDS } from './entry.ts';
 import { explain, messageOf } from './explain.ts';
 import type { Push } from './rules.ts';
 import { ALL } from './say.ts';
@@ -92,7 +92,9 @@ for _, c in ipairs(cjson.decode(ARGV[2])) do
     end
   elseif op == 'x' then
     local before = math.min(key, now - ${REMEMBERED_SECONDS})
-    if redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('(%.0f', before)) > 0 then
+    local old = redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('(%.0f', before))
+    local future = redis.call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%.0f', now + ${FUTURE_SECONDS}), '+inf')
+    if old + future > 0 then
       done[#done + 1] = {'x', before}
     end
     redis.call('XTRIM', KEYS[3], 'MINID', '~', string.format('%.0f', (now - ${LOG_SECONDS}) * 1000))

@@ -25,6 +25,12 @@ export type Lifts = ReadonlyMap<string, number>;
 /** How long a lift is remembered. */
 export const REMEMBERED_SECONDS = 30 * 24 * 3600;
 
+/**
+ * What begins so far ahead is from a clock that was wrong, or an attacker. Such a ban could never be lifted, and such a lift would
+ * free for ever.
+ */
+export const FUTURE_SECONDS = 24 * 3600;
+
 const HOST = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$/;
 const LONGEST_FIELD = 400;
 export const LONGEST_VALUE = 4000;

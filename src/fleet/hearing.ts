@@ -2,7 +2,7 @@ import { hostname } from 'node:os';
 import { now } from '../bans/hold.ts';
 import { warn } from '../terminal/print.ts';
 import type { Beat, Engine, LogEntry } from './engine.ts';
-import { fieldOf, isLiftKey, REMEMBERED_SECONDS, sameValue } from './entry.ts';
+import { fieldOf, REMEMBERED_SECONDS, sameValue } from './entry.ts';
 import { readHost, readHosts } from './hosts.ts';
 import type { HostStatus } from './status.ts';
 import type { Host } from './types.ts';
@@ -39,7 +39,8 @@ export class Hearing {
     if (snapshot.n < mirror.n) this.losses += 1;
     mirror.take(snapshot);
     attention.addAll();
-    for (const [key, time] of snapshot.lifts) memory.remember(key, time);
+    memory.clamp(mirror.latest(), mirror.engineNow());
+    for (const [key, time] of mirror.lifts) memory.remember(key, time);
     this.#leaveFormerName();
     attention.rouse();
   }
@@ -50,8 +51,10 @@ export class Hearing {
     this.#heedTwin(entry.by);
     const touched = mirror.apply(entry);
     if (touched === undefined) return;
-    for (const [kind, key, time] of entry.changes)
-      if (kind === 'l' && isLiftKey(String(key))) this.#host.remember(key, Number(time));
+    for (const [kind, key] of entry.changes) {
+      const time = kind === 'l' ? mirror.lifts.get(String(key)) : undefined;
+      if (time !== undefined) this.#host.remember(String(key), time);
+    }
     for (const address of touched) attention.add(address);
     attention.rouse();
   }

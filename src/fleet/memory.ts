@@ -86,6 +86,15 @@ export class Memory {
       }
   }
 
+  /** What the engine's clock dated later than `latest`, while it was wrong, was lifted until `time`. */
+  clamp(latest: number, time: number): void {
+    for (const [key, lifted] of this.lifts)
+      if (lifted > latest) {
+        this.lifts.set(key, time);
+        this.#isSaved = false;
+      }
+  }
+
   /** @throws BanctlError cannotWrite */
   save(): void {
     if (this.#isSaved) return;

@@ -1,5 +1,6 @@
+import { now } from '../bans/hold.ts';
 import type { Beat, LogEntry, Snapshot } from './engine.ts';
-import { isLiftKey, readField, readValue, type Value } from './entry.ts';
+import { FUTURE_SECONDS, isLiftKey, readField, readValue, type Value } from './entry.ts';
 import { ALL } from './say.ts';
 
 /** No fleet has more text. Bytes. */
@@ -39,7 +40,7 @@ export class Mirror {
     this.#count = 0;
     this.#bytes = 0;
     for (const [field, text] of holds) this.#set(field, text);
-    for (const [key, time] of lifts) this.lifts.set(key, time);
+    for (const [key, time] of lifts) this.#lift(key, time);
   }
 
   /** The addresses that an entry is about, or `*`; undefined if a number is missing. */
@@ -52,8 +53,7 @@ export class Mirror {
     for (const change of changes) {
       if (change[0] === 'h') this.#set(String(change[1]), String(change[2]));
       else if (change[0] === 'd') this.#drop(String(change[1]));
-      else if (change[0] === 'l' && isLiftKey(String(change[1])))
-        this.lifts.set(change[1], Number(change[2]));
+      else if (change[0] === 'l') this.#lift(String(change[1]), Number(change[2]));
       else if (change[0] === 'x') this.#forget(Number(change[1]));
       touched.add(change[0] === 'x' ? '' : addressOf(String(change[1])));
     }
@@ -63,6 +63,11 @@ export class Mirror {
   /** What the engine's clock shows. Seconds. */
   engineNow(): number {
     return Math.floor((Date.now() - this.clockAheadMs) / 1000);
+  }
+
+  /** No time is later, although this host's clock, or the engine's, may be wrong. Seconds. */
+  latest(): number {
+    return Math.max(now(), this.engineNow()) + FUTURE_SECONDS;
   }
 
   at(address: string): ReadonlyMap<string, Value> | undefined {
@@ -90,7 +95,8 @@ export class Mirror {
     const read = readField(field);
     const value = readValue(text);
     this.#drop(field);
-    if (read === undefined || value === undefined || this.#bytes > MOST_TEXT) {
+    const isReadable = read !== undefined && value !== undefined && value.since <= this.latest();
+    if (!isReadable || this.#bytes > MOST_TEXT) {
       this.#odd.add(digest(field));
       return;
     }
@@ -112,6 +118,10 @@ export class Mirror {
     this.#count -= 1;
     this.#bytes -= bytesOf(field, value);
     if (known.size === 0) this.#byAddress.delete(address);
+  }
+
+  #lift(key: string, time: number): void {
+    if (isLiftKey(key) && Number.isSafeInteger(time) && time <= this.latest()) this.lifts.set(key, time);
   }
 
   #forget(before: number): void {

@@ -83,6 +83,15 @@ suite('the engine', { concurrency: 2 }, () => {
     assert.ok((lifts.get('*') ?? 0) <= now);
   });
 
+  test('forgets lifts that another clock, or another program, dated in the future', async () => {
+    await using server = await startEngine();
+    using engine = await connect(server);
+    await server.ask('zadd', '{banctl}:lifts', '9000000000', '*', 'inf', X);
+    assert.equal(await engine.change('a/1', [], 0), 1);
+    assert.equal(await engine.change('a/1', [{ push: 'lift', key: '*', time: 1000 }], 0), 1);
+    assert.deepEqual([...(await engine.snapshot()).lifts], [['*', 1000]]);
+  });
+
   test('needs no more than the line of the documentation', async () => {
     await using server = await startEngine();
     const page = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'fleet.md'), 'utf8');

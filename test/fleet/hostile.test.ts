@@ -36,6 +36,8 @@ const ODD: readonly (readonly [field: string, value: string])[] = [
   ['203.0.113.2 l@evil', '[-1,null,null]'],
   ['203.0.113.2 m@evil', '[1000,99999999999999,null]'],
   ['203.0.113.2 n@evil', '{"since":1000}'],
+  // Nothing could lift it: lifts are never from the future.
+  ['203.0.113.2 q@evil', '[4000000000,null,null]'],
   ['203.0.113.2 o@evil', `[1000,null,"${'x'.repeat(100_000)}"]`],
   ['203.0.113.2 p@evil', '['.repeat(50_000)],
 ];
@@ -107,6 +109,7 @@ suite('an agent whose engine holds what no host of the fleet wrote', () => {
       ['xadd', log, '*', 'n', '-1', 'c', '[[],[null,{}],["l","*",1e308]]'],
       ['xadd', log, '*', 'x', 'y'],
       ['zadd', '{banctl}:lifts', '5', '203.0.113.1; rm', '6', 'x'.repeat(10_000)],
+      ['zadd', '{banctl}:lifts', '4000000000', '*', 'inf', '203.0.113.9'],
       ['hset', '{banctl}:hosts', 'evil\u001b[31m', '[1]', 'b', '{"seen":1e300,"machine":5}', 'c', '{'],
     ]);
     await host.done('ban', '203.0.113.9');

@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { suite, test } from 'node:test';
 import { covers, isTooBroad, parseAddress, readAddress } from '../../src/bans/address.ts';
 import { cleanReason } from '../../src/bans/hold.ts';
+import type { LogEntry } from '../../src/fleet/engine.ts';
+import { Memory } from '../../src/fleet/memory.ts';
 import { Mirror } from '../../src/fleet/mirror.ts';
 import { decide } from '../../src/fleet/rules.ts';
 import { Teller } from '../../src/fleet/tell.ts';
@@ -134,6 +136,43 @@ suite('what an attacker writes', () => {
     assert.deepEqual([mirror.holds, mirror.odd], [1, 1]);
     entry(4, '203.0.113.5 j@evil', '[1e3,null,null]');
     assert.deepEqual([mirror.holds, mirror.odd, [...mirror.addresses()]], [0, 2, []]);
+  });
+});
+
+suite('a time far in the future', () => {
+  const [LATE, X, FIELD] = [4_000_000_000, '203.0.113.5', '203.0.113.5 j@evil'];
+
+  test('is no ban and no lift of another host', () => {
+    const mirror = new Mirror();
+    const holds = new Map([[FIELD, `[${LATE},null,null]`]]);
+    mirror.take({ n: 0, id: '0', holds, lifts: new Map([['*', LATE]]) });
+    const changes: LogEntry['changes'] = [
+      ['l', X, Number.POSITIVE_INFINITY],
+      ['l', FIELD, Number.NaN],
+      ['h', `${X} k@evil`, `[${LATE},null,null]`],
+    ];
+    mirror.apply({ id: '1', n: 1, by: 'evil/1', changes });
+    assert.deepEqual([mirror.holds, mirror.odd, mirror.lifts.size], [0, 2, 0]);
+    mirror.apply({ id: '2', n: 2, by: 'b/1', changes: [['l', X, 1000]] });
+    assert.deepEqual([...mirror.lifts], [[X, 1000]]);
+  });
+
+  test('that a wrong clock of the engine left in the memory of a host becomes now', () => {
+    const state = mkdtempSync(join(tmpdir(), 'banctl-memory-'));
+    try {
+      const memory = new Memory(state, 'a');
+      memory.remember('*', LATE);
+      memory.remember(X, 1000);
+      memory.clamp(3000, 2000);
+      memory.save();
+      const lifts = [...new Memory(state, 'a').lifts];
+      assert.deepEqual(lifts, [
+        ['*', 2000],
+        [X, 1000],
+      ]);
+    } finally {
+      rmSync(state, { recursive: true });
+    }
   });
 });
 
