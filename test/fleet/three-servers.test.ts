@@ -1,9 +1,8 @@
-// Three servers with an Apache each, the first with fail2ban: what its jail bans is refused by all.
+// Three servers, each with an Apache and a fail2ban: what the jail of one bans is refused by all.
 import assert from 'node:assert/strict';
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { type Apache, startApache } from '../lab/apache.ts';
 import { type Engine, type Host, startEngine, startHost } from '../lab/fleet.ts';
 import { read, type Site, startSite } from '../lab/site.ts';
 import { until } from '../lab/wait.ts';
@@ -19,26 +18,25 @@ const AT_ONCE = 500;
 
 suite('three servers', () => {
   let engine: Engine;
+  let sites: [Site, Site, Site];
+  /** The first. */
   let site: Site;
-  let apaches: Apache[];
   let hosts: [Host, Host, Host];
   const rest = new AsyncDisposableStack();
 
   before(async () => {
     engine = rest.use(await startEngine());
-    site = rest.use(await startSite({ jails: { web: 'bantime = 1d' }, bandir: 'configured', isServed }));
-    const others = [
-      rest.use(await startApache({ remoteip: true })),
-      rest.use(await startApache({ remoteip: true })),
-    ];
-    apaches = [site.apache, ...others];
+    const start = async (isServed: boolean) =>
+      rest.use(await startSite({ jails: { web: 'bantime = 1d' }, bandir: 'configured', isServed }));
+    sites = [await start(isServed), await start(false), await start(false)];
+    [site] = sites;
     const started: Host[] = [];
-    for (const [index, apache] of apaches.entries()) {
+    for (const [index, { apache, fail2ban }] of sites.entries()) {
       const { banlist, bandir, ctl, dir } = apache;
-      const own = index === 0 ? { 'fail2ban-client': site.fail2ban.clientCommand } : { 'no-fail2ban': true };
-      const config = { apachectl: [ctl], 'reload-interval': 0, ...own };
+      const own = { apachectl: [ctl], 'reload-interval': 0, 'fail2ban-client': fail2ban.clientCommand };
       const name = 'abc'[index] ?? '';
-      started.push(rest.use(await startHost({ name, engine, dir, places: { banlist, bandir }, config })));
+      const places = { banlist, bandir };
+      started.push(rest.use(await startHost({ name, engine, dir, places, config: own })));
     }
     hosts = started as [Host, Host, Host];
     for (const host of hosts) await host.connected();
@@ -46,26 +44,28 @@ suite('three servers', () => {
   after(() => rest.disposeAsync());
 
   const detail = () => hosts.map((host) => `${host.holds()}\n${host.daemon().output()}`).join('\n');
-  const answers = (from: string, status: number, which = apaches) =>
+  const answers = (from: string, status: number, which: readonly Site[] = sites) =>
     until(
       `${from} to get ${status} everywhere`,
       async () =>
-        (await Promise.all(which.map((apache) => apache.get('/', { from })))).every((one) => one === status),
+        (await Promise.all(which.map(({ apache }) => apache.get('/', { from })))).every(
+          (one) => one === status,
+        ),
       { detail },
     );
-  const forgets = (address: string) =>
-    until('fail2ban to forget', async () => !(await site.fail2ban.banned('web')).includes(address), {
-      detail,
-    });
+  const forgets = (address: string, { fail2ban } = site) =>
+    until('fail2ban to forget', async () => !(await fail2ban.banned('web')).includes(address), { detail });
 
-  test("refuse whom the first one's jail bans; an unban on the third frees everywhere, and the jail bans again", async () => {
+  test("refuse whom one's jail bans; an unban on the third frees everywhere, and the jail bans again", async () => {
     const [, , c] = hosts;
     await site.tells('set', 'web', 'banip', X);
     await answers(X, 403);
     assert.match(await c.done('explain', X), /by web@a since .*: 0 failures/);
+    await sites[1].tells('set', 'web', 'banip', X);
+    await c.seen(`${X} web@a`, `${X} web@b`);
     assert.match(await c.done('unban', X), /unbanned/);
     await answers(X, 200);
-    await forgets(X);
+    for (const one of sites) await forgets(X, one);
     await site.tells('set', 'web', 'banip', X);
     await answers(X, 403);
   });
@@ -76,7 +76,7 @@ suite('three servers', () => {
     // At once: fail2ban rounds, and so it can restore the ban with a time after the unban.
     await c.done('unban', X);
     await site.fail2ban.stop();
-    await answers(X, 200, apaches.slice(1));
+    await answers(X, 200, sites.slice(1));
     await a.start();
     await answers(X, 200);
     await site.fail2ban.start();
@@ -131,11 +131,13 @@ suite('three servers', () => {
   test('keep the bans of a server that is gone until their end', async () => {
     const [a, b, c] = hosts;
     await a.done('ban', Y, '--jail', 'web', '--for', '6');
-    await answers(Y, 403, apaches.slice(1));
+    await answers(Y, 403, sites.slice(1));
     await site.fail2ban.kill();
     await a.daemon().end('SIGKILL');
     assert.ok(b.banned().includes(Y) && c.banned().includes(Y));
-    await answers(Y, 200, apaches.slice(1));
+    await answers(Y, 200, sites.slice(1));
+    // A stop of another server's fail2ban is not that server's end: its jail has the same name.
+    await sites[1].fail2ban.stop();
     assert.equal(b.banned().length, MANY);
   });
 });
