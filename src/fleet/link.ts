@@ -8,6 +8,8 @@ import type { Host } from './types.ts';
 
 const BEAT_MS = 5000;
 const HOUR_MS = 3_600_000;
+/** Else the end of its own connection would look like the engine's doing. */
+const STOPPED = 'banctl serve was stopped; systemctl start banctl.service';
 const RETRY_MS = { least: 300, most: 5000 };
 
 /** The connection to the engine: reads and beats until it breaks, then connects again. */
@@ -43,6 +45,7 @@ export class Link {
       } catch (error) {
         this.#cut(error instanceof EngineError ? error.message : this.#explain(error));
       }
+      if (this.#isClosed) this.#cut(STOPPED);
       this.#onChange();
       if (!this.#isClosed) await this.#rest();
     }

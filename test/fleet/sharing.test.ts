@@ -111,4 +111,15 @@ suite('three hosts', () => {
     assert.equal(status.connected, true);
     assert.match(await a.done('fleet', 'status'), /a in the fleet banctl: connected/);
   });
+
+  test('say of a stopped server that it was stopped', async () => {
+    const [, , c] = hosts;
+    await c.daemon().end('SIGTERM');
+    const { exitCode, stdout } = await c.run('fleet', 'status');
+    assert.equal(exitCode, 1);
+    assert.match(
+      stdout,
+      /^c in the fleet banctl: not connected since \S+: banctl serve was stopped; systemctl start/,
+    );
+  });
 });
