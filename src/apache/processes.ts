@@ -49,6 +49,14 @@ export function runningApache(pidFile: string): RunningApache | undefined {
   return id === undefined ? undefined : { pid, process: id, pidFile, seen };
 }
 
+/**
+ * True if this Apache was stopped, or started anew. It removes its PidFile when it is told to stop (event_run,
+ * server/mpm/event/event.c), and not when it ends because of its configuration, or crashes.
+ */
+export function wasStopped({ pid, pidFile }: RunningApache): boolean {
+  return pidIn(pidFile) !== pid;
+}
+
 /** Finds the Apache of a configuration that passed its test. */
 export function findApache({ pidFile, control, isElsewhere }: ReadableConfiguration): Sighting {
   if (isElsewhere) return { is: 'unseen' };

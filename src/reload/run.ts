@@ -12,6 +12,7 @@ import {
   hasOlderChild,
   type RunningApache,
   servingChildren,
+  wasStopped,
   youngestOf,
 } from '../apache/processes.ts';
 import { reloadGracefully, requestGraceful, runReloadCommand } from '../apache/reload-signal.ts';
@@ -295,6 +296,10 @@ class Reload {
     const paths = pathsTo(configuration, this.options.banlist).slice(0, MOST_PATHS);
     const way = wayOf(paths);
     const failure = await this.ask(target, apache);
+    if (failure !== undefined && apache !== undefined && wasStopped(apache)) {
+      const message = 'apache was stopped; it reads the list when it starts';
+      return { report: { result: 'skipped', message }, known: this.remember(target, pidFile, known) };
+    }
     if (failure !== undefined) return { report: { result: 'failed', message: failure }, error: failure };
     const but = notRead ?? this.overruled(now);
     return {
