@@ -1,4 +1,4 @@
-// Which host is which: two with one name, a cloned disk, and clocks that are off.
+// Hosts that differ: two with one name, a cloned disk, clocks that are off, and options of their own.
 import assert from 'node:assert/strict';
 import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -73,6 +73,23 @@ suite('a fleet', () => {
     assert.equal((await image.done('unban', X)).includes('unbanned'), true);
     for (const host of [image, clone]) await host.seen();
     for (const host of [image, clone]) await host.daemon().end();
+  });
+
+  test('has each host widen and protect by its own options, and an unban of the range lifts what was asked for', async () => {
+    const [X, Y, Z] = ['203.0.113.65', '203.0.113.66', '198.18.7.10'] as const;
+    const narrow = await start('narrow');
+    const wide = await start('wide', { config: { 'ipv4-prefix': 24, protect: ['198.18.7.9'] } });
+    await narrow.done('ban', X, Y, Z);
+    await wide.seen(`${X} manual@narrow`, `${Y} manual@narrow`);
+    assert.deepEqual(wide.banned(), ['203.0.113.0/24']);
+    await until('the third to be refused', () => wide.status()?.refused === 1);
+    assert.match(await wide.done('unban', X), /still held by manual@narrow/);
+    await narrow.seen(`${Y} manual`, `${Z} manual`);
+    assert.match(await wide.done('unban', '203.0.113.0/24'), /unbanned/);
+    await narrow.seen(`${Z} manual`);
+    await wide.seen();
+    await narrow.done('unban', Z);
+    for (const host of [narrow, wide]) await host.daemon().end();
   });
 
   /** Two seconds and two hours: bans and unbans by hosts with other clocks count all the same. */
