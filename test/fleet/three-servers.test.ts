@@ -1,8 +1,9 @@
 // Three servers, each with an Apache and a fail2ban: what the jail of one bans is refused by all.
 import assert from 'node:assert/strict';
-import { statSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
+import { formatBan } from '../../src/banlist/text.ts';
 import { type Engine, type Host, startEngine, startHost } from '../lab/fleet.ts';
 import { read, type Site, startSite } from '../lab/site.ts';
 import { until } from '../lab/wait.ts';
@@ -139,5 +140,26 @@ suite('three servers', () => {
     // A stop of another server's fail2ban is not that server's end: its jail has the same name.
     await sites[1].fail2ban.stop();
     assert.equal(b.banned().length, MANY);
+  });
+
+  test('end by an audit what is over where no agent runs, and take no jail of another server for their own', async () => {
+    const [, , c] = hosts;
+    await c.daemon().end('SIGTERM');
+    const put = (address: string, until: number | null) => {
+      const hold = { holder: 'other@z', address, since: 1000, until, reason: null };
+      writeFileSync(join(c.bandir ?? '', address), formatBan(address, [hold]));
+    };
+    put(X, 2000);
+    put(Y, null);
+    const { stdout } = await c.run('audit', '--fix', '--json');
+    const findings: { code: string; address?: string; fixed: boolean }[] = JSON.parse(stdout).findings;
+    const ofBans = findings.filter(({ address }) => address !== undefined);
+    assert.deepEqual(
+      ofBans.map(({ code, address, fixed }) => ({ code, address, fixed })),
+      [{ code: 'expired', address: X, fixed: true }],
+    );
+    assert.ok(!findings.some(({ code }) => code === 'unknown-jail'), stdout);
+    assert.ok(c.banned().includes(Y) && !c.banned().includes(X));
+    assert.equal(c.banned().length, MANY + 1);
   });
 });
