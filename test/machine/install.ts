@@ -30,12 +30,17 @@ export async function run({ machine, expect, packages }: Scene): Promise<void> {
   );
   await expect('a neighbour', 'code 203.0.113.66', '200');
   await expect('banctl names the jail', 'banctl explain 203.0.113.55', /djangoapp-admin-login/);
-  await expect('the audit', 'banctl audit; echo $?', '0');
+  await expect('the audit', 'audit 60', 'clean');
+  // On a slow machine fail2ban answers later than banctl waits, which banctl reports.
   await expect(
     'unban',
-    'banctl unban 203.0.113.55 >/dev/null; until_code 203.0.113.55 200',
+    "banctl unban 203.0.113.55 2>&1 >/dev/null | grep -v 'has not answered within 10 s'; until_code 203.0.113.55 200",
     '203.0.113.55 200',
   );
-  await expect('fail2ban agrees', 'fail2ban-client get $JAIL banip', '');
+  await expect(
+    'fail2ban agrees',
+    `within 60 bash -c "! fail2ban-client get $JAIL banip | grep -q 203.0.113.55"`,
+    '',
+  );
   await expect('both services run', 'systemctl is-active apache2 fail2ban', 'active\nactive');
 }

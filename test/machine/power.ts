@@ -14,6 +14,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
+import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -29,6 +30,8 @@ const STORM_SECONDS = Number(process.env.STORM_SECONDS ?? 25);
 const CUTS = Number(process.env.CUTS ?? 150);
 const CONTROL_CUTS = 20;
 const NEXT_BANS_EVERY = 4;
+/** Apache starts after some of the cuts. */
+const APACHE_EVERY = 25;
 const BYTES = 320 * 1024 * 1024;
 const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const banctl = resolve('dist/banctl');
@@ -96,19 +99,32 @@ async function checked(
   ).sort((a, b) => a - b);
   const image = join(directory, 'cut');
   const losses: string[] = [];
+  let refusals = 0;
   for (const [number, index] of cuts.entries()) {
     replay.cut(index, image, random);
     const known = events.filter(({ did, log }) => did === 'ACK' && log <= replay.placeOf(index)).length;
-    const wrong = mounted(directory, image, (at) => [
-      ...judge(look(at), storm.kind, splitAt(events, known), setups),
-      ...(number % NEXT_BANS_EVERY === 0 ? nextBans(directory, at) : []),
-    ]);
+    const parts = splitAt(events, known);
+    const wrong = await mounted(directory, image, async (at) => {
+      const isApacheStarted = !storm.isControl && number % APACHE_EVERY === 0;
+      const refused = isApacheStarted ? bannedAfter(parts) : [];
+      refusals += refused.length;
+      return [
+        ...judge(look(at), storm.kind, parts, setups),
+        ...(isApacheStarted ? await apacheAfterBoot(directory, at, refused) : []),
+        ...(number % NEXT_BANS_EVERY === 0 ? nextBans(directory, at) : []),
+      ];
+    });
     if (wrong.length > 0) losses.push(`cut before entry ${index}: ${wrong.slice(0, 3).join('; ')}`);
   }
   replay.close();
   const acknowledged = events.filter(({ did }) => did === 'ACK').length;
   const refused = events.flatMap(({ did, what }) => (did === 'FAIL' ? [what] : []));
-  say(`${title}: ${acknowledged} changes acknowledged, ${cuts.length} cuts, ${losses.length} with a loss`);
+  const shown = storm.isControl
+    ? ''
+    : `; Apache started on ${Math.ceil(cuts.length / APACHE_EVERY)} of them and refused ${refusals} of ${refusals} banned`;
+  say(
+    `${title}: ${acknowledged} changes acknowledged, ${cuts.length} cuts, ${losses.length} with a loss${shown}`,
+  );
   if (!storm.isControl) for (const loss of losses) say(loss);
   if (storm.isControl)
     return losses.length > 0 ? [] : [`${title}: this control loses nothing, so the cuts show nothing`];
@@ -171,8 +187,11 @@ async function killed(storm: ChildProcess): Promise<void> {
   await ended;
 }
 
+/** The visitor that a request is from, as if there were a proxy. */
+const VISITOR = 'X-Visitor';
+
 function apacheConfiguration(at: string, port: number): string {
-  const modules = ['mpm_event', 'authz_core', 'authz_host'].map(
+  const modules = ['mpm_event', 'authz_core', 'authz_host', 'remoteip'].map(
     (name) => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_${name}.so`,
   );
   const ban = readFileSync('apache2/djangoapp-banlist.conf', 'utf8').replaceAll(
@@ -184,8 +203,10 @@ PidFile ${at}.pid
 Listen 127.0.0.1:${port}
 User www-data
 Group www-data
-DocumentRoot ${at}
+DocumentRoot ${at}.site
 ErrorLog ${at}.error
+RemoteIPHeader ${VISITOR}
+RemoteIPInternalProxy 127.0.0.1
 StartServers 1
 ${modules.join('\n')}
 ${ban}`;
@@ -198,22 +219,61 @@ function shell(script: string, ...args: string[]): string {
 const PREPARE = `set -e; at=$2
   echo '{}' > "$at.json"
   mkfs.$4 -q "$3" >/dev/null; mount -o loop "$3" "$at"
-  mkdir -p "$at/apache/bans" "$at/setup"; touch "$at/apache/banlist.conf"
+  mkdir -p "$at/apache/bans" "$at/setup" "$at.site"; touch "$at/apache/banlist.conf"
   apache2 -f "$at.conf" >/dev/null; sync -f "$at"; stat -c %s "$5"`;
 
+const STOP_APACHE =
+  '[ ! -e "$at.pid" ] || { p=$(cat "$at.pid"); kill "$p"; while kill -0 "$p" 2>/dev/null; do sleep 0.05; done; }';
+
 const END = `at=$2
-  [ ! -e "$at.pid" ] || { p=$(cat "$at.pid"); kill "$p"; while kill -0 "$p" 2>/dev/null; do sleep 0.05; done; }
+  ${STOP_APACHE}
   ! mountpoint -q "$at" || umount "$at" || umount -l "$at"`;
 
 /** Mounts a cut, so that the kernel repairs it as after a boot. */
-function mounted<T>(directory: string, image: string, use: (at: string) => T): T {
+async function mounted<T>(directory: string, image: string, use: (at: string) => Promise<T>): Promise<T> {
   const at = join(directory, 'mounted');
   shell('mkdir -p "$1"; mount -o loop "$2" "$1"', at, image);
   try {
-    return use(at);
+    return await use(at);
   } finally {
     shell('for n in {1..100}; do umount "$1" 2>/dev/null && exit; sleep 0.1; done; umount "$1"', at);
   }
+}
+
+/** Apache starts with what is left, refuses those and no other, and the first ban works. */
+async function apacheAfterBoot(directory: string, at: string, refused: readonly string[]): Promise<string[]> {
+  const port = await freePort();
+  writeFileSync(`${at}.conf`, apacheConfiguration(at, port));
+  const started = spawnSync('bash', ['-c', START_APACHE, 'bash', at], { encoding: 'utf8' });
+  if (started.status !== 0) return [`Apache does not start: ${started.stderr}`];
+  try {
+    const isWrong = async (visitor: string, expected: number) => {
+      const status = await answerTo(visitor, port);
+      return status === expected ? [] : [`Apache answers ${visitor} ${status}, not ${expected}`];
+    };
+    const old = await Promise.all(refused.map((visitor) => isWrong(visitor, 403)));
+    const place = [`--config=${directory}/at.json`, `--banlist=${at}/apache/banlist.conf`];
+    const apache = [`--apachectl=apache2 -f ${at}.conf`, '--reload-interval=0'];
+    const next = '203.0.113.77';
+    const before = await isWrong(next, 200);
+    const { status } = spawnSync(banctl, ['ban', next, ...place, ...apache]);
+    const first = status === 0 ? await isWrong(next, 403) : [`the first ban: exit code ${status}`];
+    return [...old.flat(), ...before, ...first];
+  } finally {
+    shell(`at=$1; ${STOP_APACHE}`, at);
+  }
+}
+
+const START_APACHE = 'set -e; mkdir -p "$1.site"; echo page >"$1.site/page"; apache2 -f "$1.conf" >/dev/null';
+
+function answerTo(visitor: string, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const options = { host: '127.0.0.1', port, path: '/page', agent: false, headers: { [VISITOR]: visitor } };
+    get(options, (response) => {
+      response.resume();
+      resolve(response.statusCode ?? 0);
+    }).once('error', reject);
+  });
 }
 
 interface Found {
@@ -292,7 +352,7 @@ function judge(
   [over, later]: readonly [Event[], Event[]],
   complete: ReadonlyMap<string, readonly string[]>,
 ): string[] {
-  const acknowledged = over.flatMap(({ did, what }) => (did === 'ACK' ? [what] : []));
+  const acknowledged = acknowledgedOf(over);
   // A migration that is cut off leaves both places. Its files are synced together, at its end, so some may have no text
   // yet: such a file bans as well, and the list has its holds.
   const isMigrating = later[0]?.what === 'migrate bandir';
@@ -326,18 +386,32 @@ function heldIn(
   };
 }
 
+/** The last acknowledged change of each address that no change was under way for. */
+function lastChanges(acknowledged: readonly string[], later: readonly Event[]): Map<string, '+' | '-'> {
+  const open = new Set(later.map(({ what }) => what.split(' ')[1]));
+  const last = new Map<string, '+' | '-'>();
+  for (const what of acknowledged) {
+    const [sign = '', address = ''] = what.split(' ');
+    if ((sign === '+' || sign === '-') && !open.has(address)) last.set(address, sign);
+  }
+  return last;
+}
+
+function acknowledgedOf(over: readonly Event[]): string[] {
+  return over.flatMap(({ did, what }) => (did === 'ACK' ? [what] : []));
+}
+
+function bannedAfter([over, later]: readonly [Event[], Event[]]): string[] {
+  const last = lastChanges(acknowledgedOf(over), later);
+  return [...last].flatMap(([address, sign]) => (sign === '+' ? [address] : []));
+}
+
 function missingBans(
   held: ReadonlySet<string>,
   acknowledged: readonly string[],
   later: readonly Event[],
 ): string[] {
-  const open = new Set(later.map(({ what }) => what.split(' ')[1]));
-  const last = new Map<string, string>();
-  for (const what of acknowledged) {
-    const [sign = '', address = ''] = what.split(' ');
-    if ((sign === '+' || sign === '-') && !open.has(address)) last.set(address, sign);
-  }
-  return [...last].flatMap(([address, sign]) => {
+  return [...lastChanges(acknowledged, later)].flatMap(([address, sign]) => {
     if (sign === '+') return held.has(address) ? [] : [`${address} was banned and is not`];
     return held.has(address) ? [`${address} was unbanned and is banned`] : [];
   });

@@ -10,7 +10,7 @@ code() {
 
 # until_code ADDRESS CODE [SECONDS]: waits for that answer, prints the answer.
 until_code() {
-  local end=$((SECONDS + ${3:-30})) is=
+  local end=$((SECONDS + ${3:-120})) is=
   while [ $SECONDS -lt $end ]; do
     is=$(code "$1")
     [ "$is" != "$2" ] || break
@@ -28,8 +28,11 @@ within() {
   done
 }
 
-# Only with the list do bans need reloads: the package's configuration names the ban directory.
-list_only() { echo '{}' >/etc/banctl.json; }
+# Only with the list do bans need reloads: the package's configuration names the ban directory. No audit makes up for one.
+list_only() {
+  echo '{}' >/etc/banctl.json
+  systemctl stop banctl-audit.timer
+}
 
 # An end of all bans, an interval that is over, Apache at rest.
 fresh() {
@@ -38,6 +41,16 @@ fresh() {
   banctl flush --all >/dev/null 2>&1
   banctl reload >/dev/null 2>&1
   sleep 2.2
+}
+
+# audit SECONDS [OPTION]..: prints "clean" once the audit finds nothing, or what it still finds after that time.
+audit() {
+  local end=$((SECONDS + $1))
+  until banctl audit "${@:2}" >/tmp/audit 2>&1; do
+    [ $SECONDS -lt $end ] || { cat /tmp/audit; return; }
+    sleep 0.5
+  done
+  echo clean
 }
 
 lines() { grep -c '^Require not ip' "$LIST"; }
@@ -49,10 +62,20 @@ unit_options() {
   systemctl daemon-reload
 }
 
-# A stop of both `slow` and apache2 keeps the stop of Apache in systemd's queue for six seconds.
-slow_stop() {
+# Begins a stop of Apache that waits in systemd's queue until end_stop: `slow` must stop first.
+begin_stop() {
   printf '%s\n' '[Unit]' After=apache2.service '[Service]' Type=oneshot RemainAfterExit=yes ExecStart=/bin/true \
-    'ExecStop=/bin/sleep 6' >/etc/systemd/system/slow.service
+    "ExecStop=/bin/sh -c 'until [ -e /run/go ]; do sleep 0.2; done'" >/etc/systemd/system/slow.service
+  rm -f /run/go
   systemctl daemon-reload
-  systemctl start slow
+  systemctl start slow apache2
+  (systemctl stop slow apache2 2>/dev/null; echo "stop $?" >/tmp/stop) &
+  within 60 bash -c "systemctl list-jobs --no-legend | grep -q 'apache2.service.*stop'"
+}
+
+# Lets the stop go on, and prints its exit code.
+end_stop() {
+  touch /run/go
+  wait
+  cat /tmp/stop
 }

@@ -1,27 +1,32 @@
 // A virtual machine with systemd, for test/machine: qemu without KVM, so it is slow but runs anywhere.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Where the image is, and the disk that is written to. */
 export interface Image {
   /** The directory that build-image has filled. */
   readonly directory: string;
-  readonly disk: string;
+  /** The disk to start from. It is never written to: the machine has a layer of its own above it. */
+  readonly base: string;
+  /** The memory that belongs to that disk, to go on from; without it the machine boots. */
+  readonly memory?: string;
   /** A tar file that the machine sees as /dev/disk/by-id/virtio-files. */
   readonly files: string;
 }
 
+export interface MachineOptions {
+  /** Where the layer is; by default it goes with the machine. */
+  readonly disk?: string;
+  /** Whether {@link Machine.kill} may lose what the machine has not flushed, and only that. Costs time. */
+  readonly losesPower?: boolean;
+}
+
 export interface BootOptions {
-  /** A snapshot of the disk and the memory to go on from; without it the machine boots. */
-  readonly snapshot?: string;
   /** The clock of the machine, as `-rtc base=` takes it. */
   readonly clock?: string;
-  /** qemu's own options for more disks. */
-  readonly disks?: readonly string[];
 }
 
 export interface Answer {
@@ -32,82 +37,39 @@ export interface Answer {
 const BOOT_LIMIT_MS = 600_000;
 const RUN_LIMIT_SECONDS = 600;
 const GUEST_LIBRARY = readFileSync(join(import.meta.dirname, 'guest.sh'), 'utf8');
+/** One processor each: the emulation of several would need locks for every shared access, and two machines run at once. */
+const COMPUTER =
+  '-accel tcg,tb-size=512 -cpu max,-la57 -smp 1 -m 1024 -nographic -nodefaults -no-reboot'.split(' ');
+/** The mitigations protect from other users of the processor, and cost the emulation a third of its speed. */
+const KERNEL_LINE = 'root=/dev/vda rw console=ttyS0 quiet net.ifnames=0 mitigations=off nowatchdog audit=0';
 
 export class Machine {
   private readonly image: Image;
+  private readonly losesPower: boolean;
   private readonly directory = mkdtempSync(join(tmpdir(), 'banctl-vm-'));
+  private readonly disk: string;
   private qemu: ChildProcess | undefined;
   private agent: Socket | undefined;
 
-  constructor(image: Image) {
+  constructor(image: Image, { disk, losesPower = false }: MachineOptions = {}) {
     this.image = image;
+    this.losesPower = losesPower;
+    this.disk = disk ?? join(this.directory, 'disk.qcow2');
+    const layer = ['-q', '-f', 'qcow2', '-F', image.base.endsWith('.img') ? 'raw' : 'qcow2'];
+    execFileSync('qemu-img', ['create', ...layer, '-b', image.base, this.disk]);
   }
 
-  /** Everything that the machine has written on its console. */
-  get console(): string {
-    return join(this.directory, 'console');
+  /** Goes on from the image's memory, or boots. */
+  async start(): Promise<void> {
+    const { memory } = this.image;
+    if (memory === undefined) return this.boot();
+    await this.power(['-incoming', `exec:cat '${memory}'`]);
   }
 
-  async boot({ snapshot, clock, disks = [] }: BootOptions = {}): Promise<void> {
-    const { directory, disk } = this.image;
-    const file = (name: string) => join(directory, name);
-    const options = [
-      [
-        '-accel',
-        'tcg,thread=multi',
-        '-cpu',
-        'max',
-        '-smp',
-        '2',
-        '-m',
-        '1024',
-        '-nographic',
-        '-nodefaults',
-        '-no-reboot',
-      ],
-      ['-kernel', file('vmlinuz'), '-initrd', file('initrd')],
-      ['-append', 'root=/dev/vda rw console=ttyS0 quiet net.ifnames=0'],
-      [
-        '-drive',
-        `file=${disk},format=qcow2,if=none,id=root,cache=writeback`,
-        '-device',
-        'virtio-blk-pci,drive=root',
-      ],
-      ['-drive', `file=${this.image.files},format=raw,if=none,id=files,readonly=on`],
-      ['-device', 'virtio-blk-pci,drive=files,serial=files', '-device', 'virtio-rng-pci'],
-      ['-chardev', `socket,path=${join(this.directory, 'agent')},server=on,wait=off,id=agent`],
-      ['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=agent,name=agent', '-nic', 'none'],
-      [
-        '-serial',
-        `file:${this.console}`,
-        '-monitor',
-        `unix:${join(this.directory, 'monitor')},server,nowait`,
-      ],
-      ...(snapshot === undefined ? [] : [['-loadvm', snapshot]]),
-      ...(clock === undefined ? [] : [['-rtc', `base=${clock}`]]),
-      disks,
-    ];
-    // Detached, so that an interrupt of the terminal reaches only this process, which then ends it.
-    const qemu = spawn('nice', ['-n', '5', 'qemu-system-x86_64', ...options.flat()], {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      detached: true,
-    });
-    let said = '';
-    qemu.stderr.setEncoding('utf8').on('data', (text) => {
-      said += text;
-    });
-    qemu.on('exit', () => {
-      this.qemu = undefined;
-    });
-    this.qemu = qemu;
-    const ended = new Promise<never>((_, reject) =>
-      qemu.once('exit', () => reject(new Error(`qemu ended: ${said}${this.lastWords()}`))),
-    );
-    ended.catch(() => {});
-    this.agent = await Promise.race([this.connected('agent'), ended]);
-    await Promise.race([this.send('true', BOOT_LIMIT_MS / 1000), ended]);
-    // A machine that goes on from a snapshot is as it was; one that boots still starts its services.
-    if (snapshot === undefined) await this.send('systemctl is-system-running --wait', 300);
+  /** Boots from the disk as it is now. */
+  async boot({ clock }: BootOptions = {}): Promise<void> {
+    await this.power(clock === undefined ? [] : ['-rtc', `base=${clock}`]);
+    await this.send('systemctl is-system-running --wait', 300);
   }
 
   /** Runs a script of bash as root, with the functions of guest.sh. */
@@ -120,11 +82,6 @@ export class Machine {
     const { exitCode, output } = await this.run(script, limitSeconds);
     if (exitCode !== 0) throw new Error(`exit code ${exitCode} of\n${script}\n${output}`);
     return output;
-  }
-
-  /** For small files; see {@link Image.files} for others. */
-  async copy(file: string, destination: string): Promise<void> {
-    await this.done(`base64 -d > ${destination} <<'END'\n${readFileSync(file).toString('base64')}\nEND`);
   }
 
   /** A reboot in good order: the machine ends its services and starts again. */
@@ -147,15 +104,63 @@ export class Machine {
     await ended;
   }
 
-  /** Keeps disk and memory as they are now. */
-  async save(snapshot: string): Promise<void> {
-    await this.run('sync');
-    await this.monitor(`savevm ${snapshot}`);
+  /** Writes the memory to a file, and ends: others can go on from here. */
+  async save(memory: string): Promise<void> {
+    await this.monitor(
+      // Not stopped before, or the others would have to be continued by hand.
+      'migrate_set_parameter max-bandwidth 16g',
+      `migrate "exec:cat > '${memory}'"`,
+      'info migrate',
+    );
+    const { qemu } = this;
+    const ended = new Promise((resolve) => qemu?.once('exit', resolve));
+    // The disk is complete once qemu has ended in good order.
+    qemu?.kill('SIGTERM');
+    await ended;
   }
 
   async close(): Promise<void> {
     await this.kill();
     rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  private async power(options: readonly string[]): Promise<void> {
+    // Detached, so that an interrupt of the terminal reaches only this process, which then ends it.
+    const qemu = spawn('nice', ['-n', '5', 'qemu-system-x86_64', ...this.hardware(), ...options], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      detached: true,
+    });
+    let said = '';
+    qemu.stderr.setEncoding('utf8').on('data', (text) => {
+      said += text;
+    });
+    qemu.on('exit', () => {
+      this.qemu = undefined;
+    });
+    this.qemu = qemu;
+    const ended = new Promise<never>((_, reject) =>
+      qemu.once('exit', () => reject(new Error(`qemu ended: ${said}${this.lastWords()}`))),
+    );
+    ended.catch(() => {});
+    this.agent = await Promise.race([this.connected('agent'), ended]);
+    await Promise.race([this.send('true', BOOT_LIMIT_MS / 1000), ended]);
+  }
+
+  private hardware(): string[] {
+    const { directory, files } = this.image;
+    const cache = this.losesPower ? 'writeback' : 'unsafe';
+    return [
+      COMPUTER,
+      ['-kernel', join(directory, 'vmlinuz'), '-initrd', join(directory, 'initrd'), '-append', KERNEL_LINE],
+      ['-drive', `file=${this.disk},format=qcow2,if=none,id=root,cache=${cache}`],
+      ['-device', 'virtio-blk-pci,drive=root'],
+      ['-drive', `file=${files},format=raw,if=none,id=files,readonly=on`],
+      ['-device', 'virtio-blk-pci,drive=files,serial=files', '-device', 'virtio-rng-pci'],
+      ['-chardev', `socket,path=${join(this.directory, 'agent')},server=on,wait=off,id=agent`],
+      ['-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=agent,name=agent', '-nic', 'none'],
+      ['-serial', `file:${this.console}`],
+      ['-monitor', `unix:${join(this.directory, 'monitor')},server,nowait`],
+    ].flat();
   }
 
   private async connected(name: string): Promise<Socket> {
@@ -170,23 +175,24 @@ export class Machine {
     }
   }
 
-  private async monitor(command: string): Promise<void> {
+  /** Gives qemu's monitor these commands, one after the other. */
+  private async monitor(...commands: readonly string[]): Promise<void> {
     const socket = await this.connected('monitor');
+    const todo = [...commands];
     return new Promise((resolve, reject) => {
       let said = '';
       socket.setEncoding('utf8').on('data', (text) => {
-        const isFirst = !said.includes('(qemu)');
         said += text;
-        if (!said.includes('(qemu)')) return;
-        if (isFirst) {
-          socket.write(`${command}\n`);
-          return;
-        }
         // The line is echoed in pieces; the prompt comes back when the command has ended.
-        if (!/\n\(qemu\) $/.test(said)) return;
-        socket.end();
-        if (/error/i.test(said)) reject(new Error(said));
-        else resolve();
+        if (!/\(qemu\) $/.test(said)) return;
+        if (/^(Error|Unknown|Migration status: (?!completed))/im.test(said)) reject(new Error(said));
+        said = '';
+        const command = todo.shift();
+        if (command !== undefined) socket.write(`${command}\n`);
+        else {
+          socket.end();
+          resolve();
+        }
       });
     });
   }
@@ -220,6 +226,11 @@ export class Machine {
       agent.on('data', add).once('close', close);
       agent.write(Buffer.concat([Buffer.from(`${limitSeconds} ${text.length}\n`), text]));
     });
+  }
+
+  /** Everything that the machine has written on its console. */
+  private get console(): string {
+    return join(this.directory, 'console');
   }
 
   private lastWords(): string {
