@@ -1,5 +1,6 @@
 import type { Settings } from '../cli/settings.ts';
-import { reload, reloadWhenDue } from '../reload/run.ts';
+import { reloadWhenDue } from '../reload/deferred.ts';
+import { reload } from '../reload/run.ts';
 import { isPending, lookAtState } from '../reload/state.ts';
 import { namesOf, type ReloadReport } from '../reload/types.ts';
 import { EXIT, type ExitCode } from '../system/errors.ts';

@@ -39,7 +39,7 @@ export class Reloads {
     const { banlist } = options;
     if (this.#putOff.has(banlist)) return;
     const waiting = async () => {
-      const { reloadWhenDue } = await import('../reload/run.ts');
+      const { reloadWhenDue } = await import('../reload/deferred.ts');
       report(await reloadWhenDue(this.optionsFor(options)));
     };
     const done = waiting()
