@@ -151,6 +151,8 @@ export class Engine {
       await engine.#log.connect();
       await engine.#commands.get(engine.#key(3));
     } catch (error) {
+      // What the client reports of a refused password comes after the answer to the command that was sent behind it.
+      await new Promise(setImmediate);
       engine.close();
       const moved = /^MOVED \d+ (\S+):(\d+)$/.exec(messageOf(error));
       if (moved !== null && url === options.url)
@@ -170,9 +172,9 @@ export class Engine {
     this.#log.disconnect();
   }
 
-  /** The cause of a call's failure: that of its connection, if it was closed. */
+  /** The cause of a call's failure: that of its connection, if it was closed, or its password was refused. */
   reason(error: unknown): unknown {
-    return isClosed(error) ? (this.#failures[0] ?? error) : error;
+    return isOfConnection(error) ? (this.#failures[0] ?? error) : error;
   }
 
   /** Takes at most {@link MOST_PUSHES}; returns how many took effect. */
@@ -319,6 +321,6 @@ function movedTo(url: string, host: string, port: string): string {
   return target.href;
 }
 
-function isClosed(error: unknown): boolean {
-  return /Connection is closed|Stream isn't writeable/.test(messageOf(error));
+function isOfConnection(error: unknown): boolean {
+  return /Connection is closed|Stream isn't writeable|NOAUTH/.test(messageOf(error));
 }

@@ -131,6 +131,12 @@ suite('the engine', { concurrency: 2 }, () => {
     await server.ask('config', 'set', 'requirepass', 'secret');
     assert.match(await said(server), /asks for a password; give --fleet-password-file/);
     assert.equal(await said(server, { password: 'secret' }), 'it works');
+    // Again and again: by chance, the answers to the password and to what follows it come together.
+    for (let again = 0; again < 20; again += 1)
+      assert.match(
+        await said(server, { password: 'wrong' }),
+        /it refuses the password; correct --fleet-password-file/,
+      );
     assert.match(await said({ url: `redis://127.0.0.1:${await freePort()}` }), /nothing listens there/);
     assert.match(await said({ url: 'unix:/nowhere/socket' }), /there is no such socket/);
   });
