@@ -1,5 +1,5 @@
 import { type FSWatcher, statSync, watch } from 'node:fs';
-import { basename, dirname } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { type Hold, MANUAL, now } from '../bans/hold.ts';
 import { addressesIn, banFile, bansInFile, isBanName } from '../store/directory.ts';
@@ -64,9 +64,16 @@ export class Ends {
 
   #watch(): void {
     const { banlist, bandir } = this.options;
-    const list = basename(banlist);
-    this.#watchOne(dirname(banlist), (name) => name === list);
+    const places = bandir === undefined ? [banlist] : [banlist, bandir];
+    for (const parent of new Set(places.map((place) => dirname(place))))
+      this.#watchOne(parent, (name) => places.includes(join(parent, name)));
     if (bandir !== undefined) this.#watchOne(bandir, isBanName);
+  }
+
+  /** It did not exist until now, or was replaced. */
+  get #isDirectoryNew(): boolean {
+    const { bandir } = this.options;
+    return bandir !== undefined && !this.#watchers.has(bandir);
   }
 
   /** The next check tries again if a directory does not exist yet or was replaced. */
@@ -103,8 +110,11 @@ export class Ends {
     if (this.#isClosed) return;
     const names = [...this.#changed];
     this.#changed.clear();
+    const isDirectoryNew = this.#isDirectoryNew;
+    if (isDirectoryNew) this.#watch();
     this.#readList();
-    await this.#readFiles(names.filter(isBanName));
+    if (isDirectoryNew) await this.#readDirectory();
+    else await this.#readFiles(names.filter(isBanName));
     await this.#end();
   }
 

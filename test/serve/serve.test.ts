@@ -268,6 +268,23 @@ suite('without a request', { concurrency: 2 }, () => {
     assert.deepEqual(listed(), ['198.51.101.0/24']);
   });
 
+  test('a hold by hand ends on time in a directory that is made later, and in one that replaces it', async () => {
+    const { dir, options, names } = makePlace();
+    const bandir = join(dir, 'later');
+    await using server = await startServer({ dir, options: [...options, `--bandir=${bandir}`] });
+    for (const address of [A, B]) {
+      const began = performance.now();
+      const ban = ['ban', address, '--for=2', `--bandir=${bandir}`, ...options];
+      assert.equal((await banctl(ban)).exitCode, 0);
+      const detail = () => server.daemon().output();
+      await until('the ban to end', () => !readdirSync(bandir).includes(address), { detail });
+      // Without the kernel's report, the check each minute would find it.
+      assert.ok(performance.now() - began < 40_000);
+      rmSync(bandir, { recursive: true });
+    }
+    assert.deepEqual(names(), []);
+  });
+
   test('a put-off reload comes, and no process waits for it', async () => {
     const { dir, given, list } = makePlace();
     const script = join(dir, 'reload');
