@@ -16,7 +16,8 @@ import type { Push } from '../../src/fleet/rules.ts';
 import { startApache } from '../../test/lab/apache.ts';
 import { executable } from '../../test/lab/banctl.ts';
 import { type Host, startEngine, startHost } from '../../test/lab/fleet.ts';
-import { execute, until } from '../../test/lab/wait.ts';
+import { until } from '../../test/lab/wait.ts';
+import { settleDisk } from './disk.ts';
 import { compare, figure, median, type Result, target, told, usageFigures } from './measure.ts';
 
 const SEEN_RUNS = 21;
@@ -48,6 +49,7 @@ async function fill({ url }: { readonly url: string }, count: number): Promise<v
 /** Milliseconds from the start of `banctl ban` on one server to the first 403 of another. */
 async function untilRefused(): Promise<number[]> {
   await using rest = new AsyncDisposableStack();
+  await settleDisk();
   const engine = rest.use(await startEngine());
   const start = async (name: string) => {
     const apache = rest.use(await startApache({ remoteip: true }));
@@ -59,7 +61,6 @@ async function untilRefused(): Promise<number[]> {
   };
   const [one, other] = [await start('one'), await start('other')];
   const times: number[] = [];
-  await settle();
   for (let run = 0; run <= SEEN_RUNS; run += 1) {
     const from = `203.0.113.${run}`;
     const began = performance.now();
@@ -80,7 +81,7 @@ async function joined(count: number, dir: string): Promise<{ seconds: number; me
   await using engine = await startEngine();
   await fill(engine, count);
   mkdirSync(dir);
-  await settle();
+  await settleDisk();
   const began = performance.now();
   await using host = await startHost({ name: 'new', engine, dir });
   const names = () => (existsSync(host.bandir ?? '') ? readdirSync(host.bandir ?? '') : []);
@@ -95,7 +96,7 @@ async function joined(count: number, dir: string): Promise<{ seconds: number; me
 /** Seconds of a loop that only makes the same files on the same disk: no server can be faster. */
 async function plainLoop(count: number, directory: string): Promise<number> {
   mkdirSync(directory);
-  await settle();
+  await settleDisk();
   const began = performance.now();
   for (let made = 0; made < count; made += 1) {
     const name = address(made);
@@ -103,11 +104,6 @@ async function plainLoop(count: number, directory: string): Promise<number> {
     writeFileSync(join(directory, name), text, { flag: 'wx' });
   }
   return (performance.now() - began) / 1000;
-}
-
-/** What earlier measurements wrote would slow the disk of this one. */
-async function settle(): Promise<void> {
-  await execute('sync', []);
 }
 
 function residentMegabytes({ daemon }: Host): number {

@@ -19,6 +19,7 @@ import { executable } from '../../test/lab/banctl.ts';
 import { type Fail2ban, startFail2ban } from '../../test/lab/fail2ban.ts';
 import { ownMegabytes, type Server, startServer, unitEnvironment } from '../../test/lab/served.ts';
 import { execute } from '../../test/lab/wait.ts';
+import { settleDisk } from './disk.ts';
 import { awaitLines } from './log-lines.ts';
 import { figure, median, type Result, target } from './measure.ts';
 
@@ -156,6 +157,7 @@ export async function served(): Promise<Result> {
   try {
     const [list, bandir] = [join(dir, 'list.conf'), join(dir, 'bans')];
     writeFileSync(join(dir, 'shell.conf'), '');
+    await settleDisk();
     await using server = await startServer({
       dir,
       options: [`--banlist=${list}`, `--bandir=${bandir}`, '--no-reload'],
