@@ -50,7 +50,7 @@ export function runningApache(pidFile: string): RunningApache | undefined {
 }
 
 /**
- * True if this Apache was stopped, or started anew. It removes its PidFile when it is told to stop (event_run,
+ * True if this Apache was stopped, or started anew. It removes its PidFile when a signal stops it (event_run,
  * server/mpm/event/event.c), and not when it ends because of its configuration, or crashes.
  */
 export function wasStopped({ pid, pidFile }: RunningApache): boolean {

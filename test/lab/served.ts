@@ -37,9 +37,18 @@ export function unitEnvironment(): Record<string, string> {
 }
 
 /** Megabytes of a process that are no file's: the program itself is mapped from its file. */
-export function ownMegabytes({ pid }: Daemon): number {
+export function ownMegabytes(process: Daemon): number {
+  return megabytes('RssAnon', process);
+}
+
+/** All megabytes of a process that are in memory. */
+export function residentMegabytes(process: Daemon): number {
+  return megabytes('VmRSS', process);
+}
+
+function megabytes(field: string, { pid }: Daemon): number {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1');
-  return Number(/^RssAnon:\s+(\d+)/m.exec(status)?.[1]) / 1024;
+  return Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1]) / 1024;
 }
 
 export async function startServer(options: {

@@ -1,13 +1,5 @@
 // Bans that servers share: until another server refuses, on a new server, in memory, and what a call pays for it.
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatBan } from '../../src/banlist/text.ts';
@@ -16,6 +8,7 @@ import type { Push } from '../../src/fleet/rules.ts';
 import { startApache } from '../../test/lab/apache.ts';
 import { executable } from '../../test/lab/banctl.ts';
 import { type Host, startEngine, startHost } from '../../test/lab/fleet.ts';
+import { residentMegabytes } from '../../test/lab/served.ts';
 import { until } from '../../test/lab/wait.ts';
 import { settleDisk } from './disk.ts';
 import { compare, figure, median, type Result, target, told, usageFigures } from './measure.ts';
@@ -90,7 +83,7 @@ async function joined(count: number, dir: string): Promise<{ seconds: number; me
   await until('all bans', () => files() === count, { limit: PATIENCE });
   const seconds = (performance.now() - began) / 1000;
   await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
-  return { seconds, megabytes: residentMegabytes(host) };
+  return { seconds, megabytes: residentMegabytes(host.daemon()) };
 }
 
 /** Seconds of a loop that only makes the same files on the same disk: no server can be faster. */
@@ -104,11 +97,6 @@ async function plainLoop(count: number, directory: string): Promise<number> {
     writeFileSync(join(directory, name), text, { flag: 'wx' });
   }
   return (performance.now() - began) / 1000;
-}
-
-function residentMegabytes({ daemon }: Host): number {
-  const status = readFileSync(`/proc/${daemon().pid}/status`, 'latin1');
-  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
 }
 
 /** A jail's ban without a fleet, and in one whose engine runs, hangs, or is gone. */

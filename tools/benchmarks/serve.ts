@@ -1,23 +1,19 @@
 // fail2ban with the Python action and `banctl serve`, compared with an action that does nothing and a shell action.
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout } from 'node:timers/promises';
+import { syncDirectory } from '../../src/system/sync-directory.ts';
 import { executable } from '../../test/lab/banctl.ts';
 import { type Fail2ban, startFail2ban } from '../../test/lab/fail2ban.ts';
-import { ownMegabytes, type Server, startServer, unitEnvironment } from '../../test/lab/served.ts';
+import {
+  ownMegabytes,
+  residentMegabytes,
+  type Server,
+  startServer,
+  unitEnvironment,
+} from '../../test/lab/served.ts';
 import { execute } from '../../test/lab/wait.ts';
 import { settleDisk } from './disk.ts';
 import { awaitLines } from './log-lines.ts';
@@ -105,11 +101,6 @@ async function bans(fail2ban: Fail2ban, count: number): Promise<number[]> {
   return [(last - first) / (count - 1), (last - first) / 1000];
 }
 
-function residentMegabytes({ daemon }: Server): number {
-  const status = readFileSync(`/proc/${daemon().pid}/status`, 'latin1');
-  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1]) / 1024;
-}
-
 /** Milliseconds that the disk alone takes for a ban: a file that is written, synced and renamed, as a ban's is. */
 async function plainWrites(directory: string): Promise<number[]> {
   const [temporary, times] = [join(directory, 'temporary'), [] as number[]];
@@ -123,12 +114,6 @@ async function plainWrites(directory: string): Promise<number[]> {
     await setTimeout(BETWEEN_MS);
   }
   return times;
-}
-
-function syncDirectory(directory: string): void {
-  const descriptor = openSync(directory, 'r');
-  fsyncSync(descriptor);
-  closeSync(descriptor);
 }
 
 /**
@@ -197,7 +182,7 @@ export async function served(): Promise<Result> {
     const of = (cycles: typeof nothing, key: 'start' | 'stop') => cycles.map((one) => one[key]);
     const ratio = (key: 'start' | 'stop') => median(of(ours, key)) / median(of(nothing, key));
     await setTimeout(REST_SECONDS * 1000);
-    const [resident, own] = [residentMegabytes(server), ownMegabytes(server.daemon())];
+    const [resident, own] = [residentMegabytes(server.daemon()), ownMegabytes(server.daemon())];
     // Beside the list, each line of the log would wake the server.
     const { wakings, busy } = await rest(server, byShell.dir);
     return {
