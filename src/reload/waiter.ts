@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { CONFIG_FILE } from '../cli/values.ts';
 import { finishBeforeExit } from '../system/before-exit.ts';
 import { isHeld } from '../system/lock-directory.ts';
-import { identify, isRunning, type ProcessId, processId } from '../system/process.ts';
+import { childrenOf, identify, isRunning, type ProcessId, processId } from '../system/process.ts';
 import type { ReloadOptions } from './types.ts';
 
 /** The waiting process holds this lock, so that there are never two, even if the state cannot be written. */
@@ -56,16 +56,20 @@ const SCOPE_LIMIT_MS = 3000;
 const POLL_MS = 3;
 
 /**
- * Until the shell and systemd-run have become the program, in its scope: the end of the call may be the end of its unit.
- * Only the call that starts the process waits, with no lock held.
+ * Waits until systemd-run has become the program, in its scope: the end of the call may be the end of its unit. The shell
+ * stays as its parent, to run the program where systemd refuses. Only the call that starts the process waits, with no
+ * lock held.
+ *
+ * @returns whether the program runs
  */
-async function untilItRuns(pid: number, program: string): Promise<void> {
+export async function untilItRuns(shell: number, program: string): Promise<boolean> {
   const deadline = performance.now() + SCOPE_LIMIT_MS;
-  for (;;) {
-    const running = programOf(pid);
-    if (running === '' || running === program || performance.now() >= deadline) return;
+  while (performance.now() < deadline) {
+    if ([shell, ...childrenOf(shell)].some((pid) => programOf(pid) === program)) return true;
+    if (programOf(shell) === '') return false;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
+  return false;
 }
 
 /** The first word of its command line: none once it has ended, proc_pid_cmdline(5). */
