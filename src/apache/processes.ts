@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { childrenOf, identify, nameOf, type ProcessId } from '../system/process.ts';
+import { childrenOf, identify, isAlive, nameOf, type ProcessId } from '../system/process.ts';
 import { type FileVersion, readText, versionOf } from '../system/read.ts';
 import type { ReadableConfiguration } from './configuration.ts';
 import { isOwnProgram } from './control.ts';
@@ -24,8 +24,11 @@ export interface RunningApache {
 export type Sighting =
   | { readonly is: 'running'; readonly apache: RunningApache }
   | { readonly is: 'stopped' }
+  /** The PidFile names a process that this unit must not see, because of this setting of systemd.exec(5). */
+  | { readonly is: 'hidden'; readonly setting: string }
   | { readonly is: 'unseen' };
 
+const SYSTEMD_NAMES: readonly string[] = ['systemd', 'init'];
 /** The state of a listening socket in /proc/net/tcp. */
 const LISTEN = '0A';
 /** `select` and `pselect6`: Apache's parent sleeps in one of them between two checks of its children. */
@@ -64,8 +67,19 @@ export function findApache({ pidFile, control, isElsewhere }: ReadableConfigurat
   if (apache !== undefined) return { is: 'running', apache };
   // The pid belongs to another namespace, or the file is stale: then Apache's own program would signal a foreign process.
   const pid = pidIn(pidFile);
+  const setting = pid === undefined ? undefined : hiding(pid);
+  if (setting !== undefined) return { is: 'hidden', setting };
   const isOther = pid !== undefined && existsSync(`/proc/${pid}`) && !isOwnProgram(control);
   return { is: isOther ? 'unseen' : 'stopped' };
+}
+
+/** The setting that hides this process; undefined if none does, or if the process has ended. */
+function hiding(pid: number): string | undefined {
+  if (existsSync(`/proc/${pid}`)) return undefined;
+  if (isAlive(pid)) return 'ProtectProc=';
+  // Where systemd runs, it is process 1, except in a unit with processes of its own.
+  const first = existsSync('/run/systemd/system') ? nameOf(1) : undefined;
+  return first === undefined || SYSTEMD_NAMES.includes(first) ? undefined : 'PrivatePIDs=';
 }
 
 function pidIn(pidFile: string): number | undefined {

@@ -3,6 +3,7 @@ import {
   findApache,
   hasOlderChild,
   type RunningApache,
+  type Sighting,
   servingChildren,
   wasStopped,
   youngestOf,
@@ -59,8 +60,10 @@ export async function attemptReload(
 
 /** An Apache whose configuration passed its test, or which only a command knows. */
 interface Found extends Asked {
-  readonly is: 'running' | 'stopped' | 'unseen';
+  readonly is: Sighting['is'];
   readonly apache?: RunningApache;
+  /** What hides it. */
+  readonly setting?: string;
 }
 
 /** The result for one of them. */
@@ -110,12 +113,16 @@ class Attempt {
   }
 
   private async signal(found: Found, now: ReloadState): Promise<Ending> {
-    const { target, is, apache, configuration } = found;
+    const { target, is, apache, configuration, setting } = found;
     const known = knownApache(now, target.name);
     const pidFile = apache?.pidFile ?? (is === 'stopped' ? pidFileOf(configuration) : null);
     if (is === 'stopped') {
       const message = 'apache is not running; it reads the list when it starts';
       return { report: { result: 'skipped', message }, known: this.remember(target, pidFile, known) };
+    }
+    if (is === 'hidden') {
+      const message = `${setting} of this unit hides the apache of ${pidFileOf(configuration)}`;
+      return { report: { result: 'failed', message }, error: message };
     }
     const notRead =
       apache === undefined || configuration === undefined || now.list === null

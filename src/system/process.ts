@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { systemCode } from './errors.ts';
 
 /** Identifies a process even after its pid is reused: `PID-START`, START as in {@link startOf}. */
 export type ProcessId = string;
@@ -24,6 +25,17 @@ export function identify(pid: number): ProcessId | undefined {
 
 export function isRunning(id: ProcessId): boolean {
   return identify(Number.parseInt(id, 10)) === id;
+}
+
+/** True also for a process that the system hides: hidepid= of proc(5). */
+export function isAlive(pid: number): boolean {
+  if (pid <= 0) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return systemCode(error) === 'EPERM';
+  }
 }
 
 /** When the process started, in clock ticks since boot; setting the clock does not change it. */

@@ -272,3 +272,49 @@ test('with the drop-in, a ban reaches Apache on a host that is read-only but for
   assert.equal((await call(lists, 'unban')).exitCode, 0);
   assert.equal(await apache.get('/', { from: '203.0.113.5' }), 200);
 });
+
+/** Units of systemd in which banctl cannot see the process that Apache's PidFile names. */
+const USER = 1234;
+const HIDING = [
+  [
+    'ProtectProc=',
+    ['unshare', '--mount'],
+    // It hides no process from the group of root: hidepid= and gid= of proc(5).
+    `mount -t proc -o hidepid=invisible proc /proc && exec setpriv --reuid=${USER} --regid=${USER} --clear-groups "$@"`,
+  ],
+  [
+    'PrivatePIDs=',
+    ['unshare', '--mount', '--pid', '--fork', '--mount-proc'],
+    // systemd runs where this directory is: sd_booted(3).
+    'mount -t tmpfs none /run && mkdir -p /run/systemd/system && "$@"; exit $?',
+  ],
+] as const;
+
+for (const [setting, [program, ...words], script] of HIDING)
+  test(`where ${setting} hides a running Apache, banctl says so, and never that none runs`, {
+    skip: !isRoot,
+  }, async () => {
+    await using apache = await startApache({ remoteip: true });
+    chownSync(apache.dir, USER, USER);
+    const config = join(apache.dir, 'empty.json');
+    writeFileSync(config, '{}');
+    const args = [
+      ...['ban', '203.0.113.5', '--reload-interval=0', `--config=${config}`],
+      ...[`--banlist=${apache.banlist}`, `--apachectl=${apache.ctl}`],
+    ];
+    const hidden = await execute(program, [...words, 'sh', '-c', script, 'sh', executable, ...args]);
+    assert.equal(
+      hidden.stderr,
+      `banctl: apache was not reloaded: ${setting} of this unit hides the apache of ${apache.pidFile}\n`,
+    );
+    assert.equal(hidden.exitCode, 69);
+    assert.equal((await execute(executable, args)).exitCode, 0);
+    assert.equal(await apache.get('/', { from: '203.0.113.5' }), 403);
+    // What is hidden may have ended: a stopped Apache reads the list when it starts.
+    await apache.stop();
+    const stopped = await execute(program, [
+      ...[...words, 'sh', '-c', script, 'sh'],
+      ...[executable, 'unban', '203.0.113.5', ...args.slice(2)],
+    ]);
+    assert.equal(stopped.exitCode, 0, stopped.stderr);
+  });
