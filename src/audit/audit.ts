@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Ban } from '../banlist/text.ts';
+import type { Ban } from '../banlist/ban-lines.ts';
 import type { Change } from '../bans/change.ts';
 import { isOver, MANUAL, nameOfHold, now } from '../bans/hold.ts';
 import { truthsOf } from '../fail2ban/holders.ts';

@@ -1,4 +1,4 @@
-import type { Ban } from '../banlist/text.ts';
+import type { Ban } from '../banlist/ban-lines.ts';
 import {
   type Hold,
   holderOf,

@@ -1,5 +1,5 @@
-import { type LogicalLine, logicalLines, otherSections } from '../banlist/lines.ts';
-import { type DenyLine, denyLines } from '../banlist/text.ts';
+import { type DenyLine, denyLines } from '../banlist/ban-lines.ts';
+import { type LogicalLine, logicalLines, otherSections } from '../banlist/syntax.ts';
 import { type Address, covers, isPartial } from '../bans/address.ts';
 import { HOLDS_PREFIX, isOver, parseHolds } from '../bans/hold.ts';
 import { findProtected } from '../protection/protection.ts';

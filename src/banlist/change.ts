@@ -4,9 +4,6 @@ import { type Hold, isByHand, isOver, isSameAsked, WIDENED_PREFIX } from '../ban
 import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/holds.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { LONGEST_TEXT_BYTES } from '../system/read.ts';
-import { type BanFinder, findBans, indexBans } from './find.ts';
-import type { DenyArgument } from './lines.ts';
-import { networkOf, recount, type Widening } from './networks.ts';
 import {
   type Ban,
   bansOf,
@@ -19,7 +16,10 @@ import {
   formatBan,
   insertionPoint,
   rewritten,
-} from './text.ts';
+} from './ban-lines.ts';
+import { type BanFinder, findBans, indexBans } from './find.ts';
+import { networkOf, recount, type Widening } from './networks.ts';
+import type { DenyArgument } from './syntax.ts';
 
 /** VARBUF_MAX_LEN in httpd's server/config.c is 16 MiB. Bytes. */
 const LONGEST_LINE = 2 ** 24 - 2 ** 10;

@@ -1,4 +1,4 @@
-import { directives, readDeny } from './lines.ts';
+import { directives, readDeny } from './syntax.ts';
 
 /*
  * A digest represents the list's content for Apache: its directives, without comments and blanks. Holds do not change it.

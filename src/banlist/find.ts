@@ -1,6 +1,6 @@
 import { type Address, covers } from '../bans/address.ts';
-import { lineEnd, logicalLineAt, logicalStart, otherSections, readDeny } from './lines.ts';
-import { type Ban, bansOf, bansOfLine, type DenyLine, denyLineAt, denyLines } from './text.ts';
+import { type Ban, bansOf, bansOfLine, type DenyLine, denyLineAt, denyLines } from './ban-lines.ts';
+import { lineEnd, logicalLineAt, logicalStart, otherSections, readDeny } from './syntax.ts';
 
 /* How to find one ban, or a few, in a long list; pure. */
 

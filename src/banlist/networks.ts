@@ -1,7 +1,7 @@
 import { type Address, isSingle, readAddress, widen } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
 import { type Hold, isOver, isSameAsked, nameOfHold } from '../bans/hold.ts';
-import type { Ban, Draft } from './text.ts';
+import type { Ban, Draft } from './ban-lines.ts';
 
 /*
  * An attacker with a network can use a new address for each try. So while several addresses of one network are held at

@@ -1,4 +1,4 @@
-import { logicalLines, otherSections } from './lines.ts';
+import { logicalLines, otherSections } from './syntax.ts';
 
 /** A directive in the list that makes Apache admit banned visitors. */
 export interface Overruling {

@@ -1,5 +1,5 @@
+import type { Ban } from '../banlist/ban-lines.ts';
 import { tidyOver } from '../banlist/change.ts';
-import type { Ban } from '../banlist/text.ts';
 import type { Change } from '../bans/change.ts';
 import { holderOf, now } from '../bans/hold.ts';
 import type { Settings } from '../cli/settings.ts';

@@ -1,4 +1,4 @@
-import type { Ban } from '../banlist/text.ts';
+import type { Ban } from '../banlist/ban-lines.ts';
 import type { Change } from '../bans/change.ts';
 import { type Hold, nameOfHold } from '../bans/hold.ts';
 import type { Lifts } from '../store/lifts.ts';

@@ -1,5 +1,5 @@
+import type { Ban } from '../banlist/ban-lines.ts';
 import { tidyOver } from '../banlist/change.ts';
-import type { Ban } from '../banlist/text.ts';
 import { readAddress } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
 import { type Hold, holderOf, now } from '../bans/hold.ts';

@@ -1,6 +1,6 @@
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { type Ban, bansOf, denyLines, formatBan } from '../banlist/text.ts';
+import { type Ban, bansOf, denyLines, formatBan } from '../banlist/ban-lines.ts';
 import { type Change, isSet } from '../bans/change.ts';
 import type { Hold } from '../bans/hold.ts';
 import { sameHolds } from '../bans/holds.ts';

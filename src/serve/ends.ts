@@ -1,6 +1,6 @@
 import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
+import { type Ban, bansOf, denyLines } from '../banlist/ban-lines.ts';
 import { type Hold, MANUAL, now } from '../bans/hold.ts';
 import { addressesIn, banFile, bansInFile, isBanName } from '../store/directory.ts';
 import type { StoreOptions } from '../store/store.ts';

@@ -1,4 +1,4 @@
-import { bansOf, denyLines } from '../banlist/text.ts';
+import { bansOf, denyLines } from '../banlist/ban-lines.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
 import { type HoldName, isSameAsked, nameOfHold } from '../bans/hold.ts';
 import { bansInFile, isInDirectory } from '../store/directory.ts';

@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
-import { denyLines } from '../banlist/text.ts';
+import { denyLines } from '../banlist/ban-lines.ts';
 import { readText } from '../system/read.ts';
 import type { FileReport } from './files.ts';
 import { includingFiles, type Server } from './server.ts';

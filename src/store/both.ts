@@ -1,7 +1,7 @@
+import { type Ban, bansOf, denyLines } from '../banlist/ban-lines.ts';
 import { changeList } from '../banlist/change.ts';
 import { type BanFinder, findBans } from '../banlist/find.ts';
 import { networksOf } from '../banlist/networks.ts';
-import { type Ban, bansOf, denyLines } from '../banlist/text.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { now, WIDENED_PREFIX } from '../bans/hold.ts';

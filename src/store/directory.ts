@@ -1,8 +1,8 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { applyEdits, type Ban, bansOf, denyLines, formatBan } from '../banlist/ban-lines.ts';
 import { changeList } from '../banlist/change.ts';
 import { searchBans } from '../banlist/find.ts';
-import { applyEdits, type Ban, bansOf, denyLines, formatBan } from '../banlist/text.ts';
 import { type Address, covers, isSingle, readAddress } from '../bans/address.ts';
 import { type Change, isSet, type Outcome, type Outcomes } from '../bans/change.ts';
 import { type Hold, now } from '../bans/hold.ts';

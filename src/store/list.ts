@@ -1,6 +1,6 @@
+import { applyEdits, bansOf, denyLines, type Edit } from '../banlist/ban-lines.ts';
 import { changeList } from '../banlist/change.ts';
 import { correctDigest, type Digest, digestOf } from '../banlist/digest.ts';
-import { applyEdits, bansOf, denyLines, type Edit } from '../banlist/text.ts';
 import { now } from '../bans/hold.ts';
 import { planReload } from '../reload/plan.ts';
 import { afterChange, currentError, isPending, readState, settled } from '../reload/state.ts';

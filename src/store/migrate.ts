@@ -1,7 +1,14 @@
 import { existsSync } from 'node:fs';
 import { type Configuration, problemOf, readsFile } from '../apache/configuration.ts';
 import { canSearch, directoryRule } from '../apache/directory-rule.ts';
-import { type Ban, bansOf, bansOfLine, type DenyLine, denyLines, foreignArguments } from '../banlist/text.ts';
+import {
+  type Ban,
+  bansOf,
+  bansOfLine,
+  type DenyLine,
+  denyLines,
+  foreignArguments,
+} from '../banlist/ban-lines.ts';
 import { isSingle, parseAddress } from '../bans/address.ts';
 import type { Change } from '../bans/change.ts';
 import { askAll } from '../reload/ask.ts';

@@ -1,5 +1,5 @@
+import { type DenyLine, denyLines, heldBy } from '../banlist/ban-lines.ts';
 import { findBans } from '../banlist/find.ts';
-import { type DenyLine, denyLines, heldBy } from '../banlist/text.ts';
 import { type Address, covers, isSingle, parseAddress } from '../bans/address.ts';
 import type { Hold } from '../bans/hold.ts';
 import { currentError, isAssumed, isPending, readState } from '../reload/state.ts';

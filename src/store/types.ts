@@ -1,5 +1,5 @@
+import type { Ban } from '../banlist/ban-lines.ts';
 import type { Widening } from '../banlist/networks.ts';
-import type { Ban } from '../banlist/text.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import type { Plan } from '../reload/plan.ts';
 import type { ReloadOptions, ReloadReport } from '../reload/types.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { formatBan } from '../../src/banlist/text.ts';
+import { formatBan } from '../../src/banlist/ban-lines.ts';
 import { type Engine, type Host, startEngine, startHost } from '../lab/fleet.ts';
 import { read, type Site, startSite } from '../lab/site.ts';
 import { until } from '../lab/wait.ts';

@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
-import { bansOf, denyLines } from '../../src/banlist/text.ts';
+import { bansOf, denyLines } from '../../src/banlist/ban-lines.ts';
 import { cleanReason, holderOf, MANUAL } from '../../src/bans/hold.ts';
 import { OPTION_NAMES, type OptionName, optionOf } from '../../src/cli/options.ts';
 import { resolveSettings, type Settings } from '../../src/cli/settings.ts';

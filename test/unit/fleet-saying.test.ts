@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { formatBan } from '../../src/banlist/text.ts';
+import { formatBan } from '../../src/banlist/ban-lines.ts';
 import { parseAddress } from '../../src/bans/address.ts';
 import { sayRelease } from '../../src/commands/unban.ts';
 

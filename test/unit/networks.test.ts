@@ -3,9 +3,9 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
+import { applyEdits, bansOf, denyLines, formatBan } from '../../src/banlist/ban-lines.ts';
 import { changeList } from '../../src/banlist/change.ts';
 import type { Widening } from '../../src/banlist/networks.ts';
-import { applyEdits, bansOf, denyLines, formatBan } from '../../src/banlist/text.ts';
 import type { Change } from '../../src/bans/change.ts';
 import type { Hold } from '../../src/bans/hold.ts';
 

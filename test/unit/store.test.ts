@@ -15,7 +15,7 @@ import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
-import { formatBan } from '../../src/banlist/text.ts';
+import { formatBan } from '../../src/banlist/ban-lines.ts';
 import type { Change } from '../../src/bans/change.ts';
 import type { Hold } from '../../src/bans/hold.ts';
 import { NewFiles } from '../../src/store/new-files.ts';

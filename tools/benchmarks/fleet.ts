@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { formatBan } from '../../src/banlist/text.ts';
+import { formatBan } from '../../src/banlist/ban-lines.ts';
 import { Engine } from '../../src/fleet/engine.ts';
 import type { Push } from '../../src/fleet/rules.ts';
 import { startApache } from '../../test/lab/apache.ts';

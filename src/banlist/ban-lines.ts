@@ -12,7 +12,7 @@ import {
   logicalStart,
   otherSections,
   readDeny,
-} from './lines.ts';
+} from './syntax.ts';
 
 /*
  * The banlist as text, kept byte for byte. Everything here is pure. A ban is written as
