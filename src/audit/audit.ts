@@ -14,7 +14,7 @@ import {
 import type { HolderTruth } from '../fail2ban/truth.ts';
 import { protectedRanges, wideningOf } from '../protection/protection.ts';
 import { Lifts } from '../store/lifts.ts';
-import { isAuditLate, NO_AUDIT, noteAudit } from '../system/audited.ts';
+import { isAuditLate, NO_AUDIT, noteAudit } from '../system/last-audit.ts';
 import { readText } from '../system/read.ts';
 import { apacheFindings } from './apache.ts';
 import { directoryFaults } from './directory.ts';

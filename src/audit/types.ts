@@ -2,7 +2,7 @@ import type { Protected } from '../protection/names.ts';
 import type { Asked } from '../reload/ask.ts';
 import type { ReloadOptions } from '../reload/types.ts';
 import type { PlaceOptions } from '../store/types.ts';
-import type { AuditPlaces } from '../system/audited.ts';
+import type { AuditPlaces } from '../system/last-audit.ts';
 
 /** What an audit needs to know. */
 export interface AuditOptions extends PlaceOptions, ReloadOptions, AuditPlaces, Protected {

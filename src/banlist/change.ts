@@ -1,7 +1,7 @@
 import { parseAddress } from '../bans/address.ts';
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { type Hold, isByHand, isOver, isSameAsked, WIDENED_PREFIX } from '../bans/hold.ts';
-import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/holds.ts';
+import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/hold-changes.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { LONGEST_TEXT_BYTES } from '../system/read.ts';
 import {

@@ -1,5 +1,5 @@
 import type { Hold } from './hold.ts';
-import type { HoldRequest, Status } from './holds.ts';
+import type { HoldRequest, Status } from './hold-changes.ts';
 
 /** A change to the bans. */
 export type Change =

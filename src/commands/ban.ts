@@ -24,7 +24,7 @@ export async function ban(settings: Settings, operands: readonly string[]): Prom
 
 /** fail2ban ends a jail's ban itself. */
 async function warnOfEnd(settings: Settings): Promise<void> {
-  const { isAuditLate, NO_AUDIT } = await import('../system/audited.ts');
+  const { isAuditLate, NO_AUDIT } = await import('../system/last-audit.ts');
   if (isAuditLate(settings, Date.now())) warn(NO_AUDIT);
 }
 

@@ -6,10 +6,10 @@ import { resolveSettings, type Settings, withGiven } from '../cli/settings.ts';
 import { VERSION } from '../cli/version.ts';
 import { wideningOf } from '../protection/protection.ts';
 import type { ReloadReport } from '../reload/types.ts';
-import { preferMemory } from '../serve/memory.ts';
+import { preferMemory } from '../serve/heap.ts';
 import type { Hello, Request } from '../serve/protocol.ts';
 import { serve } from '../serve/serve.ts';
-import type { Commands, Said, Work } from '../serve/types.ts';
+import type { Commands, Reply, Work } from '../serve/types.ts';
 import { Lifts } from '../store/lifts.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
 import { surviveEndings } from '../system/program.ts';
@@ -19,7 +19,7 @@ import { recordChange } from './record-change.ts';
 import { sharingOf } from './sharing.ts';
 import { describeChange } from './show-change.ts';
 import { planSync } from './sync.ts';
-import { planRelease, sayRelease } from './unban.ts';
+import { noteRelease, planRelease } from './unban.ts';
 
 /** A jail sends the same options in each request. Links and the configuration may change at any time. */
 const SETTINGS_KEPT_MS = 1000;
@@ -48,7 +48,7 @@ function recorderOfEnds(settings: Settings): Commands['recordEnded'] {
   };
 }
 
-async function prepare(request: Request, hello: Hello): Promise<Work | Said> {
+async function prepare(request: Request, hello: Hello): Promise<Work | Reply> {
   const settings = settingsOf(request.given, hello);
   const { jail } = settings;
   if (jail === undefined || settings.all)
@@ -73,7 +73,7 @@ async function prepare(request: Request, hello: Hello): Promise<Work | Said> {
     }
     case 'unban': {
       const addresses = [addressOf(request)];
-      if (settings.fleet !== undefined) await sayRelease(settings, jail, addresses);
+      if (settings.fleet !== undefined) await noteRelease(settings, jail, addresses);
       return work(planRelease(jail, addresses, settings.id));
     }
     case 'flush':
@@ -113,7 +113,7 @@ function addressOf({ command, address }: Request) {
 }
 
 /** A call's output, including standard error, and its exit code. */
-function describe(outcomes: readonly Outcome[], reload: ReloadReport): Said {
+function describe(outcomes: readonly Outcome[], reload: ReloadReport): Reply {
   const { said, exitCode } = describeChange(outcomes, reload);
   return { exit: exitCode, said };
 }

@@ -16,10 +16,10 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
   const { jail, id } = settings;
   const watched = { ...settings, progress: await progressOf(operands) };
   if (jail === undefined) return releaseByHand(watched, addresses);
-  const spoken = settings.fleet === undefined ? undefined : await sayRelease(settings, jail, addresses);
+  const released = settings.fleet === undefined ? undefined : await noteRelease(settings, jail, addresses);
   const written = await changeBans(watched, planRelease(jail, addresses, id));
   // The agent can be faster than this call.
-  const report = spoken === undefined ? written : withCallbacks(written, spoken, () => false);
+  const report = released === undefined ? written : withCallbacks(written, released, () => false);
   recordChange('unban', report.outcomes, settings);
   // fail2ban's action has no terminal, and must not ask fail2ban.
   if (process.stdout.isTTY && settings.asksFail2ban && !settings.dryRun) {
@@ -35,20 +35,20 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
  * @returns true for what the jail held
  * @throws BanctlError cannotWrite: then nothing has changed
  */
-export async function sayRelease(
+export async function noteRelease(
   settings: Pick<Settings, 'banlist' | 'bandir' | 'dryRun' | 'fleetState' | 'id'>,
   jail: string,
   addresses: readonly Address[],
 ): Promise<(address: string) => boolean> {
-  const [{ findAsked }, { endedEarly, say }] = await Promise.all([
+  const [{ findAsked }, { endedEarly, noteLift }] = await Promise.all([
     import('../store/read.ts'),
-    import('../fleet/say.ts'),
+    import('../fleet/lift-notes.ts'),
   ]);
   const holder = holderOf(jail);
   const seen = findAsked(settings, addresses);
   const ended = endedEarly(holder, seen).filter((hold) => !isHeldForAnother(hold, seen, settings.id));
   const keys = ended.map(({ address }) => `${address} ${holder}`);
-  if (!settings.dryRun) await say(settings.fleetState, [...new Set(keys)], ended, true);
+  if (!settings.dryRun) await noteLift(settings.fleetState, [...new Set(keys)], ended, true);
   const held = new Set(seen.filter((hold) => hold.holder === holder).map(({ address }) => address));
   return (address) => held.has(address);
 }
@@ -85,10 +85,10 @@ export async function releaseByHand(
   const inList =
     settings.bandir === undefined ? seen : findHolds({ ...settings, bandir: undefined }, addresses);
   if (settings.fleet !== undefined && !settings.dryRun) {
-    const { ALL, say } = await import('../fleet/say.ts');
+    const { ALL, noteLift } = await import('../fleet/lift-notes.ts');
     const holds = seen.flatMap((known) => known ?? []);
     const names = [...addresses.map(({ text }) => text), ...holds.map(({ address }) => address)];
-    await say(settings.fleetState, settings.all ? [ALL] : [...new Set(names)], holds);
+    await noteLift(settings.fleetState, settings.all ? [ALL] : [...new Set(names)], holds);
   }
   if (settings.asksFail2ban && !settings.dryRun) {
     const { releaseInFail2ban } = await import('../fail2ban/unban.ts');

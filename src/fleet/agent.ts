@@ -1,18 +1,18 @@
 import { formatTime, isOfOtherHost, now } from '../bans/hold.ts';
-import { Attention } from './attention.ts';
-import { Complaints } from './complaints.ts';
-import { Deciding } from './deciding.ts';
-import { Filling } from './filling.ts';
-import { Hearing } from './hearing.ts';
+import { BulkNote } from './bulk-note.ts';
+import { DueAddresses } from './due-addresses.ts';
+import { HostState } from './host-state.ts';
+import { JailUnbans } from './jail-unbans.ts';
+import { LiftQueue } from './lift-queue.ts';
 import { Link } from './link.ts';
-import { Local } from './local.ts';
-import { Memory } from './memory.ts';
+import { Listener } from './listener.ts';
+import { LocalHolds } from './local-holds.ts';
 import { Mirror } from './mirror.ts';
 import { Passes } from './passes.ts';
-import { Spoken } from './spoken.ts';
+import { Planner } from './planner.ts';
 import { type Status, writeStatus } from './status.ts';
-import { Teller } from './tell.ts';
 import type { ChangeBans, FleetOptions, Host } from './types.ts';
+import { Warnings } from './warnings.ts';
 
 /** How long status and audit show a twin after it last spoke. */
 const TWIN_SHOWN_SECONDS = 600;
@@ -23,10 +23,10 @@ const TWIN_SHOWN_SECONDS = 600;
  */
 export class Agent {
   readonly #host: Host;
-  readonly #spoken: Spoken;
-  readonly #teller: Teller;
-  readonly #deciding: Deciding;
-  readonly #hearing: Hearing;
+  readonly #liftQueue: LiftQueue;
+  readonly #jailUnbans: JailUnbans;
+  readonly #planner: Planner;
+  readonly #listener: Listener;
   readonly #link: Link;
   readonly #passes: Passes;
   /** Seconds; null: nothing waits. */
@@ -35,14 +35,14 @@ export class Agent {
 
   constructor(options: FleetOptions, change: ChangeBans) {
     const host = hostOf(options);
-    const spoken = new Spoken(host);
-    const teller = new Teller(options.fail2banClient, options.state);
-    const deciding = new Deciding(host, spoken, teller);
-    this.#hearing = new Hearing(host, () => !this.#passes.isPassing && host.attention.isIdle);
-    this.#link = new Link(host, this.#hearing, () => this.#report());
+    const liftQueue = new LiftQueue(host);
+    const jailUnbans = new JailUnbans(options.fail2banClient, options.state);
+    const planner = new Planner(host, liftQueue, jailUnbans);
+    this.#listener = new Listener(host, () => !this.#passes.isPassing && host.dueAddresses.isIdle);
+    this.#link = new Link(host, this.#listener, () => this.#report());
     const push: Link['push'] = (pushes) => this.#link.push(pushes);
-    this.#passes = new Passes({ host, spoken, teller, deciding, change, push });
-    [this.#host, this.#spoken, this.#teller, this.#deciding] = [host, spoken, teller, deciding];
+    this.#passes = new Passes({ host, liftQueue, jailUnbans, planner, change, push });
+    [this.#host, this.#liftQueue, this.#jailUnbans, this.#planner] = [host, liftQueue, jailUnbans, planner];
   }
 
   start(): void {
@@ -65,21 +65,21 @@ export class Agent {
   }
 
   #status(): Status {
-    const { options, memory, mirror } = this.#host;
+    const { options, hostState, mirror } = this.#host;
     const { cutSince, error } = this.#link;
-    const { hosts, losses, twinSeen } = this.#hearing;
+    const { hosts, losses, twinSeen } = this.#listener;
     const connected = cutSince === null;
     const pending = this.#pending(connected);
     return {
       connected,
       name: options.engine.name,
-      host: memory.name,
+      host: hostState.name,
       hosts,
       holds: mirror.holds,
       pending,
-      refused: this.#deciding.refused + mirror.odd,
+      refused: this.#planner.refused + mirror.odd,
       losses,
-      lastSync: memory.lastSync === 0 ? null : formatTime(connected ? now() : memory.lastSync),
+      lastSync: hostState.lastSync === 0 ? null : formatTime(connected ? now() : hostState.lastSync),
       error: connected ? null : error,
       cutSince: timeOf(cutSince),
       behindSince: timeOf(this.#updateBehind(pending)),
@@ -90,41 +90,41 @@ export class Agent {
   }
 
   #updateBehind(pending: number): number | null {
-    const isBehind = pending > 0 || this.#passes.isPassing || this.#hearing.unlike > 1;
+    const isBehind = pending > 0 || this.#passes.isPassing || this.#listener.unlike > 1;
     this.#behindSince = isBehind ? (this.#behindSince ?? now()) : null;
     return this.#behindSince;
   }
 
   #pending(isConnected: boolean): number {
-    return this.#spoken.waiting + this.#teller.waiting + (isConnected ? 0 : this.#ownUnheard());
+    return this.#liftQueue.waiting + this.#jailUnbans.waiting + (isConnected ? 0 : this.#ownUnheard());
   }
 
   /** How many holds of this host the engine did not have when the agent last heard from it. */
   #ownUnheard(): number {
-    const { local, mirror, memory } = this.#host;
+    const { local, mirror, hostState } = this.#host;
     let count = 0;
     for (const address of local.addresses())
       for (const { holder } of local.holds(address))
-        if (!isOfOtherHost(holder) && mirror.at(address)?.has(`${holder}@${memory.name}`) !== true)
+        if (!isOfOtherHost(holder) && mirror.at(address)?.has(`${holder}@${hostState.name}`) !== true)
           count += 1;
     return count;
   }
 }
 
 function hostOf(options: FleetOptions): Host {
-  const attention = new Attention();
-  const memory = new Memory(options.state, options.host);
+  const dueAddresses = new DueAddresses();
+  const hostState = new HostState(options.state, options.host);
   return {
     options,
     session: `${Date.now().toString(36).padStart(9, '0')}-${process.pid}`,
-    memory,
-    local: new Local(options, () => attention.rouse()),
+    hostState,
+    local: new LocalHolds(options, () => dueAddresses.rouse()),
     mirror: new Mirror(),
-    attention,
-    filling: new Filling(options),
-    complain: new Complaints().say,
+    dueAddresses,
+    bulkNote: new BulkNote(options),
+    complain: new Warnings().report,
     remember: (key, time) => {
-      if (memory.remember(key, time)) attention.addLifted(key);
+      if (hostState.remember(key, time)) dueAddresses.addLifted(key);
     },
   };
 }

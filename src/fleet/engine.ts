@@ -1,8 +1,8 @@
 import type { Redis } from 'iovalkey';
+import { explain, messageOf } from './engine-errors.ts';
 import { FUTURE_SECONDS, isLiftKey, LONGEST_VALUE, REMEMBERED_SECONDS } from './entry.ts';
-import { explain, messageOf } from './explain.ts';
+import { ALL } from './lift-notes.ts';
 import type { Push } from './rules.ts';
-import { ALL } from './say.ts';
 
 /*
  * The Redis or Valkey that hosts share: five keys with one hash tag, two scripts, a snapshot and a log. Two plain connections,

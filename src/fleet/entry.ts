@@ -9,7 +9,7 @@ import {
   LAST_SECOND,
   MANUAL,
 } from '../bans/hold.ts';
-import { ALL } from './say.ts';
+import { ALL } from './lift-notes.ts';
 
 /*
  * What hosts share, as the engine keeps it: fields `ADDRESS HOLDER@HOST` with values `[since, until, reason]`, and lifts.

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { now } from '../bans/hold.ts';
 import { Engine, EngineError, MOST_PUSHES } from './engine.ts';
-import { explain } from './explain.ts';
-import type { Hearing } from './hearing.ts';
+import { explain } from './engine-errors.ts';
+import type { Listener } from './listener.ts';
 import type { Push } from './rules.ts';
 import type { Host } from './types.ts';
 
@@ -15,7 +15,7 @@ const RETRY_MS = { least: 300, most: 5000 };
 /** The connection to the engine: reads and beats until it breaks, then connects again. */
 export class Link {
   readonly #host: Host;
-  readonly #hearing: Hearing;
+  readonly #listener: Listener;
   readonly #onChange: () => void;
   #engine: Engine | undefined;
   #failures = 0;
@@ -26,9 +26,9 @@ export class Link {
   cutSince: number | null = now();
 
   /** @param onChange called when the connection is there or lost, and after each beat */
-  constructor(host: Host, hearing: Hearing, onChange: () => void) {
+  constructor(host: Host, listener: Listener, onChange: () => void) {
     this.#host = host;
-    this.#hearing = hearing;
+    this.#listener = listener;
     this.#onChange = onChange;
   }
 
@@ -78,7 +78,7 @@ export class Link {
 
   async #begin(engine: Engine): Promise<void> {
     await this.#beat(engine);
-    await this.#hearing.read(engine);
+    await this.#listener.read(engine);
     this.#failures = 0;
     this.error = null;
     this.cutSince = null;
@@ -96,7 +96,7 @@ export class Link {
   }
 
   async #beat(engine: Engine): Promise<void> {
-    await this.#hearing.beat(engine);
+    await this.#listener.beat(engine);
     this.#onChange();
   }
 
@@ -105,10 +105,10 @@ export class Link {
     let readAt = performance.now();
     while (this.#engine === engine && !this.#isClosed) {
       if (!this.#host.mirror.isKnown || performance.now() - readAt > HOUR_MS) {
-        await this.#hearing.read(engine);
+        await this.#listener.read(engine);
         readAt = performance.now();
       }
-      for (const entry of await engine.read(this.#host.mirror.id)) this.#hearing.take(entry);
+      for (const entry of await engine.read(this.#host.mirror.id)) this.#listener.take(entry);
     }
   }
 
@@ -137,9 +137,9 @@ export class Link {
     const unique = withoutDoubles(pushes);
     try {
       for (let at = 0; at < unique.length; at += MOST_PUSHES)
-        await engine.change(this.#hearing.by, unique.slice(at, at + MOST_PUSHES));
+        await engine.change(this.#listener.by, unique.slice(at, at + MOST_PUSHES));
     } catch (error) {
-      this.#host.attention.addAll();
+      this.#host.dueAddresses.addAll();
       this.#cut(this.#explain(engine.reason(error)));
     }
   }

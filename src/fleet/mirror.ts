@@ -1,7 +1,7 @@
 import { now } from '../bans/hold.ts';
 import type { Beat, LogEntry, Snapshot } from './engine.ts';
 import { FUTURE_SECONDS, isLiftKey, readField, readValue, type Value } from './entry.ts';
-import { ALL } from './say.ts';
+import { ALL } from './lift-notes.ts';
 
 /** No fleet has more text. Bytes. */
 const MOST_TEXT = 64 * 2 ** 20;

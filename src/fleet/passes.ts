@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Hold, isOfOtherHost, isOver, now } from '../bans/hold.ts';
-import { applyChanges } from './applying.ts';
-import type { Deciding, Plan } from './deciding.ts';
+import { applyChanges } from './apply.ts';
+import type { JailUnbans } from './jail-unbans.ts';
+import type { LiftQueue } from './lift-queue.ts';
+import type { Plan, Planner } from './planner.ts';
 import { missingLifts, type Push } from './rules.ts';
-import type { Spoken } from './spoken.ts';
-import type { Teller } from './tell.ts';
 import type { ChangeBans, Host } from './types.ts';
 
 const TICK_MS = 1000;
@@ -16,9 +16,9 @@ const IN_ONE_GO = 2000;
 
 export interface PassParts {
   readonly host: Host;
-  readonly spoken: Spoken;
-  readonly deciding: Deciding;
-  readonly teller: Teller;
+  readonly liftQueue: LiftQueue;
+  readonly planner: Planner;
+  readonly jailUnbans: JailUnbans;
   readonly change: ChangeBans;
   readonly push: (pushes: readonly Push[]) => Promise<void>;
 }
@@ -38,23 +38,23 @@ export class Passes {
 
   close(): void {
     this.#isClosed = true;
-    this.#parts.host.attention.rouse();
+    this.#parts.host.dueAddresses.rouse();
   }
 
   /** Until it is closed. */
   async run(): Promise<void> {
-    const { attention, complain } = this.#parts.host;
+    const { dueAddresses, complain } = this.#parts.host;
     while (!this.#isClosed) {
-      attention.calm();
+      dueAddresses.calm();
       try {
         await this.#pass();
       } catch (error) {
         // A full disk, or a busy lock: the next pass looks at everything again.
         complain(error);
-        attention.addAll();
+        dueAddresses.addAll();
         await sleep(TICK_MS);
       }
-      await attention.roused(TICK_MS);
+      await dueAddresses.roused(TICK_MS);
       if (!this.#isClosed) await sleep(GATHERED_MS);
     }
   }
@@ -64,75 +64,75 @@ export class Passes {
     const plan = await this.#decide();
     await this.#do(plan);
     this.#save();
-    this.#parts.teller.work();
+    this.#parts.jailUnbans.work();
   }
 
-  /** The list first, then what was said: a call writes its saying before it releases. */
+  /** The list first, then what was said: a call writes its note before it releases. */
   async #look(): Promise<void> {
-    const { host, spoken } = this.#parts;
+    const { host, liftQueue } = this.#parts;
     const isMinute = this.#lastMinute === undefined || performance.now() - this.#lastMinute > MINUTE_MS;
     if (isMinute) await this.#minute();
     for (const address of isMinute ? await host.local.rescan() : await host.local.collect())
-      host.attention.add(address);
-    spoken.hear();
+      host.dueAddresses.add(address);
+    liftQueue.readNotes();
     if (performance.now() - this.#lastTick >= TICK_MS) this.#tick();
   }
 
   async #minute(): Promise<void> {
-    const { host, deciding, change } = this.#parts;
-    const { memory, mirror, local, filling } = host;
+    const { host, planner, change } = this.#parts;
+    const { hostState, mirror, local, bulkNote } = host;
     this.#lastMinute = performance.now();
-    memory.forgetOld();
-    if (filling.isLeft) {
+    hostState.forgetOld();
+    if (bulkNote.isLeft) {
       await change([], 'all');
-      filling.end();
+      bulkNote.end();
     }
-    if (filling.isCut && mirror.isKnown && ![...local.filedByUnknown()].some((one) => deciding.isBlank(one)))
-      filling.end();
-    if (deciding.renew()) host.attention.addAll();
+    if (bulkNote.isCut && mirror.isKnown && ![...local.filedByUnknown()].some((one) => planner.isBlank(one)))
+      bulkNote.end();
+    if (planner.renew()) host.dueAddresses.addAll();
   }
 
   /** Addresses whose holds end, and pushes that have waited long enough. fail2ban and the audit end this host's own holds. */
   #tick(): void {
-    const { host, deciding } = this.#parts;
+    const { host, planner } = this.#parts;
     this.#lastTick = performance.now();
     const time = now();
     const hasEnded = (hold: Hold) => isOver(hold, time) && isOfOtherHost(hold.holder);
-    for (const address of host.local.addressesWith(hasEnded)) host.attention.add(address);
-    for (const address of deciding.patience.dueAddresses()) host.attention.add(address);
+    for (const address of host.local.addressesWith(hasEnded)) host.dueAddresses.add(address);
+    for (const address of planner.refillDelay.dueAddresses()) host.dueAddresses.add(address);
   }
 
   async #decide(): Promise<Plan> {
-    const { host, deciding } = this.#parts;
-    const { memory, mirror, local, attention } = host;
-    const lifts = mirror.isKnown ? missingLifts(memory.lifts, mirror.lifts) : [];
+    const { host, planner } = this.#parts;
+    const { hostState, mirror, local, dueAddresses } = host;
+    const lifts = mirror.isKnown ? missingLifts(hostState.lifts, mirror.lifts) : [];
     const plan: Plan = { pushes: lifts, changes: new Map() };
-    const addresses = attention.take(() => [...local.addresses(), ...mirror.addresses()]);
+    const addresses = dueAddresses.take(() => [...local.addresses(), ...mirror.addresses()]);
     for (const [index, address] of addresses.entries()) {
       if (index % IN_ONE_GO === IN_ONE_GO - 1) await new Promise(setImmediate);
-      deciding.decide(address, plan);
+      planner.decide(address, plan);
     }
     return plan;
   }
 
   async #do({ pushes, changes }: Plan): Promise<void> {
-    const { host, change, push, teller } = this.#parts;
+    const { host, change, push, jailUnbans } = this.#parts;
     this.isPassing = true;
-    teller.save();
+    jailUnbans.save();
     await Promise.all([push(pushes), applyChanges(host, change, changes)]);
     this.isPassing = false;
   }
 
-  /** Forgets a saying once both the engine and the disk have it. */
+  /** Forgets a note once both the engine and the disk have it. */
   #save(): void {
-    const { host, spoken } = this.#parts;
+    const { host, liftQueue } = this.#parts;
     try {
-      host.memory.save();
-      this.#parts.teller.save();
+      host.hostState.save();
+      this.#parts.jailUnbans.save();
     } catch (error) {
       host.complain(error);
       return;
     }
-    spoken.forget();
+    liftQueue.forget();
   }
 }

@@ -1,10 +1,10 @@
 import type { Change, Outcome } from '../bans/change.ts';
 import type { ChangeOptions, PlaceOptions } from '../store/types.ts';
-import type { Attention } from './attention.ts';
+import type { BulkNote } from './bulk-note.ts';
+import type { DueAddresses } from './due-addresses.ts';
 import type { EngineOptions } from './engine.ts';
-import type { Filling } from './filling.ts';
-import type { Local } from './local.ts';
-import type { Memory } from './memory.ts';
+import type { HostState } from './host-state.ts';
+import type { LocalHolds } from './local-holds.ts';
 import type { Mirror } from './mirror.ts';
 
 export interface FleetOptions extends PlaceOptions {
@@ -32,11 +32,11 @@ export interface Host {
   readonly options: FleetOptions;
   /** Of this start of the agent; a later one sorts after an earlier one. */
   readonly session: string;
-  readonly memory: Memory;
-  readonly local: Local;
+  readonly hostState: HostState;
+  readonly local: LocalHolds;
   readonly mirror: Mirror;
-  readonly attention: Attention;
-  readonly filling: Filling;
+  readonly dueAddresses: DueAddresses;
+  readonly bulkNote: BulkNote;
   readonly complain: (error: unknown) => void;
   /** Remembers a lift, and sees to what it is about. */
   readonly remember: (key: string, time: number) => void;

@@ -10,8 +10,8 @@ import { bansSince, purgeAge } from '../fail2ban/history.ts';
 import { type Report as Read, type ReportedBan, readReport } from '../store/read.ts';
 import { readFleet } from './fleet.ts';
 import { summarize } from './history.ts';
-import { bansByHand, summarizeRecord, summarizeReloads } from './past.ts';
 import { readRecord } from './record.ts';
+import { bansByHand, summarizeRecord, summarizeReloads } from './record-summary.ts';
 import type { Report, ReportDocument, ReportOptions } from './types.ts';
 
 /**

@@ -12,7 +12,7 @@ import {
   readHello,
   readRequest,
 } from './protocol.ts';
-import type { Said } from './types.ts';
+import type { Reply } from './types.ts';
 
 /** How long a client waits for a sign of life; the server sends each well before that. Seconds. */
 export const PATIENCE = 5;
@@ -21,7 +21,7 @@ const SIGN_SECONDS = 1;
 const LONGEST_SAID = 4000;
 
 /** Answers a request while `isWanted` says that its client still waits. */
-export type Answering = (request: Request, hello: Hello, isWanted: () => boolean) => Promise<Said>;
+export type Answering = (request: Request, hello: Hello, isWanted: () => boolean) => Promise<Reply>;
 
 /** One client; its requests are answered in order. */
 export class Connection {
@@ -98,7 +98,7 @@ export class Connection {
 }
 
 /** Formats the end of a call as main.ts does. */
-function failed(error: unknown): Said {
+function failed(error: unknown): Reply {
   if (isBanctlError(error)) return { exit: error.exitCode, said: `banctl: ${lineOf(error)}` };
   const said = `banctl: ${String(error)}; this is a bug in banctl, please report it`;
   warn(said.slice('banctl: '.length));

@@ -7,7 +7,7 @@ import type { StoreOptions } from '../store/store.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import { readText, statFile } from '../system/read.ts';
 import { warn } from '../terminal/print.ts';
-import { collectWhenQuiet } from './memory.ts';
+import { collectWhenQuiet } from './heap.ts';
 
 /** Changes come in bursts: one check covers all of them. */
 const GATHERED_MS = 500;

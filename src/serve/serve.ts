@@ -8,14 +8,14 @@ import { type FileVersion, statFile } from '../system/read.ts';
 import { warn } from '../terminal/print.ts';
 import { Connection } from './connection.ts';
 import { Ends } from './ends.ts';
+import { collectWhenQuiet } from './heap.ts';
 import { isPassed, listen } from './listen.ts';
-import { collectWhenQuiet } from './memory.ts';
 import { Metrics } from './metrics.ts';
 import { type Hello, monotonicSeconds, PROTOCOL, type Request } from './protocol.ts';
 import { Queue } from './queue.ts';
 import { Reloads } from './reloads.ts';
 import { Restored } from './restored.ts';
-import type { Commands, Said, ServeOptions, Sharing, SharingAgent } from './types.ts';
+import type { Commands, Reply, ServeOptions, Sharing, SharingAgent } from './types.ts';
 
 /*
  * The resident: requests arrive on the socket and go through one queue into the store, with the same locks as calls. The
@@ -89,7 +89,7 @@ class Resident {
     await this.#reloads.finish();
   }
 
-  readonly #answer = async (request: Request, hello: Hello, isWanted: () => boolean): Promise<Said> => {
+  readonly #answer = async (request: Request, hello: Hello, isWanted: () => boolean): Promise<Reply> => {
     if (request.command === 'status') return { exit: EXIT.done, said: this.#metrics.format().join('\n') };
     const began = monotonicSeconds();
     const count = (exit: number) =>
@@ -108,7 +108,7 @@ class Resident {
     }
   };
 
-  async #do(request: Request, hello: Hello, isWanted: () => boolean): Promise<Said> {
+  async #do(request: Request, hello: Hello, isWanted: () => boolean): Promise<Reply> {
     const work = await this.#commands.prepare(request, hello);
     if ('exit' in work) return work;
     const { options, needs } = work;

@@ -20,7 +20,7 @@ export interface Work {
 }
 
 /** The text about changes, and the exit code of a call that made them. */
-export interface Said {
+export interface Reply {
   readonly exit: number;
   readonly said: string;
 }
@@ -28,8 +28,8 @@ export interface Said {
 /** The resident's interface to the commands, which alone know the settings. */
 export interface Commands {
   /** @throws BanctlError as the call would */
-  prepare(request: Request, hello: Hello): Promise<Work | Said>;
-  describe(outcomes: readonly Outcome[], reload: ReloadReport): Said;
+  prepare(request: Request, hello: Hello): Promise<Work | Reply>;
+  describe(outcomes: readonly Outcome[], reload: ReloadReport): Reply;
   /** Records the bans by hand that have ended, as an audit does. */
   recordEnded(addresses: readonly string[]): void;
 }

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { denyLines } from '../banlist/ban-lines.ts';
 import { readText } from '../system/read.ts';
-import type { FileReport } from './files.ts';
+import type { FileReport } from './install.ts';
 import { includingFiles, type Server } from './server.ts';
 import type { SetupOptions } from './types.ts';
 

@@ -9,7 +9,7 @@ import { whySshdJailFails } from '../fail2ban/sshd-log.ts';
 import { protectedRanges } from '../protection/protection.ts';
 import { askAll, filesOfAll } from '../reload/ask.ts';
 import { followLinks } from '../system/links.ts';
-import { type FileReport, lacksLog, type ReasonToKeep } from './files.ts';
+import { type FileReport, lacksLog, type ReasonToKeep } from './install.ts';
 import { JAIL, LOG_SNIPPET, loginLog, SNIPPET, SOCKET, TIMER } from './kit.ts';
 import {
   accessLogsOf,

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { run } from '../system/program.ts';
-import type { FileReport } from './files.ts';
+import type { FileReport } from './install.ts';
 import { SERVICE, SOCKET, TIMER } from './kit.ts';
 import { runsSystemd, SERVICE_LINK, type Server, SOCKET_LINK, TIMER_LINK } from './server.ts';
 import type { SetupOptions } from './types.ts';

@@ -6,7 +6,7 @@ import { searchBans } from '../banlist/find.ts';
 import { type Address, covers, isSingle, readAddress } from '../bans/address.ts';
 import { type Change, isSet, type Outcome, type Outcomes } from '../bans/change.ts';
 import { type Hold, now } from '../bans/hold.ts';
-import { setHold } from '../bans/holds.ts';
+import { setHold } from '../bans/hold-changes.ts';
 import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
 import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
 import { run } from '../system/program.ts';

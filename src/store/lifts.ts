@@ -13,7 +13,7 @@ import {
 import { join } from 'node:path';
 import type { Change } from '../bans/change.ts';
 import { succeeds, systemCode } from '../system/errors.ts';
-import { hiddenName } from '../system/hidden.ts';
+import { hiddenName } from '../system/hidden-name.ts';
 import { isRunning, processId } from '../system/process.ts';
 import type { ChangeOptions } from './types.ts';
 

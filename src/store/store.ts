@@ -18,7 +18,7 @@ export interface TogetherReport {
 export async function storeOf(options: StoreOptions): Promise<Store> {
   const { bandir } = options;
   if (bandir === undefined) return listStore(options);
-  return (await import('./both.ts')).bothStore({ ...options, bandir });
+  return (await import('./list-and-directory.ts')).bothStore({ ...options, bandir });
 }
 
 /**

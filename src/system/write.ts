@@ -13,7 +13,7 @@ import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { copyAttributes } from './attributes.ts';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
-import { hiddenName } from './hidden.ts';
+import { hiddenName } from './hidden-name.ts';
 import { lstat } from './links.ts';
 import { FileChanged, type Lock, LockLost } from './lock.ts';
 import { type FileContent, type FileVersion, statFile } from './read.ts';

@@ -40,7 +40,7 @@ const said = (server: { url: string }, more: Partial<EngineOptions> = {}) =>
         await engine.beat('a', '{}');
         return 'it works';
       } catch (error) {
-        const { explain } = await import('../../src/fleet/explain.ts');
+        const { explain } = await import('../../src/fleet/engine-errors.ts');
         return explain(engine.reason(error), server);
       } finally {
         engine.close();
@@ -146,7 +146,7 @@ suite('the engine', { concurrency: 2 }, () => {
     using engine = await connect(server);
     const fill = "for i = 1, 70 do redis.call('HSET', KEYS[1], i, string.rep('x', 1048576)) end";
     await server.ask('eval', fill, '1', '{banctl}:holds');
-    const { explain } = await import('../../src/fleet/explain.ts');
+    const { explain } = await import('../../src/fleet/engine-errors.ts');
     await assert.rejects(engine.snapshot(), (error) => {
       // A slow machine gives up on it before it is too long.
       assert.match(

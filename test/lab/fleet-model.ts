@@ -5,8 +5,8 @@
 import type { Hold } from '../../src/bans/hold.ts';
 import { isOver } from '../../src/bans/hold.ts';
 import { fieldOf, formatValue, liftOf, readField, readValue, type Value } from '../../src/fleet/entry.ts';
+import { liftTime } from '../../src/fleet/lift-notes.ts';
 import { decide, missingLifts, type Push, type Step, type View } from '../../src/fleet/rules.ts';
-import { liftTime } from '../../src/fleet/say.ts';
 
 export type Decide = (view: View) => Step[];
 export type Variant = { decide?: Decide /** Hosts forget lifts with the engine. */; forgets?: boolean };

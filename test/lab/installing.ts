@@ -1,7 +1,7 @@
 // What banctl setup does to the files of a tree, in this process.
 import { join } from 'node:path';
 import { chooseDirectory, removeChoice } from '../../src/setup/directory-config.ts';
-import { type FileReport, installFiles, removeFiles } from '../../src/setup/files.ts';
+import { type FileReport, installFiles, removeFiles } from '../../src/setup/install.ts';
 import { kitOf } from '../../src/setup/kit.ts';
 import { serverAt } from '../../src/setup/server.ts';
 import type { Order } from './order.ts';

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, suite, test } from 'node:test';
-import { Filling } from '../../src/fleet/filling.ts';
+import { BulkNote } from '../../src/fleet/bulk-note.ts';
 
 suite('the note of a bulk change', () => {
   let dir: string;
@@ -14,13 +14,13 @@ suite('the note of a bulk change', () => {
   });
   afterEach(() => rmSync(dir, { recursive: true }));
 
-  const filling = (bandir = true) =>
-    new Filling({ state: join(dir, 'fleet'), bandir: bandir ? join(dir, 'bans') : undefined });
+  const bulkNote = (bandir = true) =>
+    new BulkNote({ state: join(dir, 'fleet'), bandir: bandir ? join(dir, 'bans') : undefined });
   const notes = () =>
     readdirSync(dir).flatMap((name) => (name === 'fleet' ? readdirSync(join(dir, name)) : []));
 
   test('stands from before the first change until all are on the disk', () => {
-    const bulk = filling();
+    const bulk = bulkNote();
     assert.equal(bulk.begin(17), true);
     assert.deepEqual(notes(), ['filling.json']);
     bulk.end();
@@ -28,14 +28,14 @@ suite('the note of a bulk change', () => {
   });
 
   test('is not written for few changes, which are synced one by one, or without a directory', () => {
-    assert.equal(filling().begin(16), false);
-    assert.equal(filling(false).begin(1000), false);
+    assert.equal(bulkNote().begin(16), false);
+    assert.equal(bulkNote(false).begin(1000), false);
     assert.deepEqual(notes(), []);
   });
 
   test('tells the next process of the same boot to sync, and no file is blank', () => {
-    filling().begin(17);
-    const next = filling();
+    bulkNote().begin(17);
+    const next = bulkNote();
     assert.deepEqual([next.isLeft, next.isCut], [true, false]);
     writeFileSync(join(dir, 'bans', '203.0.113.5'), '');
     assert.equal(next.isBlank('203.0.113.5'), false);
@@ -43,11 +43,11 @@ suite('the note of a bulk change', () => {
   });
 
   test('stays for the next boot while a later bulk change runs', () => {
-    filling().begin(17);
+    bulkNote().begin(17);
     const path = join(dir, 'fleet', 'filling.json');
     const note = { ...JSON.parse(readFileSync(path, 'utf8')), boot: 'an earlier one' };
     writeFileSync(path, JSON.stringify(note));
-    const next = filling();
+    const next = bulkNote();
     assert.deepEqual([next.isLeft, next.isCut, next.begin(17)], [false, true, false]);
     assert.deepEqual(JSON.parse(readFileSync(path, 'utf8')), note);
   });
@@ -55,6 +55,6 @@ suite('the note of a bulk change', () => {
   test('counts as none if it is no note', () => {
     mkdirSync(join(dir, 'fleet'));
     writeFileSync(join(dir, 'fleet', 'filling.json'), '{"boot": 1');
-    assert.deepEqual([filling().isLeft, filling().isCut], [false, false]);
+    assert.deepEqual([bulkNote().isLeft, bulkNote().isCut], [false, false]);
   });
 });

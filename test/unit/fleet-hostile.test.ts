@@ -7,10 +7,10 @@ import { suite, test } from 'node:test';
 import { covers, isTooBroad, parseAddress, readAddress } from '../../src/bans/address.ts';
 import { cleanReason } from '../../src/bans/hold.ts';
 import type { LogEntry } from '../../src/fleet/engine.ts';
-import { Memory } from '../../src/fleet/memory.ts';
+import { HostState } from '../../src/fleet/host-state.ts';
+import { JailUnbans } from '../../src/fleet/jail-unbans.ts';
 import { Mirror } from '../../src/fleet/mirror.ts';
 import { decide } from '../../src/fleet/rules.ts';
-import { Teller } from '../../src/fleet/tell.ts';
 import { TORTURE } from '../lab/torture.ts';
 
 const AT_ONCE = 50_000;
@@ -160,12 +160,12 @@ suite('a time far in the future', () => {
   test('that a wrong clock of the engine left in the memory of a host becomes now', () => {
     const state = mkdtempSync(join(tmpdir(), 'banctl-memory-'));
     try {
-      const memory = new Memory(state, 'a');
-      memory.remember('*', LATE);
-      memory.remember(X, 1000);
-      memory.clamp(3000, 2000);
-      memory.save();
-      const lifts = [...new Memory(state, 'a').lifts];
+      const hostState = new HostState(state, 'a');
+      hostState.remember('*', LATE);
+      hostState.remember(X, 1000);
+      hostState.clamp(3000, 2000);
+      hostState.save();
+      const lifts = [...new HostState(state, 'a').lifts];
       assert.deepEqual(lifts, [
         ['*', 2000],
         [X, 1000],
@@ -179,15 +179,15 @@ suite('a time far in the future', () => {
 test('what fail2ban has to forget survives a restart of the agent, whatever its file says', () => {
   const state = mkdtempSync(join(tmpdir(), 'banctl-telling-'));
   try {
-    const teller = new Teller('fail2ban-client', state);
-    teller.add('web', '203.0.113.5', 1000);
-    teller.add('%6Danual', '2001:db8::1', 1000);
-    teller.save();
-    assert.equal(new Teller('fail2ban-client', state).waiting, 2);
-    assert.equal(new Teller(undefined, state).waiting, 0);
+    const jailUnbans = new JailUnbans('fail2ban-client', state);
+    jailUnbans.add('web', '203.0.113.5', 1000);
+    jailUnbans.add('%6Danual', '2001:db8::1', 1000);
+    jailUnbans.save();
+    assert.equal(new JailUnbans('fail2ban-client', state).waiting, 2);
+    assert.equal(new JailUnbans(undefined, state).waiting, 0);
     for (const text of ['', '[]', '{"web":{"x":1,"203.0.113.5":"y"},"a\\u0000":{"203.0.113.5":1}}']) {
       writeFileSync(join(state, 'telling.json'), text);
-      assert.equal(new Teller('fail2ban-client', state).waiting, 0, text);
+      assert.equal(new JailUnbans('fail2ban-client', state).waiting, 0, text);
     }
   } finally {
     rmSync(state, { recursive: true });

@@ -1,7 +1,7 @@
 // Stands in for fs in write-file-atomic (see tools/bundle.ts), which opens the temporary file by its name at each step. In a
 // directory that other users can write, such as node_exporter's, that name can lead to any other file by then, and root would
 // empty it or give it away. So this creates the file exclusively, and uses its descriptor from then on. It also gives the
-// temporary file a name that Apache does not read (src/system/hidden.ts).
+// temporary file a name that Apache does not read (src/system/hidden-name.ts).
 import {
   closeSync as close,
   fchmodSync,
@@ -12,7 +12,7 @@ import {
   statSync as stat,
   unlinkSync as unlink,
 } from 'node:fs';
-import { hiddenName } from '../../system/hidden.ts';
+import { hiddenName } from '../../system/hidden-name.ts';
 
 export { fsyncSync, writeSync } from 'node:fs';
 

@@ -17,6 +17,14 @@ import { isAbandoned, isLockOrTemporary, isTemporaryOf } from '../system/lock-di
 import { readText } from '../system/read.ts';
 import { cannotWrite, makeDirectory, replaceFile } from '../system/write.ts';
 import {
+  CHECKSUMS,
+  type Checksums,
+  isRemembered,
+  readChecksums,
+  remember,
+  writeChecksums,
+} from './checksums.ts';
+import {
   isOfResident,
   JAIL,
   jailSwitch,
@@ -27,7 +35,6 @@ import {
   loginLog,
   render,
 } from './kit.ts';
-import { isRemembered, MEMORY, type Memory, readMemory, remember, writeMemory } from './memory.ts';
 import {
   isJailEnabled,
   isJailServed,
@@ -115,14 +122,14 @@ export function installFiles(
     ...(isLogMissing ? [{ path: log.path, status: 'written' as const }] : []),
   ];
   const isListMissing = () => readText(at(banlist)).version === undefined;
-  if (dryRun) return reports(planned(targets, server, readMemory(at(MEMORY))), isListMissing());
-  return withMemory(server, lockTimeout, (memory, lock) => {
-    const steps = planned(targets, server, memory);
+  if (dryRun) return reports(planned(targets, server, readChecksums(at(CHECKSUMS))), isListMissing());
+  return withMemory(server, lockTimeout, (checksums, lock) => {
+    const steps = planned(targets, server, checksums);
     const isListNew = isListMissing();
     const offered = steps.filter(({ status }) => status !== 'packaged' && status !== 'removed');
-    const known = remember(memory, offered);
+    const known = remember(checksums, offered);
     // First, so that setup recognizes each file as banctl's from its first moment.
-    if (known !== memory) writeMemory(at(MEMORY), known, lock);
+    if (known !== checksums) writeChecksums(at(CHECKSUMS), known, lock);
     // A call that was killed may have left the list's lock.
     if (isListNew || isAbandoned(at(banlist))) makeList(at(banlist), lockTimeout);
     // fail2ban does not start with a jail whose log is missing, so the log comes before the jail.
@@ -165,7 +172,7 @@ export function lacksLog({ layout, at }: Server, { root }: Pick<SetupOptions, 'r
   return root === undefined && !existsSync(at(path)) && !existsSync(at(dirname(path)));
 }
 
-function planned(targets: readonly Target[], server: Server, memory: Memory): Step[] {
+function planned(targets: readonly Target[], server: Server, checksums: Checksums): Step[] {
   const { packaged } = server;
   const steps = targets.map((target): Step => {
     const { path, text, variants } = target;
@@ -173,7 +180,8 @@ function planned(targets: readonly Target[], server: Server, memory: Memory): St
     const beside = readText(server.at(path + BESIDE));
     const isText = (file: Buffer, wanted: string) => file.equals(Buffer.from(wanted));
     const tidies =
-      beside.version !== undefined && (isText(beside.text, text) || isRemembered(memory, path, beside.text));
+      beside.version !== undefined &&
+      (isText(beside.text, text) || isRemembered(checksums, path, beside.text));
     const step = (status: Step['status'], isTidied = tidies): Step => ({
       ...target,
       status,
@@ -183,18 +191,18 @@ function planned(targets: readonly Target[], server: Server, memory: Memory): St
     if (packaged.has(path)) return step('packaged');
     if (isText(present.text, text)) return step('unchanged');
     const isVariant = variants.some((variant) => isText(present.text, variant));
-    if (isVariant || isRemembered(memory, path, present.text)) return step('replaced');
+    if (isVariant || isRemembered(checksums, path, present.text)) return step('replaced');
     return step(isText(beside.text, text) ? 'kept' : 'laid-beside', false);
   });
-  return [...steps, ...oldCronJob(server, memory)];
+  return [...steps, ...oldCronJob(server, checksums)];
 }
 
 /** The cron job of an earlier setup, if a timer replaces it now. */
-function oldCronJob({ at, directoryFor, packaged }: Server, memory: Memory): Step[] {
+function oldCronJob({ at, directoryFor, packaged }: Server, checksums: Checksums): Step[] {
   const path = '/etc/cron.d/banctl';
   if (directoryFor('systemd') === undefined || packaged.has(path)) return [];
   const { version, text } = readText(at(path));
-  const isOurs = version !== undefined && isRemembered(memory, path, text);
+  const isOurs = version !== undefined && isRemembered(checksums, path, text);
   return isOurs ? [{ path, text: '', variants: [], status: 'removed', tidies: false }] : [];
 }
 
@@ -254,16 +262,16 @@ export function removeFiles(
 ): FileReport[] {
   const { banlist, lockTimeout, dryRun } = options;
   const { at } = server;
-  const planRemoval = (memory: Memory): FileReport[] => {
+  const planRemoval = (checksums: Checksums): FileReport[] => {
     const { packaged } = server;
     const removed = new Set<string>();
-    return removable(kit, server, memory, options).flatMap(({ path, texts }): FileReport[] => {
+    return removable(kit, server, checksums, options).flatMap(({ path, texts }): FileReport[] => {
       const { version, text } = readText(at(path));
       if (version === undefined) return [];
       if (packaged.has(path)) return [{ path, status: 'packaged' }];
       const isOurs =
         texts.some((one) => text.equals(Buffer.from(one))) ||
-        isRemembered(memory, path.replace(BESIDE, ''), text);
+        isRemembered(checksums, path.replace(BESIDE, ''), text);
       if (!isOurs) return [{ path, status: 'kept' }];
       const reason = reasonToKeep(path) ?? namingJail(server, path, removed);
       if (reason !== undefined) return [{ path, status: 'in-use', reason }];
@@ -271,32 +279,32 @@ export function removeFiles(
       return [{ path, status: 'removed' }];
     });
   };
-  if (dryRun) return planRemoval(readMemory(at(MEMORY)));
-  if (!existsSync(at(dirname(MEMORY))) && planRemoval({}).length === 0) return [];
-  const reports = withMemory(server, lockTimeout, (memory, lock) => {
-    const planned = planRemoval(memory);
-    for (const { path } of removable(kit, server, memory, options)) discardTemporaries(at(path));
+  if (dryRun) return planRemoval(readChecksums(at(CHECKSUMS)));
+  if (!existsSync(at(dirname(CHECKSUMS))) && planRemoval({}).length === 0) return [];
+  const reports = withMemory(server, lockTimeout, (checksums, lock) => {
+    const planned = planRemoval(checksums);
+    for (const { path } of removable(kit, server, checksums, options)) discardTemporaries(at(path));
     for (const { path, status } of planned) if (status === 'removed') remove(at(path));
     const left = planned.filter(({ status }) => status === 'in-use').map(({ path }) => path);
-    const known = Object.fromEntries(Object.entries(memory).filter(([path]) => left.includes(path)));
-    if (left.length > 0) writeMemory(at(MEMORY), known, lock);
-    else remove(at(MEMORY));
+    const known = Object.fromEntries(Object.entries(checksums).filter(([path]) => left.includes(path)));
+    if (left.length > 0) writeChecksums(at(CHECKSUMS), known, lock);
+    else remove(at(CHECKSUMS));
     return planned;
   });
   removeState(at(banlist), lockTimeout);
-  for (const directory of [dirname(banlist), dirname(MEMORY)]) removeIfEmpty(at(directory));
+  for (const directory of [dirname(banlist), dirname(CHECKSUMS)]) removeIfEmpty(at(directory));
   return reports;
 }
 
 /** The possible places of kit files, of this or an earlier version, with this version's texts. The jail comes first. */
-function removable(kit: readonly KitFile[], server: Server, memory: Memory, options: Options) {
+function removable(kit: readonly KitFile[], server: Server, checksums: Checksums, options: Options) {
   const { layout } = server;
   const texts = new Map<string, string[]>();
   for (const part of [...ORDER].reverse())
     for (const file of kit.filter((one) => one.directory === part))
       for (const directory of possibleDirectories(server, part))
         texts.set(`${directory}/${file.file}`, knownTexts(file, render(file, layout, options)));
-  for (const path of Object.keys(memory)) if (!texts.has(path)) texts.set(path, []);
+  for (const path of Object.keys(checksums)) if (!texts.has(path)) texts.set(path, []);
   return [...texts].flatMap(([path, known]) => [
     { path, texts: known },
     { path: path + BESIDE, texts: known },
@@ -313,14 +321,18 @@ function removeState(banlist: string, lockTimeout: number): void {
   withLock(banlist, { timeout: lockTimeout }, () => remove(statePath(banlist)));
 }
 
-function withMemory<T>({ at }: Server, lockTimeout: number, work: (memory: Memory, lock: Lock) => T): T {
-  const path = at(MEMORY);
+function withMemory<T>(
+  { at }: Server,
+  lockTimeout: number,
+  work: (checksums: Checksums, lock: Lock) => T,
+): T {
+  const path = at(CHECKSUMS);
   makeDirectory(dirname(path));
-  return withLock(path, { timeout: lockTimeout }, (lock) => work(readMemory(path), lock));
+  return withLock(path, { timeout: lockTimeout }, (lock) => work(readChecksums(path), lock));
 }
 
 /**
- * The leftovers of a killed call for a file. Call it only with the lock of the memory, which every writer of the kit holds.
+ * The leftovers of a killed call for a file. Call it only with the lock of the checksums, which every writer of the kit holds.
  * `banctl.1` and the like are an administrator's backups.
  */
 function discardTemporaries(target: string): void {

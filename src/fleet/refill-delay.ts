@@ -6,7 +6,7 @@ import type { Host } from './types.ts';
 const WAIT_MS = { least: 1000, most: 10_000 };
 
 /** When to give back to the engine what it lost of other hosts. */
-export class Patience {
+export class RefillDelay {
   readonly #host: Host;
   /** By field. Milliseconds of the process's clock. */
   readonly #due = new Map<string, number>();
@@ -26,10 +26,10 @@ export class Patience {
   /** Forgets the fields of an address that the engine has again. */
   forgetMet(address: string, steps: readonly Step[]): void {
     if (this.#due.size === 0) return;
-    const { local, memory } = this.#host;
+    const { local, hostState } = this.#host;
     const lost = new Set(steps.flatMap((step) => (isGivenBack(step) ? step.field : [])));
     for (const { holder } of local.holds(address)) {
-      const field = fieldOf({ address, holder }, memory.name);
+      const field = fieldOf({ address, holder }, hostState.name);
       if (!lost.has(field)) this.#due.delete(field);
     }
   }

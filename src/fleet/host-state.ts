@@ -22,7 +22,7 @@ interface Identity {
   readonly wanted: string;
 }
 
-export class Memory {
+export class HostState {
   readonly #path: string;
   #identity: Identity;
   readonly lifts = new Map<string, number>();

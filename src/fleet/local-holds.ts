@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path';
 import { type Ban, bansOf, denyLines, formatBan } from '../banlist/ban-lines.ts';
 import { type Change, isSet } from '../bans/change.ts';
 import type { Hold } from '../bans/hold.ts';
-import { sameHolds } from '../bans/holds.ts';
+import { sameHolds } from '../bans/hold-changes.ts';
 import { addressesIn, banFile, bansInFile, isBanName } from '../store/directory.ts';
 import type { PlaceOptions } from '../store/types.ts';
 import { readText, statFile } from '../system/read.ts';
@@ -27,7 +27,7 @@ const UNSEEN = -1;
 
 const NOTHING: Held = { holds: [], isUnknown: false };
 
-export class Local {
+export class LocalHolds {
   readonly #places: PlaceOptions;
   readonly #onNews: () => void;
   #listed = new Map<string, Held>();

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { formatBan } from '../../src/banlist/ban-lines.ts';
 import { parseAddress } from '../../src/bans/address.ts';
-import { sayRelease } from '../../src/commands/unban.ts';
+import { noteRelease } from '../../src/commands/unban.ts';
 
 const SINCE = 1_700_000_000;
 const [X, Y, RANGE] = ['203.0.113.5', '203.0.113.6', '198.51.100.0/24'] as const;
@@ -35,14 +35,14 @@ suite('an unban by a jail says', () => {
   async function said(bandir: boolean, ...addresses: string[]): Promise<{ keys: string[]; held: boolean[] }> {
     const fleetState = mkdtempSync(join(dir, 'fleet-'));
     const places = { banlist: join(dir, 'list.conf'), bandir: bandir ? join(dir, 'bans') : undefined };
-    const wasHeld = await sayRelease(
+    const wasHeld = await noteRelease(
       { ...places, dryRun: false, fleetState, id: undefined },
       'web',
       addresses.map(parseAddress),
     );
-    const sayings = join(fleetState, 'said');
-    const names = readdirSync(fleetState).includes('said') ? readdirSync(sayings) : [];
-    const keys = names.flatMap((name) => JSON.parse(readFileSync(join(sayings, name), 'utf8')).keys);
+    const notes = join(fleetState, 'said');
+    const names = readdirSync(fleetState).includes('said') ? readdirSync(notes) : [];
+    const keys = names.flatMap((name) => JSON.parse(readFileSync(join(notes, name), 'utf8')).keys);
     return { keys, held: addresses.map(wasHeld) };
   }
 

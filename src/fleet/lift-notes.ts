@@ -11,7 +11,7 @@ import { makeDirectory, replaceFile } from '../system/write.ts';
  * the engine has the lift. Without a fleet, nothing of this is loaded.
  */
 
-export interface Saying {
+export interface LiftNote {
   /** `*`, `ADDRESS`, or `ADDRESS HOLDER` for a hold of this host. */
   readonly keys: readonly string[];
   /** What was held at this time or before is released. Seconds. */
@@ -26,7 +26,7 @@ const ENDING_SECONDS = 2;
 const NAME = /^\d{13}-\d+-[0-9a-f]{8}$/;
 const LONGEST_WAIT_MS = 2100;
 
-export function saidDirectory(state: string): string {
+export function liftNotesDirectory(state: string): string {
   return join(state, 'said');
 }
 
@@ -42,13 +42,13 @@ export function liftTime(seen: readonly Hold[], now: number, isByJail: boolean):
 }
 
 /**
- * Says that these are released, as far as they are among `seen`. When it returns, the clock has passed that time, so that a ban
+ * Notes that these are released, as far as they are among `seen`. When it returns, the clock has passed that time, so that a ban
  * that follows is a new one: only an unban within two seconds of the ban has to wait.
  *
  * @param isByJail the jail has released them itself
  * @throws BanctlError cannotWrite: then nothing may be changed
  */
-export async function say(
+export async function noteLift(
   state: string,
   keys: readonly string[],
   seen: readonly Hold[],
@@ -58,11 +58,11 @@ export async function say(
   const time = liftTime(seen, now(), isByJail);
   const waitMs = (time + 1) * 1000 - Date.now();
   if (waitMs > 0) await sleep(Math.min(waitMs, LONGEST_WAIT_MS));
-  const directory = saidDirectory(state);
+  const directory = liftNotesDirectory(state);
   makeDirectory(directory);
   const name = `${Date.now()}-${process.pid}-${randomBytes(4).toString('hex')}`;
-  const saying: Saying = { keys, time };
-  replaceFile(join(directory, name), [Buffer.from(`${JSON.stringify(saying)}\n`)], { lock: undefined });
+  const note: LiftNote = { keys, time };
+  replaceFile(join(directory, name), [Buffer.from(`${JSON.stringify(note)}\n`)], { lock: undefined });
 }
 
 /** The holds of a jail that its unban ends before their time. */
@@ -73,15 +73,15 @@ export function endedEarly(holder: string, seen: readonly Hold[]): Hold[] {
 }
 
 /** What waits to be heard, by the files' names; a file that cannot be read says nothing. */
-export function readSaid(state: string): Map<string, Saying> {
-  const said = new Map<string, Saying>();
-  for (const name of namesIn(saidDirectory(state))
+export function readLiftNotes(state: string): Map<string, LiftNote> {
+  const notes = new Map<string, LiftNote>();
+  for (const name of namesIn(liftNotesDirectory(state))
     .filter((one) => NAME.test(one))
     .sort()) {
-    const saying = readSaying(join(saidDirectory(state), name));
-    if (saying !== undefined) said.set(name, saying);
+    const note = readLiftNote(join(liftNotesDirectory(state), name));
+    if (note !== undefined) notes.set(name, note);
   }
-  return said;
+  return notes;
 }
 
 function namesIn(directory: string): string[] {
@@ -92,11 +92,11 @@ function namesIn(directory: string): string[] {
   }
 }
 
-function readSaying(path: string): Saying | undefined {
+function readLiftNote(path: string): LiftNote | undefined {
   try {
     const { keys, time } = JSON.parse(readText(path).text.toString('utf8'));
-    const isSaying = Array.isArray(keys) && keys.every((key) => typeof key === 'string');
-    return isSaying && Number.isSafeInteger(time) ? { keys, time } : undefined;
+    const isNote = Array.isArray(keys) && keys.every((key) => typeof key === 'string');
+    return isNote && Number.isSafeInteger(time) ? { keys, time } : undefined;
   } catch {
     return undefined;
   }

@@ -9,7 +9,7 @@ import { makeDirectory, replaceFile } from '../system/write.ts';
  * Lets jails of this host forget what was lifted elsewhere, until they have answered. The disk has what waits before the
  * hold goes: nothing else would remember it.
  */
-export class Teller {
+export class JailUnbans {
   readonly #client: string | undefined;
   readonly #path: string;
   /** When it was lifted, by jail and address. Seconds. */

@@ -3,10 +3,10 @@ import type { Change } from '../bans/change.ts';
 import { type Hold, isByHand, now } from '../bans/hold.ts';
 import { findProtected, protectedRanges } from '../protection/protection.ts';
 import { fieldOf, liftOf } from './entry.ts';
-import { Patience } from './patience.ts';
+import type { JailUnbans } from './jail-unbans.ts';
+import type { LiftQueue } from './lift-queue.ts';
+import { RefillDelay } from './refill-delay.ts';
 import { decide, type Push, type Step } from './rules.ts';
-import type { Spoken } from './spoken.ts';
-import type { Teller } from './tell.ts';
 import type { Host } from './types.ts';
 
 /** Refused bans are counted up to this number. */
@@ -21,19 +21,19 @@ export interface Plan {
 }
 
 /** Has the rules decide on one address after another. */
-export class Deciding {
+export class Planner {
   readonly #host: Host;
-  readonly #spoken: Spoken;
-  readonly #teller: Teller;
+  readonly #liftQueue: LiftQueue;
+  readonly #jailUnbans: JailUnbans;
   readonly #refused = new Set<string>();
   #protected: readonly Address[] = [];
-  readonly patience: Patience;
+  readonly refillDelay: RefillDelay;
 
-  constructor(host: Host, spoken: Spoken, teller: Teller) {
+  constructor(host: Host, liftQueue: LiftQueue, jailUnbans: JailUnbans) {
     this.#host = host;
-    this.#spoken = spoken;
-    this.#teller = teller;
-    this.patience = new Patience(host);
+    this.#liftQueue = liftQueue;
+    this.#jailUnbans = jailUnbans;
+    this.refillDelay = new RefillDelay(host);
   }
 
   /** How many bans of other hosts this host refuses. */
@@ -50,7 +50,7 @@ export class Deciding {
   }
 
   decide(address: string, plan: Plan): void {
-    const { memory, mirror, local } = this.#host;
+    const { hostState, mirror, local } = this.#host;
     const there = mirror.at(address) ?? new Map();
     const here = local.holds(address);
     const isBlank = this.isBlank(address);
@@ -58,31 +58,31 @@ export class Deciding {
     // Its text is lost: what the engine has takes its place.
     if (isBlank) plan.changes.set(address, [{ verb: 'cede', address, holds: [] }]);
     const steps = decide({
-      self: memory.name,
+      self: hostState.name,
       address,
       here,
       there: mirror.isKnown ? there : undefined,
-      lifts: memory.lifts,
+      lifts: hostState.lifts,
       now: now(),
       engineNow: mirror.engineNow(),
-      wasInStep: memory.wasInStep(),
+      wasInStep: hostState.wasInStep(),
       isHeldByUnknown: local.isHeldByUnknown(address) && !isBlank,
       isRefused: () => here.length >= MOST_HOLDERS || this.#isRefused(address),
       isSpokenHere: (field) => this.#isSpokenHere(address, field),
     });
-    this.patience.forgetMet(address, steps);
+    this.refillDelay.forgetMet(address, steps);
     for (const step of steps) this.#plan(step, address, plan);
   }
 
   /** A file that a power cut left without its text. Only with the engine can it be written again. */
   isBlank(address: string): boolean {
-    const { filling, mirror, local } = this.#host;
-    return mirror.isKnown && filling.isCut && local.isFiledByUnknown(address) && filling.isBlank(address);
+    const { bulkNote, mirror, local } = this.#host;
+    return mirror.isKnown && bulkNote.isCut && local.isFiledByUnknown(address) && bulkNote.isBlank(address);
   }
 
   #isSpokenHere(address: string, field: string): boolean {
-    const lift = liftOf(this.#host.memory.lifts, address, field);
-    return lift?.key === field && this.#spoken.hasField(field);
+    const lift = liftOf(this.#host.hostState.lifts, address, field);
+    return lift?.key === field && this.#liftQueue.hasField(field);
   }
 
   #isRefused(address: string): boolean {
@@ -92,7 +92,7 @@ export class Deciding {
 
   #plan(step: Step, address: string, { pushes, changes }: Plan): void {
     if ('push' in step) {
-      if (this.patience.isDue(step)) pushes.push(step);
+      if (this.refillDelay.isDue(step)) pushes.push(step);
     } else if (step.here === 'refuse') this.#refuse(step.field);
     else {
       const planned = changes.get(address) ?? [];
@@ -106,7 +106,7 @@ export class Deciding {
     if (step.here === 'release') {
       planned.push({ verb: 'release', address, holder: hold.holder, seen: [hold] });
       if (step.tells && !isByHand(hold.holder)) this.#tell(hold);
-    } else if (planned.length >= MOST_HOLDERS) this.#refuse(fieldOf(hold, this.#host.memory.name));
+    } else if (planned.length >= MOST_HOLDERS) this.#refuse(fieldOf(hold, this.#host.hostState.name));
     else planned.push({ verb: 'set', target: this.#targetOf(address), hold });
   }
 
@@ -119,8 +119,8 @@ export class Deciding {
   }
 
   #tell(hold: Hold): void {
-    const { memory } = this.#host;
-    const lift = liftOf(memory.lifts, hold.address, fieldOf(hold, memory.name));
-    this.#teller.add(hold.holder, hold.address, lift?.time ?? 0);
+    const { hostState } = this.#host;
+    const lift = liftOf(hostState.lifts, hold.address, fieldOf(hold, hostState.name));
+    this.#jailUnbans.add(hold.holder, hold.address, lift?.time ?? 0);
   }
 }

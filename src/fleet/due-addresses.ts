@@ -1,7 +1,7 @@
-import { ALL } from './say.ts';
+import { ALL } from './lift-notes.ts';
 
 /** The addresses for which something has changed, and the pass that waits for them. */
-export class Attention {
+export class DueAddresses {
   readonly #addresses = new Set<string>();
   #isAll = true;
   #isRoused = false;

@@ -20,7 +20,7 @@ interface Note {
   readonly since: number;
 }
 
-export class Filling {
+export class BulkNote {
   readonly #path: string;
   readonly #bandir: string | undefined;
   readonly #boot = bootId() ?? '';

@@ -1,21 +1,21 @@
 import { unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isLiftKey } from './entry.ts';
-import { readSaid, type Saying, saidDirectory } from './say.ts';
+import { type LiftNote, liftNotesDirectory, readLiftNotes } from './lift-notes.ts';
 import type { Host } from './types.ts';
 
-/** The releases that calls on this host spoke: from the file of each to the lift in the engine. */
-export class Spoken {
+/** The releases that calls on this host noted: from the file of each to the lift in the engine. */
+export class LiftQueue {
   readonly #host: Host;
   readonly #fields = new Set<string>();
   /** By the file's name, with full keys. */
-  readonly #waiting = new Map<string, Saying>();
+  readonly #waiting = new Map<string, LiftNote>();
 
   constructor(host: Host) {
     this.#host = host;
   }
 
-  /** How many sayings the engine or the disk does not have yet. */
+  /** How many notes the engine or the disk does not have yet. */
   get waiting(): number {
     return this.#waiting.size;
   }
@@ -25,26 +25,26 @@ export class Spoken {
     return this.#fields.has(field);
   }
 
-  hear(): void {
-    for (const [name, saying] of readSaid(this.#host.options.state))
-      if (!this.#waiting.has(name)) this.#take(name, saying);
+  readNotes(): void {
+    for (const [name, note] of readLiftNotes(this.#host.options.state))
+      if (!this.#waiting.has(name)) this.#take(name, note);
   }
 
-  #take(name: string, { keys, time }: Saying): void {
-    const saying: Saying = {
+  #take(name: string, { keys, time }: LiftNote): void {
+    const note: LiftNote = {
       keys: keys.flatMap((key) => this.#fullKey(key) ?? []),
       time: Math.min(time, this.#host.mirror.engineNow()),
     };
-    this.#waiting.set(name, saying);
-    for (const key of saying.keys) {
+    this.#waiting.set(name, note);
+    for (const key of note.keys) {
       if (key.includes(' ')) this.#fields.add(key);
-      this.#host.remember(key, saying.time);
+      this.#host.remember(key, note.time);
     }
   }
 
   /** What a call says of a hold of this host, which does not know its name. */
   #fullKey(key: string): string | undefined {
-    const full = key.includes(' ') && !key.includes('@') ? `${key}@${this.#host.memory.name}` : key;
+    const full = key.includes(' ') && !key.includes('@') ? `${key}@${this.#host.hostState.name}` : key;
     return isLiftKey(full) ? full : undefined;
   }
 
@@ -58,9 +58,9 @@ export class Spoken {
 
   #remove(name: string): void {
     try {
-      unlinkSync(join(saidDirectory(this.#host.options.state), name));
+      unlinkSync(join(liftNotesDirectory(this.#host.options.state), name));
     } catch {
-      // Saying it again changes nothing.
+      // Noting it again changes nothing.
     }
     this.#waiting.delete(name);
   }

@@ -11,7 +11,7 @@ import type { Host } from './types.ts';
 const BEATS_FOR_FORGETTING = 12;
 
 /** Receives the engine's snapshot and log, and compares with each beat whether anything is missing. */
-export class Hearing {
+export class Listener {
   readonly #host: Host;
   readonly #isAtRest: () => boolean;
   /** Consecutive beats at which this host did not have as much as the engine. */
@@ -30,23 +30,23 @@ export class Hearing {
 
   /** This host's name in the log. */
   get by(): string {
-    return `${this.#host.memory.name}/${this.#host.session}`;
+    return `${this.#host.hostState.name}/${this.#host.session}`;
   }
 
   async read(engine: Engine): Promise<void> {
-    const { mirror, memory, attention } = this.#host;
+    const { mirror, hostState, dueAddresses } = this.#host;
     const snapshot = await engine.snapshot();
     if (snapshot.n < mirror.n) this.losses += 1;
     mirror.take(snapshot);
-    attention.addAll();
-    memory.clamp(mirror.latest(), mirror.engineNow());
-    for (const [key, time] of mirror.lifts) memory.remember(key, time);
+    dueAddresses.addAll();
+    hostState.clamp(mirror.latest(), mirror.engineNow());
+    for (const [key, time] of mirror.lifts) hostState.remember(key, time);
     this.#leaveFormerName();
-    attention.rouse();
+    dueAddresses.rouse();
   }
 
   take(entry: LogEntry): void {
-    const { mirror, attention } = this.#host;
+    const { mirror, dueAddresses } = this.#host;
     if (!mirror.isKnown) return;
     this.#heedTwin(entry.by);
     const touched = mirror.apply(entry);
@@ -55,19 +55,19 @@ export class Hearing {
       const time = kind === 'l' ? mirror.lifts.get(String(key)) : undefined;
       if (time !== undefined) this.#host.remember(String(key), time);
     }
-    for (const address of touched) attention.add(address);
-    attention.rouse();
+    for (const address of touched) dueAddresses.add(address);
+    dueAddresses.rouse();
   }
 
   async beat(engine: Engine): Promise<void> {
-    const { mirror, memory } = this.#host;
+    const { mirror, hostState } = this.#host;
     const before = mirror.n;
     const asked = Date.now();
-    const beat = await engine.beat(memory.name, this.#introduction(), this.#goneHosts());
+    const beat = await engine.beat(hostState.name, this.#introduction(), this.#goneHosts());
     mirror.clockAheadMs = Math.round((asked + Date.now()) / 2 - beat.timeMs);
     this.hosts = readHosts(beat.hosts);
     const { session } = readHost(beat.before);
-    if (mirror.isKnown && session !== undefined) this.#heedTwin(`${memory.name}/${session}`);
+    if (mirror.isKnown && session !== undefined) this.#heedTwin(`${hostState.name}/${session}`);
     if (mirror.isKnown) this.#compare(beat, before);
     if (Math.random() * BEATS_FOR_FORGETTING < 1)
       await engine.change(this.by, [], now() - REMEMBERED_SECONDS);
@@ -87,11 +87,11 @@ export class Hearing {
 
   /** Once the number is reached, by the next beat at the latest, this host must have as much as the engine. */
   #compare(beat: Beat, before: number): void {
-    const { mirror, memory } = this.#host;
+    const { mirror, hostState } = this.#host;
     if (beat.n >= before && beat.n < mirror.n) return;
     if (mirror.isLike(beat)) {
       this.unlike = 0;
-      if (this.#isAtRest()) memory.synced();
+      if (this.#isAtRest()) hostState.synced();
       return;
     }
     this.unlike += 1;
@@ -103,24 +103,24 @@ export class Hearing {
 
   /** Of two hosts with one name, the one that started later takes another. */
   #heedTwin(by: string): void {
-    const { memory, session: own, attention } = this.#host;
+    const { hostState, session: own, dueAddresses } = this.#host;
     const [name, session] = by.split('/');
-    if (name !== memory.name || session === undefined || session === own) return;
+    if (name !== hostState.name || session === undefined || session === own) return;
     this.twinSeen = now();
     if (session > own) return;
-    memory.rename();
+    hostState.rename();
     warn(
-      `another host of the fleet is called ${name}; this one is ${memory.name} from now on: give each its own --fleet-host`,
+      `another host of the fleet is called ${name}; this one is ${hostState.name} from now on: give each its own --fleet-host`,
     );
     this.#leaveFormerName();
-    attention.addAll();
-    attention.rouse();
+    dueAddresses.addAll();
+    dueAddresses.rouse();
   }
 
   /** Without this, the holds of this host would stay under a name that it no longer has. */
   #leaveFormerName(): void {
-    const { memory, mirror, local } = this.#host;
-    const { formerName } = memory;
+    const { hostState, mirror, local } = this.#host;
+    const { formerName } = hostState;
     if (formerName === undefined || !mirror.isKnown) return;
     for (const address of local.addresses())
       for (const hold of local.holds(address)) {
@@ -128,6 +128,6 @@ export class Hearing {
         if (there !== undefined && sameValue(there, hold))
           this.#host.remember(fieldOf(hold, formerName), hold.since);
       }
-    memory.formerName = undefined;
+    hostState.formerName = undefined;
   }
 }

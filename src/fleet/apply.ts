@@ -6,14 +6,14 @@ const MOST_CHANGES = 500;
 
 /** Makes changes here, some at a time, so that callers get their turn. One sync puts the files of all on the disk. */
 export async function applyChanges(
-  { local, attention, filling, complain }: Pick<Host, 'local' | 'attention' | 'filling' | 'complain'>,
+  { local, dueAddresses, bulkNote, complain }: Pick<Host, 'local' | 'dueAddresses' | 'bulkNote' | 'complain'>,
   change: ChangeBans,
   changes: ReadonlyMap<string, readonly Change[]>,
 ): Promise<void> {
   const isOne = countAll(changes) <= MOST_CHANGES;
   let isNoted = false;
   try {
-    isNoted = filling.begin(changes.size);
+    isNoted = bulkNote.begin(changes.size);
   } catch (error) {
     complain(error);
   }
@@ -22,13 +22,13 @@ export async function applyChanges(
       const all = [...batch.values()].flat();
       const banned = await changeAll(change, all, isOne ? undefined : 'later', complain);
       await local.refresh(batch, banned);
-      for (const address of batch.keys()) attention.add(address);
+      for (const address of batch.keys()) dueAddresses.add(address);
     }
   } finally {
     if (!isOne) await change([], 'all');
   }
-  if (isNoted) filling.end();
-  if (attention.hasNamed) attention.rouse();
+  if (isNoted) bulkNote.end();
+  if (dueAddresses.hasNamed) dueAddresses.rouse();
 }
 
 function countAll(changes: ReadonlyMap<string, readonly Change[]>): number {
