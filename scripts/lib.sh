@@ -68,6 +68,15 @@ packages() {
   case $PATH in "$commands:"*) ;; *) export PATH=$commands:$PATH ;; esac
 }
 
+# Builds dist/banctl if something in it, or what makes it, has changed since: each build has another code cache.
+build_if_changed() {
+  local makers=(scripts/build tools/bundle.ts tools/code-cache.ts tools/align-caches.ts package-lock.json)
+  local kit=(action.d filter.d jail.d apache2 cron.d systemd)
+  if [ ! -e dist/banctl ] || [ -n "$(find src "${makers[@]}" "${kit[@]}" -newer dist/banctl -print -quit)" ]; then
+    scripts/build
+  fi
+}
+
 # Writes dist/SHA256SUMS for `sha256sum --check`; its comments give the sizes in bytes.
 checksums() {
   (
