@@ -1,12 +1,11 @@
 import { whyNotLookedUp } from '../apache/directory-rule.ts';
 import { findApache } from '../apache/processes.ts';
-import { describeOverruling, overruling } from '../banlist/overruling.ts';
+import { describeOverruling } from '../banlist/overruling.ts';
 import { parseAddress } from '../bans/address.ts';
 import type { Settings } from '../cli/settings.ts';
 import { askAll } from '../reload/ask.ts';
 import { type Report, readReport } from '../store/read.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
-import { readText } from '../system/read.ts';
 import { print, showJson } from '../terminal/print.ts';
 import { banDocument, describeHold, reloadLine, whyWidened } from './show-bans.ts';
 
@@ -19,11 +18,10 @@ export async function explain(settings: Settings, operands: readonly string[]): 
   const report = readReport(settings, address);
   const isBanned = report.bans.length > 0;
   const notLookedUp = await withoutRule(settings, report);
-  const overruled = isBanned ? overruling(readText(settings.banlist).text) : undefined;
   const isLoaded = report.bans.some(({ where }) =>
     where === 'bandir' ? notLookedUp === undefined : !report.isPending,
   );
-  const isEnforced = isLoaded && overruled === undefined;
+  const isEnforced = isLoaded && report.overruling === undefined;
   if (settings.json) {
     const by = report.bans.map((ban) => ({ ...banDocument(ban), line: ban.line }));
     showJson({ address: address.text, banned: isBanned, enforced: isEnforced, by });
@@ -42,7 +40,7 @@ export async function explain(settings: Settings, operands: readonly string[]): 
   if (!settings.json) {
     for (const line of reloadLine(report)) print(line);
     if (notLookedUp !== undefined) print(`apache ${notLookedUp}`);
-    if (overruled !== undefined) print(describeOverruling(settings.banlist, overruled));
+    if (report.overruling !== undefined) print(describeOverruling(settings.banlist, report.overruling));
   }
   return isBanned ? EXIT.done : EXIT.findings;
 }

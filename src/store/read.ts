@@ -1,5 +1,6 @@
 import { type DenyLine, denyLines, heldBy } from '../banlist/ban-lines.ts';
 import { findBans } from '../banlist/find.ts';
+import { type Overruling, overruling } from '../banlist/overruling.ts';
 import { type Address, covers, isSingle, parseAddress } from '../bans/address.ts';
 import type { Hold } from '../bans/hold.ts';
 import { currentError, isAssumed, isPending, readState } from '../reload/state.ts';
@@ -30,6 +31,8 @@ export interface Report {
   readonly lastReload: number | null;
   /** Why the last reload failed; null if no reload is pending, whatever its result. */
   readonly reloadError: string | null;
+  /** For a ban of one address: what in the list makes Apache admit it all the same. */
+  readonly overruling?: Overruling | undefined;
 }
 
 /** If the list changes again and again, its last reading counts. */
@@ -60,12 +63,14 @@ function reportOf({ banlist, bandir }: PlaceOptions, list: FileContent, address?
   const inDirectory = bandir === undefined ? [] : reportDirectory(bandir, address);
   const pending = isPending(state);
   const reloadError = pending ? currentError(state) : null;
+  const bans = [...inList, ...inDirectory];
   return {
-    bans: [...inList, ...inDirectory],
+    bans,
     isPending: pending,
     isAssumed: !pending && isAssumed(state),
     lastReload: state.lastReload,
     reloadError,
+    overruling: address === undefined || bans.length === 0 ? undefined : overruling(list.text),
   };
 }
 
