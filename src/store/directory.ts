@@ -11,7 +11,14 @@ import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
 import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
 import { run } from '../system/program.ts';
 import { cannotRead, type FileContent, readText } from '../system/read.ts';
-import { makeDirectory, removeFile, replaceFile } from '../system/write.ts';
+import {
+  endRemovals,
+  makeDirectory,
+  type Removals,
+  removalsIn,
+  removeFile,
+  replaceFile,
+} from '../system/write.ts';
 import { NewFiles } from './new-files.ts';
 import type { ChangeOptions, Store } from './types.ts';
 
@@ -45,6 +52,8 @@ export interface FileOptions {
   readonly dryRun: boolean;
   /** False: the caller syncs the files. */
   readonly durable: boolean;
+  /** For more removals than one. */
+  readonly removals?: Removals | undefined;
   readonly isWanted?: ChangeOptions['isWanted'];
 }
 
@@ -70,7 +79,8 @@ export function directoryStore(options: DirectoryOptions): Store {
 async function changeFiles(options: DirectoryOptions, changes: readonly Change[]): Promise<FileChange> {
   const files = Map.groupBy(changes, banOf);
   const durable = files.size <= MOST_SYNCED_ALONE && options.sync === undefined;
-  const fileOptions = { ...options, durable };
+  const removals = durable ? undefined : removalsIn(options.bandir);
+  const fileOptions = { ...options, durable, removals };
   const isQuick = options.isResident === true && !durable && !options.dryRun;
   const newFiles = isQuick && changes.some(isSet) ? newFilesIn(options.bandir) : undefined;
   const outcomes = new Map<Change, Outcome>();
@@ -92,6 +102,7 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
     throw isChanged ? afterDone(error, done, files.size) : error;
   } finally {
     newFiles?.close();
+    if (removals !== undefined) endRemovals(removals);
     progress?.stop();
   }
   const isDue = options.sync === 'all' || (isChanged && !durable && options.sync !== 'later');
@@ -180,7 +191,7 @@ async function changeBanFileOf(
 
 /** The work under the file's lock; does at once what needs no lock. */
 function fileChange(
-  { bandir, dryRun, durable, isWanted }: FileOptions,
+  { bandir, dryRun, durable, removals, isWanted }: FileOptions,
   address: string,
   changes: readonly Change[],
 ): FileChange | ((lock: Lock) => FileChange) {
@@ -200,7 +211,7 @@ function fileChange(
     if (isBannedBy(Buffer.concat(pieces), address)) {
       refuseLink(path);
       replaceFile(path, pieces, { lock, seen, durable });
-    } else removeFile(path, { lock, seen, durable });
+    } else removeFile(path, { lock, seen, durable, removals });
     return { outcomes, isChanged };
   };
 }

@@ -11,12 +11,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { succeeds, systemCode } from '../system/errors.ts';
-import { isLocked } from '../system/lock-directory.ts';
+import { isLocked, sharedTemporary } from '../system/lock-directory.ts';
 import { REMOVED } from '../system/takeover.ts';
 
 const MODE = 0o644;
-/** As long as the number in the name of a temporary file can be. */
-const NUMBERS = 10 ** 10;
 
 /**
  * Files for bans of addresses that have none, without a lock for each. link(2) makes a file appear with its whole text, and never
@@ -39,7 +37,7 @@ export class NewFiles {
   /** @param bandir must exist */
   constructor(bandir: string) {
     this.#bandir = bandir;
-    this.#directory = join(bandir, `new.banctl-${Math.floor(Math.random() * NUMBERS)}`);
+    this.#directory = join(bandir, sharedTemporary('new'));
     this.#temporary = join(this.#directory, REMOVED);
     this.#isUsable = succeeds(() => mkdirSync(this.#directory));
   }

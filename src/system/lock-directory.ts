@@ -63,6 +63,18 @@ export function isTemporaryOf(base: string, name: string): boolean {
   return name.startsWith(own) && suffix.test(name.slice(own.length));
 }
 
+/** As long as the number in the name of a temporary file can be. */
+const NUMBERS = 10 ** 10;
+
+/** The name of a directory for the files of many addresses, in the directory of these. */
+export function sharedTemporary(what: 'new' | 'old'): string {
+  return `${what}.banctl-${Math.floor(Math.random() * NUMBERS)}`;
+}
+
+export function isSharedTemporary(name: string): boolean {
+  return /^(?:new|old)\.banctl-\d{1,10}$/.test(name);
+}
+
 /** True for the names of locks and of temporary files. */
 export function isLockOrTemporary(name: string): boolean {
   return name.endsWith('.lock') || /\.banctl-\d{1,10}$/.test(name);

@@ -1,7 +1,7 @@
 import { readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { succeeds, systemCode } from './errors.ts';
-import { cannotLock, entriesOf, isTemporaryOf, ownerOf } from './lock-directory.ts';
+import { cannotLock, entriesOf, isSharedTemporary, isTemporaryOf, ownerOf } from './lock-directory.ts';
 import { isRunning, monotonicMs } from './process.ts';
 import { syncDirectory } from './sync-directory.ts';
 
@@ -34,7 +34,8 @@ export function watchHolder(directory: string, stale: number): () => boolean {
 
 function evict(directory: string, entry: string): boolean {
   const [, temporary = ''] = /@(.+)/s.exec(entry) ?? [];
-  if (isTemporaryOf(basename(directory, '.lock'), temporary)) discard(join(dirname(directory), temporary));
+  if (isTemporaryOf(basename(directory, '.lock'), temporary) || isSharedTemporary(temporary))
+    discard(join(dirname(directory), temporary));
   removeUnregistered(directory);
   // The holder may have died after its rename and before its sync; the next one relies on the disk.
   succeeds(() => syncDirectory(dirname(directory)));

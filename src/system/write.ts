@@ -7,15 +7,17 @@ import {
   openSync,
   renameSync,
   statSync,
+  unlinkSync,
   writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { copyAttributes } from './attributes.ts';
-import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { BanctlError, EXIT, reasonOf, succeeds, systemCode } from './errors.ts';
 import { hiddenName } from './hidden-name.ts';
 import { lstat } from './links.ts';
 import { FileChanged, type Lock, LockLost } from './lock.ts';
+import { sharedTemporary } from './lock-directory.ts';
 import { type FileContent, type FileVersion, statFile } from './read.ts';
 import { syncDirectory } from './sync-directory.ts';
 import { discard, REMOVED } from './takeover.ts';
@@ -86,6 +88,17 @@ export function replaceFile(
   return statFile(path)?.version ?? '';
 }
 
+/** A temporary directory for the files that one call removes, one after another. */
+export interface Removals {
+  readonly directory: string;
+  isMade: boolean;
+}
+
+/** For many files: a directory of its own for each takes longer than all else. The audit removes what a killed call leaves. */
+export function removalsIn(directory: string): Removals {
+  return { directory: join(directory, sharedTemporary('old')), isMade: false };
+}
+
 /**
  * Removes a file. A call that was stopped and lost the lock must not remove what others have written since. So the file is
  * first moved into a temporary directory, and whoever takes the lock over removes that directory.
@@ -94,21 +107,34 @@ export function replaceFile(
  */
 export function removeFile(
   path: string,
-  { lock, seen, durable = true }: { lock: Lock; seen: SeenFile; durable?: boolean },
+  {
+    lock,
+    seen,
+    durable = true,
+    removals,
+  }: { lock: Lock; seen: SeenFile; durable?: boolean; removals?: Removals | undefined },
 ): void {
-  const temporary = `${hiddenName(path)}.banctl-${process.pid}`;
+  const one = removals ?? { directory: `${hiddenName(path)}.banctl-${process.pid}`, isMade: false };
+  const { directory } = one;
   try {
-    makeAnew(temporary);
-    lock.registerTemporary(temporary);
+    if (!one.isMade) makeAnew(directory);
+    one.isMade = true;
+    lock.registerTemporary(directory);
     refuseChanged(path, seen);
-    renameSync(path, join(temporary, REMOVED));
+    renameSync(path, join(directory, REMOVED));
   } catch (error) {
-    discard(temporary);
+    endRemovals(one);
     if (systemCode(error) === 'ENOENT') throw new LockLost();
     throw cannotWrite(path, error);
   }
-  discard(temporary);
+  if (removals === undefined) endRemovals(one);
+  else succeeds(() => unlinkSync(join(directory, REMOVED)));
   if (durable) syncDirectoryOf(path);
+}
+
+export function endRemovals(removals: Removals): void {
+  if (removals.isMade) discard(removals.directory);
+  removals.isMade = false;
 }
 
 /**
