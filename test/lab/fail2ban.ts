@@ -66,7 +66,8 @@ export type Fail2ban = AsyncDisposable & {
   /** Awaits a match in the log, from `from` on (a length of log()); gives the match. */
   awaitLog(pattern: RegExp, from?: number): Promise<RegExpExecArray>;
   /** Orderly: unbans run. */
-  stop(): Promise<void>;
+  /** SIGKILL after the limit, in milliseconds. */
+  stop(limit?: number): Promise<void>;
   /** SIGKILL: nothing runs. */
   kill(): Promise<void>;
   /** Again, same configuration and database; every jail has started, restored bans follow: awaitLog(/Restore Ban/). */
@@ -214,7 +215,7 @@ dbmaxmatches = 10
       until(`${pattern} in fail2ban's log`, () => new RegExp(pattern).exec(log().slice(from)) ?? undefined, {
         detail,
       }),
-    stop: () => server.end('SIGTERM', 60_000),
+    stop: (limit = 60_000) => server.end('SIGTERM', limit),
     kill: () => server.end('SIGKILL'),
     start,
     setJails,

@@ -22,6 +22,7 @@ import { figure, median, type Result, target } from './measure.ts';
 const RESTORED = 5000;
 const BANNED = 1000;
 const RUNS = 3;
+const STANDING = 10_000;
 const WRITTEN = 100;
 /** About the time that a served ban leaves the disk alone. */
 const BETWEEN_MS = 2;
@@ -30,6 +31,8 @@ const CYCLES = 2;
 const PATIENCE_MS = 600_000;
 /** It wakes once a minute, and has given back by then what it needed for its work. */
 const REST_SECONDS = 65;
+/** It collects its garbage two seconds after the last request. */
+const QUIET_MS = 5000;
 /** System calls that are so far apart belong to different wake-ups. Seconds. */
 const APART = 1;
 const shell = join(import.meta.dirname, 'shell-action.sh');
@@ -78,7 +81,7 @@ async function cycle(fail2ban: Fail2ban): Promise<{ start: number; stop: number 
   await fail2ban.client('status', 'web');
   const start = (performance.now() - began) / 1000;
   const stopping = performance.now();
-  await fail2ban.stop();
+  await fail2ban.stop(PATIENCE_MS);
   return { start, stop: (performance.now() - stopping) / 1000 };
 }
 
@@ -99,6 +102,22 @@ async function bans(fail2ban: Fail2ban, count: number): Promise<number[]> {
   await awaitLines(log, from, '] Unban ', count, PATIENCE_MS);
   await fail2ban.client('status', 'web');
   return [(last - first) / (count - 1), (last - first) / 1000];
+}
+
+/** Megabytes of a resident with many bans, once it is quiet: all, and without its executable. */
+async function memory(dir: string): Promise<{ resident: number; own: number }> {
+  mkdirSync(dir);
+  const places = { banlist: join(dir, 'list.conf'), bandir: join(dir, 'bans') };
+  const options = [`--banlist=${places.banlist}`, `--bandir=${places.bandir}`, '--no-reload'];
+  await using server = await startServer({ dir, options, env: unitEnvironment() });
+  const client = await server.connect();
+  for (let n = 0; n < STANDING; n += 1)
+    await client.ask('ban', {
+      address: `198.18.${n >> 8}.${n & 255}`,
+      options: { jail: 'web', ...places },
+    });
+  await setTimeout(QUIET_MS);
+  return { resident: residentMegabytes(server.daemon()), own: ownMegabytes(server.daemon()) };
 }
 
 /** Milliseconds that the disk alone takes for a ban: a file that is written, synced and renamed, as a ban's is. */
@@ -182,9 +201,10 @@ export async function served(): Promise<Result> {
     const of = (cycles: typeof nothing, key: 'start' | 'stop') => cycles.map((one) => one[key]);
     const ratio = (key: 'start' | 'stop') => median(of(ours, key)) / median(of(nothing, key));
     await setTimeout(REST_SECONDS * 1000);
-    const [resident, own] = [residentMegabytes(server.daemon()), ownMegabytes(server.daemon())];
+    const after = residentMegabytes(server.daemon());
     // Beside the list, each line of the log would wake the server.
     const { wakings, busy } = await rest(server, byShell.dir);
+    const { resident, own } = await memory(join(dir, 'standing'));
     return {
       name: 'serve',
       title: 'fail2ban bans through banctl serve',
@@ -199,6 +219,7 @@ export async function served(): Promise<Result> {
         figure('a ban, served, in a list of 10', 'ms', each.listed),
         figure(`${BANNED} bans by banip, shell`, 's', many.shell),
         figure(`${BANNED} bans by banip, served`, 's', many.filed),
+        figure('resident after all this', 'MB', [after]),
       ],
       targets: [
         target('start: served / nothing', ratio('start'), 0.35),
@@ -208,7 +229,7 @@ export async function served(): Promise<Result> {
         target('a ban in the directory: served / shell', median(each.filed) / median(each.shell), 1.3),
         target('a ban in a list of 10: served / shell', median(each.listed) / median(each.shell), 1.3),
         target(`${BANNED} bans: served / shell`, median(many.filed) / median(many.shell), 0.5),
-        target('resident after that, MB', resident, 60),
+        target(`resident with ${STANDING} bans, MB`, resident, 60),
         target('of which not its executable, MB', own, 20),
         target(`wake-ups in ${REST_SECONDS} s without requests`, wakings, 2),
         target('processor time in these, ms', busy, 20),
