@@ -53,7 +53,7 @@ export async function readConfiguration(
       message: `${control} not found; give --apachectl, --reload-command or --no-reload`,
     };
   if (outcome.exitCode !== 0) {
-    const message = describe(`${control} -t`, outcome, seconds);
+    const message = `${describe(`${control} -t`, outcome, seconds)}${hintAbout(outcome.stderr)}`;
     if (outcome.exitCode === undefined) return { result: 'unfinished', message };
     return {
       result: 'refused',
@@ -72,6 +72,14 @@ export async function readConfiguration(
     inclusions: inclusions.length === 0 ? undefined : inclusions,
     isElsewhere: isElsewhere(control, pidFile, inclusions[0]?.[0]),
   };
+}
+
+/** Apache opens its sockets for a test, too. Otherwise the message would blame the configuration alone. */
+function hintAbout(said: string): string {
+  // EAFNOSUPPORT, see RestrictAddressFamilies= in systemd.exec(5).
+  return /Address family not supported by protocol/.test(said)
+    ? '; RestrictAddressFamilies= of this unit may lack AF_INET or AF_INET6'
+    : '';
 }
 
 /** The error in one line; undefined if the test passed. */

@@ -109,6 +109,24 @@ test("with RestrictAddressFamilies=AF_UNIX banctl bans, and still refuses this h
   assert.equal(readFileSync(banlist, 'utf8'), before);
 });
 
+test('with RestrictAddressFamilies=AF_UNIX Apache tests no configuration, and the message names the setting', {
+  skip: !isRoot,
+}, async () => {
+  await using apache = await startApache({ remoteip: true });
+  const script = join(directory, 'families-of-apache.py');
+  writeFileSync(script, unixOnly);
+  const words = ['ban', '203.0.113.5', '--reload-interval=0', `--config=${empty}`];
+  const { exitCode, stdout, stderr } = await execute('python3', [
+    ...[script, executable, ...words],
+    ...[`--banlist=${apache.banlist}`, `--apachectl=${apache.ctl}`],
+  ]);
+  assert.deepEqual([exitCode, stdout], [69, '203.0.113.5 banned\n']);
+  assert.match(
+    stderr,
+    /^banctl: apache was not reloaded: [^\n]*; RestrictAddressFamilies= of this unit [^\n]*\n$/,
+  );
+});
+
 for (const [what, limit] of [
   ['an address space that is too small', () => 'prlimit --as=800000000'],
   [
