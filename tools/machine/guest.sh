@@ -8,7 +8,7 @@ code() {
   ip netns exec visitors curl -s -o /dev/null -m 20 -w '%{http_code}' --interface "$1" "${@:2}" "${URL:-http://192.0.2.1/}"
 }
 
-# until_code ADDRESS CODE [SECONDS]: waits for that answer, prints the answer.
+# until_code ADDRESS CODE [SECONDS]: waits for that answer, prints the answer, and what banctl knows if it is another one.
 until_code() {
   local end=$((SECONDS + ${3:-120})) is=
   while [ $SECONDS -lt $end ]; do
@@ -17,6 +17,17 @@ until_code() {
     sleep 0.2
   done
   echo "$1 $is"
+  [ "$is" = "$2" ] || known "$1" 2>&1 | sed 's/^/  | /'
+}
+
+# known ADDRESS: all that may explain why Apache answers it as it does.
+known() {
+  banctl explain "$1"
+  banctl list
+  fail2ban-client status "$JAIL"
+  tail -n 12 /var/log/fail2ban.log
+  journalctl -q -o cat -n 5 -t banctl
+  pgrep -a -f 'reload --when-due'
 }
 
 # within SECONDS COMMAND..: repeats the command until it succeeds.
@@ -27,6 +38,18 @@ within() {
     sleep 0.2
   done
 }
+
+# Waits until fail2ban's jail has started.
+jail_runs() { within 180 fail2ban-client status "$JAIL"; }
+
+restart_fail2ban() {
+  systemctl restart fail2ban
+  jail_runs
+}
+
+# fail2ban_bans ADDRESS.. and fail2ban_unbans ADDRESS..: as if the jail did it by itself.
+fail2ban_bans() { fail2ban-client set "$JAIL" banip "$@" >/dev/null; }
+fail2ban_unbans() { fail2ban-client set "$JAIL" unbanip "$@" >/dev/null; }
 
 # Only with the list do bans need reloads: the package's configuration names the ban directory. No audit makes up for one.
 list_only() {
@@ -51,6 +74,11 @@ audit() {
     sleep 0.5
   done
   echo clean
+}
+
+# Prints what a call has left beside the list: locks, temporary files.
+leftovers() {
+  find "${LIST%/*}" -mindepth 1 -maxdepth 1 ! -name banlist.conf ! -name banlist.conf.state ! -name bans -printf '%f\n'
 }
 
 lines() { grep -c '^Require not ip' "$LIST"; }
