@@ -66,13 +66,13 @@ export async function untilItRuns(shell: number, program: string): Promise<boole
   const deadline = performance.now() + SCOPE_LIMIT_MS;
   while (performance.now() < deadline) {
     if ([shell, ...childrenOf(shell)].some((pid) => programOf(pid) === program)) return true;
-    if (programOf(shell) === '') return false;
+    if (identify(shell) === undefined) return false;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
   return false;
 }
 
-/** The first word of its command line: none once it has ended, proc_pid_cmdline(5). */
+/** The first word of its command line: none once it has ended, and while it becomes another program, proc_pid_cmdline(5). */
 function programOf(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0', 1)[0] ?? '';
