@@ -23,7 +23,7 @@ until_code() {
 # known ADDRESS: all that may explain why Apache answers it as it does.
 known() {
   banctl explain "$1"
-  banctl list
+  banctl list | tail -n 3
   fail2ban-client status "$JAIL"
   tail -n 12 /var/log/fail2ban.log
   journalctl -q -o cat -n 5 -t banctl
