@@ -16,7 +16,7 @@ export interface Hold {
   readonly reason: string | null;
 }
 
-/** What tells a hold from every other. */
+/** What distinguishes a hold from every other. */
 export type HoldName = Pick<Hold, 'holder' | 'address' | 'id'>;
 
 /** The holder of bans made by hand. No jail has this name: see {@link holderOf}. */

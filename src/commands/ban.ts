@@ -31,7 +31,7 @@ async function warnOfEnd(settings: Settings): Promise<void> {
 /** @throws BanctlError notPermitted for a protected or too broad address */
 export function planBan(settings: Settings, addresses: readonly Address[]): Change[] {
   const { jail, duration, reason, prefixes } = settings;
-  // In a fleet the beginning tells which of two values is newer: a renewed ban begins anew.
+  // In a fleet the beginning shows which of two values is newer: a renewed ban begins anew.
   const since = timeOf(settings.since) ?? (settings.fleet === undefined ? undefined : now());
   if (!settings.force)
     refuseUnwise(

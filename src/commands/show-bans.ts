@@ -15,7 +15,7 @@ export const ASSUMED =
 const WIDTH_WITHOUT_SIZE = Number.POSITIVE_INFINITY;
 
 export function banDocument({ address, holds, where, widenedAfter }: ReportedBan): object {
-  const told = holds.map((hold) => ({
+  const known = holds.map((hold) => ({
     holder: jailOf(hold.holder),
     byHand: isByHand(hold.holder),
     address: hold.address,
@@ -25,7 +25,7 @@ export function banDocument({ address, holds, where, widenedAfter }: ReportedBan
     reason: hold.reason,
   }));
   const unknown = [{ holder: null, byHand: false, address, since: null, until: null, reason: null }];
-  return { address, holds: holds.length === 0 ? unknown : told, where, widenedAfter };
+  return { address, holds: holds.length === 0 ? unknown : known, where, widenedAfter };
 }
 
 /** A line for each hold, in a pager if the terminal has fewer lines; wide reasons are cut to the terminal. */
@@ -75,7 +75,7 @@ export function describeHold(hold: Hold): string {
   return `by ${hold.holder}${forId(hold)} since ${formatTime(hold.since)} ${until}${hold.reason === null ? '' : `: ${hold.reason}`}`;
 }
 
-/** What tells several holds of a jail on one address apart. */
+/** What distinguishes several holds of a jail on one address. */
 function forId({ id }: Hold): string {
   return id === undefined ? '' : ` for ${quote(id)}`;
 }
@@ -105,6 +105,6 @@ function left({ until }: Hold, now: number): string {
     ['s', seconds % 60],
   ] as const;
   const first = units.findIndex(([, count]) => count > 0);
-  const told = units.slice(first, first + 2).filter(([, count]) => count > 0);
-  return told.map(([unit, count]) => `${count}${unit}`).join(' ');
+  const shown = units.slice(first, first + 2).filter(([, count]) => count > 0);
+  return shown.map(([unit, count]) => `${count}${unit}`).join(' ');
 }

@@ -120,14 +120,14 @@ export function isPrivate(client: string): boolean {
 }
 
 /** Makes a jail forget addresses, so that the next offence bans again. Undefined, or the error. */
-export async function tellUnbanned(
+export async function unbanIn(
   client: string,
   jail: string,
   addresses: readonly string[],
 ): Promise<string | undefined> {
   for (const some of inLines(addresses)) {
-    const told = await ask(client, ['set', jail, 'unbanip', ...some], (answer) => answer);
-    if (!told.ok) return told.why;
+    const answer = await ask(client, ['set', jail, 'unbanip', ...some], (text) => text);
+    if (!answer.ok) return answer.why;
   }
   return undefined;
 }

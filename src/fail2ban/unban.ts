@@ -1,6 +1,6 @@
 import type { Address } from '../bans/address.ts';
 import { type Hold, isByHand, isOfOtherHost, jailOf } from '../bans/hold.ts';
-import { jailsHolding, tellUnbanned } from './client.ts';
+import { jailsHolding, unbanIn } from './client.ts';
 
 /**
  * Lifts the bans of the addresses in each jail that holds one: the holders named in the list, and the jails that fail2ban
@@ -26,10 +26,10 @@ export async function releaseInFail2ban(
     for (const jail of jails.ok ? (jails.value[index] ?? []) : []) ask(jail, text);
   });
   const failures = new Set<string>();
-  if (!jails.ok) failures.add('fail2ban does not answer: jails that hold it may not be told of the unban');
+  if (!jails.ok) failures.add('fail2ban does not answer: jails that hold it may keep their bans');
   for (const [jail, names] of asked) {
-    const failure = await tellUnbanned(client, jail, [...names]);
-    if (failure !== undefined) failures.add(`${failure}: it was not told of the unban`);
+    const failure = await unbanIn(client, jail, [...names]);
+    if (failure !== undefined) failures.add(`${failure}: it keeps its ban`);
   }
   return [...failures];
 }

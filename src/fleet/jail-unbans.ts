@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { readAddress } from '../bans/address.ts';
 import { isJailName, jailOf } from '../bans/hold.ts';
-import { heldBans, tellUnbanned } from '../fail2ban/client.ts';
+import { heldBans, unbanIn } from '../fail2ban/client.ts';
 import { readText } from '../system/read.ts';
 import { makeDirectory, replaceFile } from '../system/write.ts';
 
@@ -50,15 +50,15 @@ export class JailUnbans {
 
   /** Asks each jail once; what does not answer is asked again at the next call. */
   work(): void {
-    this.#working ??= this.#tell().finally(() => {
+    this.#working ??= this.#unban().finally(() => {
       this.#working = undefined;
     });
   }
 
-  async #tell(): Promise<void> {
+  async #unban(): Promise<void> {
     for (const [jail, addresses] of this.#waiting) {
       const asked = new Map(addresses);
-      if (!(await this.#isTold(jail, asked))) continue;
+      if (!(await this.#hasForgotten(jail, asked))) continue;
       for (const [address, lifted] of asked) if (addresses.get(address) === lifted) addresses.delete(address);
       if (addresses.size === 0) this.#waiting.delete(jail);
       this.#isSaved = false;
@@ -66,7 +66,7 @@ export class JailUnbans {
   }
 
   /** A ban that is newer than the lift is another one, and stays. */
-  async #isTold(jail: string, lifted: ReadonlyMap<string, number>): Promise<boolean> {
+  async #hasForgotten(jail: string, lifted: ReadonlyMap<string, number>): Promise<boolean> {
     const client = this.#client ?? '';
     const held = await heldBans(client, jail);
     // A fail2ban that does not run, or has no such jail, holds nothing. What it restores is released again.
@@ -76,7 +76,7 @@ export class JailUnbans {
       return time !== undefined && since <= time;
     });
     if (old.length === 0) return true;
-    const failure = await tellUnbanned(
+    const failure = await unbanIn(
       client,
       jail,
       old.map(({ address }) => address),

@@ -38,7 +38,7 @@ export class LocalHolds {
   #isListNews = true;
   readonly #watchers = new Map<string, FSWatcher>();
 
-  /** @param onNews called when something may have changed: then {@link collect} tells what */
+  /** @param onNews called when something may have changed: then {@link collect} returns what */
   constructor(places: PlaceOptions, onNews: () => void) {
     this.#places = places;
     this.#onNews = onNews;

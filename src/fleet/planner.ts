@@ -105,7 +105,7 @@ export class Planner {
     const { hold } = step;
     if (step.here === 'release') {
       planned.push({ verb: 'release', address, holder: hold.holder, seen: [hold] });
-      if (step.tells && !isByHand(hold.holder)) this.#tell(hold);
+      if (step.isJails && !isByHand(hold.holder)) this.#unbanInJail(hold);
     } else if (planned.length >= MOST_HOLDERS) this.#refuse(fieldOf(hold, this.#host.hostState.name));
     else planned.push({ verb: 'set', target: this.#targetOf(address), hold });
   }
@@ -118,7 +118,7 @@ export class Planner {
     if (this.#refused.size < MOST_REFUSED) this.#refused.add(field);
   }
 
-  #tell(hold: Hold): void {
+  #unbanInJail(hold: Hold): void {
     const { hostState } = this.#host;
     const lift = liftOf(hostState.lifts, hold.address, fieldOf(hold, hostState.name));
     this.#jailUnbans.add(hold.holder, hold.address, lift?.time ?? 0);

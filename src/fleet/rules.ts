@@ -34,8 +34,8 @@ export type Step =
   | Push
   /** Makes the hold of another host stand here, exactly so. */
   | { readonly here: 'set'; readonly hold: Hold }
-  /** `tells`: the jail of this host that must forget the address too. */
-  | { readonly here: 'release'; readonly hold: Hold; readonly tells: boolean }
+  /** `isJails`: a jail of this host must forget the address too. */
+  | { readonly here: 'release'; readonly hold: Hold; readonly isJails: boolean }
   /** It may not be banned here. */
   | { readonly here: 'refuse'; readonly field: string };
 
@@ -103,7 +103,7 @@ function ownSteps(view: View, field: string, own: Hold, there: Value | undefined
   if (isVoid(view, field, own)) return [release(own, !view.isSpokenHere(field))];
   if (isOver(own, view.now)) return [];
   // A hold that begins in the future could never be lifted: lifts never come from there. Nor does one begin earlier than it
-  // did: the beginning tells which of two values is older.
+  // did: the beginning shows which of two values is older.
   const newest = there === undefined || isVoid(view, field, there) ? 0 : there.since;
   const since = Math.min(Math.max(own.since, newest), view.engineNow);
   const value = { since, until: own.until, reason: own.reason };
@@ -166,8 +166,8 @@ function takeOver({ holder, address }: Hold, { since, until, reason }: Value): S
   return { here: 'set', hold: { holder, address, since, until, reason } };
 }
 
-function release(hold: Hold, tells = false): Step {
-  return { here: 'release', hold, tells };
+function release(hold: Hold, isJails = false): Step {
+  return { here: 'release', hold, isJails };
 }
 
 /** The lifts that the engine lacks, or has older. */

@@ -66,8 +66,8 @@ export async function todoAfterInstall(
     : [toInclude(server), ...toLog(server), behindProxy(server)];
   const fail2ban = await fail2banTodo(server, files, settings, isAsked);
   // The audit finds some of it too, but setup knows the right order of steps.
-  const told = new Set([...parts, ...fail2ban].map(({ code }) => code));
-  return [...parts, ...apache.filter(({ code }) => !told.has(code)), ...fail2ban];
+  const known = new Set([...parts, ...fail2ban].map(({ code }) => code));
+  return [...parts, ...apache.filter(({ code }) => !known.has(code)), ...fail2ban];
 }
 
 function missingParts(server: Server, settings: SetupOptions): Todo[] {

@@ -12,7 +12,7 @@ import {
   jailActions,
   jailNames,
   jailsHolding,
-  tellUnbanned,
+  unbanIn,
 } from '../../src/fail2ban/client.ts';
 import { bansInDatabase } from '../../src/fail2ban/database.ts';
 import { type Apache, kit, startApache } from '../lab/apache.ts';
@@ -123,7 +123,7 @@ action = apache-banlist[jail=%(__name__)s, banctl="${executable}", banlist="${ap
           configuration(clientCommand),
           jailActions(clientCommand, jail),
           heldBans(clientCommand, 'none'),
-          tellUnbanned(clientCommand, 'none', [A]),
+          unbanIn(clientCommand, 'none', [A]),
         ]);
         assert.deepEqual(jails, { ok: true, value: [jail] });
         assert.ok(held.ok, JSON.stringify(held));

@@ -184,7 +184,7 @@ export class Host {
       if ('push' in step) return [step];
       if (step.here === 'set') this.set(step.hold);
       if (step.here === 'release') this.release(step.hold);
-      if (step.here === 'release' && step.tells && step.hold.holder === 'j' && this.isJailUp)
+      if (step.here === 'release' && step.isJails && step.hold.holder === 'j' && this.isJailUp)
         this.forget(address);
       return [];
     });

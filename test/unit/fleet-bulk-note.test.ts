@@ -33,7 +33,7 @@ suite('the note of a bulk change', () => {
     assert.deepEqual(notes(), []);
   });
 
-  test('tells the next process of the same boot to sync, and no file is blank', () => {
+  test('makes the next process of the same boot sync, and no file is blank', () => {
     bulkNote().begin(17);
     const next = bulkNote();
     assert.deepEqual([next.isLeft, next.isCut], [true, false]);

@@ -38,7 +38,7 @@ function short(steps: readonly Step[]): string[] {
     if ('here' in step) {
       if (step.here === 'refuse') return `refuse ${step.field}`;
       if (step.here === 'set') return `set ${step.hold.holder} ${formatValue(step.hold)}`;
-      return `${step.tells ? 'tell' : 'release'} ${step.hold.holder}`;
+      return `${step.isJails ? 'tell' : 'release'} ${step.hold.holder}`;
     }
     if (step.push === 'hold')
       return `${step.over === undefined ? 'push' : step.over === '' ? 'new' : 'again'} ${step.field} ${formatValue(step.value)}`;
