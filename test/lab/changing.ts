@@ -3,8 +3,9 @@
 // It runs the program of the executable (shipped.ts), tells each change that is done as +ADDRESS or -ADDRESS, and ends
 // with all of them banned. A change of its own that it does not find again makes it fail.
 
-import fs, { readFileSync, writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { systemCode } from '../../src/system/errors.ts';
 import { watchedFileSystem } from './file-calls.ts';
 import { shippedProgram } from './shipped.ts';
 
@@ -15,9 +16,14 @@ const silent = watchedFileSystem((name, args, call) =>
 );
 const run = shippedProgram({ fs: silent });
 
+/** The last other holder can remove the file at any moment. */
 function textOf(address: string): string {
-  const path = join(bandir, address);
-  return fs.existsSync(path) ? readFileSync(path, 'utf8') : '';
+  try {
+    return readFileSync(join(bandir, address), 'utf8');
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') throw error;
+    return '';
+  }
 }
 
 async function change(address: string, isBan: boolean): Promise<void> {
