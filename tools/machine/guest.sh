@@ -81,6 +81,8 @@ leftovers() {
   find "${LIST%/*}" -mindepth 1 -maxdepth 1 ! -name banlist.conf ! -name banlist.conf.state ! -name bans -printf '%f\n'
 }
 
+no_leftovers() { [ -z "$(leftovers)" ]; }
+
 lines() { grep -c '^Require not ip' "$LIST"; }
 
 # unit_options NAME LINE..: a drop-in for a service, in force at its next start.
