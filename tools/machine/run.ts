@@ -44,7 +44,7 @@ const results: Result[] = [];
 const chosen = await Promise.all(names.filter(isWanted).map(scenarioOf));
 const isFirstWanted = wanted.length === 0 || wanted.includes(FIRST);
 const isMachineNeeded = isFirstWanted || chosen.some(({ needsMachine = true }) => needsMachine);
-const queue = chosen.sort((a, b) => rankOf(a) - rankOf(b));
+const queue = [...chosen].sort((a, b) => rankOf(a) - rankOf(b));
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
   process.once(signal, async () => {
     queue.length = 0;
@@ -54,7 +54,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
 const ready = isMachineNeeded ? makeInstalled() : Promise.resolve(false);
 await Promise.all([ready.then(work), ...Array.from({ length: lanes() - 1 }, work)]);
 showTable();
-const isComplete = results.length === chosen.length + (isFirstWanted ? 1 : 0);
+const asked = [...(isFirstWanted ? [FIRST] : []), ...chosen.map(({ name }) => name)];
+const isComplete = asked.every((name) => results.some((result) => result.name === name));
 process.exit(isComplete && results.every(({ isPassed }) => isPassed) ? 0 : 1);
 
 function isWanted(name: string): boolean {
