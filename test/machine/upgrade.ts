@@ -1,6 +1,7 @@
 // From 0.1.0 to the present version and a later one, in the middle of bans.
 import type { Scene } from '../../tools/machine/scenario.ts';
 import {
+  AUDITED,
   after,
   CHANGED,
   IS_CHANGED,
@@ -33,8 +34,8 @@ export async function run({ machine, expect }: Scene): Promise<void> {
   await expect(
     "0.1.0's action file, which was changed, bans and unbans with the present banctl",
     `fail2ban_bans 203.0.113.88; until_code 203.0.113.88 403
-     fail2ban_unbans 203.0.113.88; until_code 203.0.113.88 200; audit 180`,
-    '203.0.113.88 403\n203.0.113.88 200\nclean',
+     fail2ban_unbans 203.0.113.88; until_code 203.0.113.88 200; audit 60`,
+    `203.0.113.88 403\n203.0.113.88 200\n${AUDITED}`,
   );
   await expect('upgrade to a later version', storm('192.0.100', install('banctl-next')), after('9.9.9'));
 }

@@ -41,3 +41,5 @@ export const CHANGED = `
   banctl ban 203.0.113.77 --jail another >/dev/null; banctl ban 2001:db8::/48 >/dev/null; banctl reload >/dev/null
   until_code 203.0.113.55 403; cp $LIST /root/list-before; lines`;
 export const IS_CHANGED = '203.0.113.55 403\n4';
+/** What the audit says of these holds: fail2ban has no jail of the name of one. */
+export const AUDITED = 'unknown-jail: another holds bans, but fail2ban has no such jail';
