@@ -26,10 +26,10 @@ export async function releaseInFail2ban(
     for (const jail of jails.ok ? (jails.value[index] ?? []) : []) ask(jail, text);
   });
   const failures = new Set<string>();
-  if (!jails.ok) failures.add('fail2ban does not answer: jails that hold it may keep their bans');
+  if (!jails.ok) failures.add('fail2ban does not answer: the unban may not have reached jails that hold it');
   for (const [jail, names] of asked) {
     const failure = await unbanIn(client, jail, [...names]);
-    if (failure !== undefined) failures.add(`${failure}: it keeps its ban`);
+    if (failure !== undefined) failures.add(`${failure}: the unban did not reach it`);
   }
   return [...failures];
 }
