@@ -1,5 +1,5 @@
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { childrenOf, identify, isAlive, nameOf, type ProcessId } from '../system/process.ts';
+import { childrenOf, hasSystemd, identify, isAlive, nameOf, type ProcessId } from '../system/process.ts';
 import { type FileVersion, readText, versionOf } from '../system/read.ts';
 import type { ReadableConfiguration } from './configuration.ts';
 import { isOwnProgram } from './control.ts';
@@ -78,7 +78,7 @@ function hiding(pid: number): string | undefined {
   if (existsSync(`/proc/${pid}`)) return undefined;
   if (isAlive(pid)) return 'ProtectProc=';
   // Where systemd runs, it is process 1, except in a unit with processes of its own.
-  const first = existsSync('/run/systemd/system') ? nameOf(1) : undefined;
+  const first = hasSystemd() ? nameOf(1) : undefined;
   return first === undefined || SYSTEMD_NAMES.includes(first) ? undefined : 'PrivatePIDs=';
 }
 

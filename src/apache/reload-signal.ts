@@ -1,8 +1,7 @@
-import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemCode } from '../system/errors.ts';
-import { isRunning, outlives } from '../system/process.ts';
+import { hasSystemd, isRunning, outlives } from '../system/process.ts';
 import { run } from '../system/program.ts';
 
 import { callControl, describe } from './control.ts';
@@ -97,7 +96,7 @@ async function requestReload(
   const sent = sendGraceful(apache);
   if (sent !== 'not permitted') return sent;
   // Mode replace, the default, would cancel a stop that waits in systemd's queue.
-  const unit = existsSync('/run/systemd/system') ? unitOf(apache) : undefined;
+  const unit = hasSystemd() ? unitOf(apache) : undefined;
   return unit === undefined
     ? requestGraceful(apachectl, limitSeconds)
     : runReloadCommand(`systemctl reload --job-mode=fail ${unit}`, limitSeconds);

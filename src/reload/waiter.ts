@@ -1,8 +1,8 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { CONFIG_FILE } from '../cli/values.ts';
 import { finishBeforeExit } from '../system/before-exit.ts';
 import { isHeld } from '../system/lock-directory.ts';
-import { childrenOf, identify, isRunning, type ProcessId, processId } from '../system/process.ts';
+import { childrenOf, hasSystemd, identify, isRunning, type ProcessId, processId } from '../system/process.ts';
 import type { ReloadOptions } from './types.ts';
 
 /** The waiting process holds this lock, so that there are never two, even if the state cannot be written. */
@@ -32,7 +32,7 @@ export function ensureWaiter(current: ProcessId | null, options: ReloadOptions):
   const { isSea } = process.getBuiltinModule('node:sea');
   const self = isSea() ? [] : [...process.execArgv, process.argv[1] ?? ''];
   const line = [process.execPath, ...self, ...waiterArguments(options)];
-  const isInUnit = existsSync('/run/systemd/system');
+  const isInUnit = hasSystemd();
   const [program = '', ...args] = isInUnit ? outOfUnit(line) : line;
   const child = spawn(program, args, { detached: true, stdio: 'ignore' });
   child.on('error', () => {});

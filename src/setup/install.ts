@@ -123,7 +123,7 @@ export function installFiles(
   ];
   const isListMissing = () => readText(at(banlist)).version === undefined;
   if (dryRun) return reports(planned(targets, server, readChecksums(at(CHECKSUMS))), isListMissing());
-  return withMemory(server, lockTimeout, (checksums, lock) => {
+  return withChecksums(server, lockTimeout, (checksums, lock) => {
     const steps = planned(targets, server, checksums);
     const isListNew = isListMissing();
     const offered = steps.filter(({ status }) => status !== 'packaged' && status !== 'removed');
@@ -281,7 +281,7 @@ export function removeFiles(
   };
   if (dryRun) return planRemoval(readChecksums(at(CHECKSUMS)));
   if (!existsSync(at(dirname(CHECKSUMS))) && planRemoval({}).length === 0) return [];
-  const reports = withMemory(server, lockTimeout, (checksums, lock) => {
+  const reports = withChecksums(server, lockTimeout, (checksums, lock) => {
     const planned = planRemoval(checksums);
     for (const { path } of removable(kit, server, checksums, options)) discardTemporaries(at(path));
     for (const { path, status } of planned) if (status === 'removed') remove(at(path));
@@ -321,7 +321,7 @@ function removeState(banlist: string, lockTimeout: number): void {
   withLock(banlist, { timeout: lockTimeout }, () => remove(statePath(banlist)));
 }
 
-function withMemory<T>(
+function withChecksums<T>(
   { at }: Server,
   lockTimeout: number,
   work: (checksums: Checksums, lock: Lock) => T,

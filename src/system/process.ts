@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { systemCode } from './errors.ts';
 
 /** Identifies a process even after its pid is reused: `PID-START`, START as in {@link startOf}. */
@@ -25,6 +25,11 @@ export function identify(pid: number): ProcessId | undefined {
 
 export function isRunning(id: ProcessId): boolean {
   return identify(Number.parseInt(id, 10)) === id;
+}
+
+/** systemd runs where this directory is: sd_booted(3). */
+export function hasSystemd(): boolean {
+  return existsSync('/run/systemd/system');
 }
 
 /** True also for a process that the system hides: hidepid= of proc(5). */

@@ -5,7 +5,7 @@ const SNIPPET = '/etc/apache2/conf-available/djangoapp-banlist.conf';
 const ACTION = '/etc/fail2ban/action.d/apache-banlist.conf';
 export const SWITCH = '/etc/fail2ban/jail.d/$JAIL.local';
 export const VERSION = `dpkg-query -f '\${Version}\\n' -W`;
-export const BANS_IN_A_STORM = 8;
+const BANS_IN_A_STORM = 8;
 
 /** Runs a command that only has something to say when it fails. */
 export const quietly = (command: string) => `${command} >/tmp/apt.log 2>&1 || tail -n 5 /tmp/apt.log`;
@@ -23,7 +23,7 @@ export const storm = (net: string, apt: string) => `
 export const after = (version: string) => `${BANS_IN_A_STORM}\n${version}\nactive\nactive\n203.0.113.55 403`;
 
 /** How many addresses of this network the list has. */
-export function bansOf(net: string): string {
+function bansOf(net: string): string {
   return `banctl list --json | grep -o '"address": *"${net.replaceAll('.', '[.]')}[.][0-9]*"' | sort -u | wc -l`;
 }
 
