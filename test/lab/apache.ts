@@ -22,7 +22,7 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { runningApache, servingChildren, someListen } from '../../src/apache/processes.ts';
 import { outlives } from '../../src/system/process.ts';
-import { daemon, execute, type Finished, tail, until } from './wait.ts';
+import { AT_REST, daemon, execute, type Finished, tail, until } from './wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
 const modulesDirectory = '/usr/lib/apache2/modules';
@@ -211,7 +211,7 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
     await start();
   } catch (error) {
     await server.end();
-    if (!options.dir) rmSync(dir, { recursive: true, force: true });
+    if (!options.dir) rmSync(dir, AT_REST);
     throw error;
   }
 
@@ -252,7 +252,7 @@ export async function startApache(options: ApacheOptions = {}): Promise<Apache> 
     start,
     async [Symbol.asyncDispose]() {
       await server.end();
-      if (!options.dir) rmSync(dir, { recursive: true, force: true });
+      if (!options.dir) rmSync(dir, AT_REST);
     },
   };
 }

@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { daemon, execute, type Finished, tail, until } from './wait.ts';
+import { AT_REST, daemon, execute, type Finished, tail, until } from './wait.ts';
 
 const repository = join(import.meta.dirname, '..', '..');
 
@@ -188,7 +188,7 @@ dbmaxmatches = 10
 
   const dispose = async () => {
     await server.end('SIGKILL');
-    if (!options.dir) rmSync(dir, { recursive: true, force: true });
+    if (!options.dir) rmSync(dir, AT_REST);
   };
   try {
     await start();

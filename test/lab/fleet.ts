@@ -12,7 +12,7 @@ import type { Status } from '../../src/fleet/status.ts';
 import { executable } from './banctl.ts';
 import { startServer } from './served.ts';
 import { read } from './site.ts';
-import { type Daemon, daemon, execute, type Finished, until } from './wait.ts';
+import { AT_REST, type Daemon, daemon, execute, type Finished, until } from './wait.ts';
 
 export type Engine = AsyncDisposable & {
   readonly dir: string;
@@ -57,7 +57,7 @@ export async function startEngine(options: readonly string[] = [], place?: strin
     ask,
     async [Symbol.asyncDispose]() {
       await server.end('SIGKILL');
-      if (place === undefined) rmSync(dir, { recursive: true, force: true });
+      if (place === undefined) rmSync(dir, AT_REST);
     },
   };
 }
@@ -216,7 +216,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
     },
     async [Symbol.asyncDispose]() {
       await server[Symbol.asyncDispose]();
-      if (options.dir === undefined) rmSync(dir, { recursive: true, force: true });
+      if (options.dir === undefined) rmSync(dir, AT_REST);
     },
   };
 }

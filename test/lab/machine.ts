@@ -23,7 +23,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { freePort } from './apache.ts';
 import { executable } from './banctl.ts';
-import { type Daemon, daemon, execute, type Finished, tail, until } from './wait.ts';
+import { AT_REST, type Daemon, daemon, execute, type Finished, tail, until } from './wait.ts';
 
 /** As a distribution lays Apache out. */
 export type LayoutName = 'debian' | 'redhat';
@@ -156,7 +156,7 @@ export async function startMachine(layout: LayoutName): Promise<Machine> {
       }),
     async [Symbol.asyncDispose]() {
       for (const one of daemons.reverse()) await one.end('SIGTERM', 20_000);
-      rmSync(root, { recursive: true, force: true });
+      rmSync(root, AT_REST);
     },
   };
   try {

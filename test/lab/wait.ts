@@ -18,6 +18,12 @@ export async function until<T>(
   }
 }
 
+/**
+ * For `rmSync`, of a directory in which an action may still write: fail2ban reports a ban before the ban's action has ended,
+ * and the action outlives a killed fail2ban.
+ */
+export const AT_REST = { recursive: true, force: true, maxRetries: 50, retryDelay: 20 };
+
 /** The last lines of a text. */
 export function tail(text: string, lines = 20): string {
   return text.split('\n').slice(-lines).join('\n');
