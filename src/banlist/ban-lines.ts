@@ -73,6 +73,17 @@ export function formatBan(address: string, holds: readonly Hold[], widenedAfter?
   return `${holds.length === 0 ? '' : `${formatHolds(holds, widenedAfter)}\n`}${DENY}${address}\n`;
 }
 
+/** A comment that does not go on in the next line. */
+const WHOLE_COMMENT = /^#[^\n]*[^\\\r\n]\n$/;
+
+/** True for a text of one ban as {@link formatBan} makes it, which needs no parser. */
+export function isBanAlone(text: Buffer, address: string): boolean {
+  const line = `${DENY}${address}\n`;
+  const start = text.length - line.length;
+  if (start < 0 || text.toString('latin1', start) !== line) return false;
+  return start === 0 || WHOLE_COMMENT.test(text.toString('latin1', 0, start));
+}
+
 /** The text after the edits, which must not overlap, in pieces, so that a change of one line does not copy a long list. */
 export function applyEdits(text: Buffer, edits: readonly Edit[]): Buffer[] {
   const pieces: Buffer[] = [];

@@ -7,11 +7,22 @@ export interface OwnAddress {
   readonly family: 'IPv4' | 'IPv6';
 }
 
+/** A resident asks for each of thousands of bans. Addresses may come and go at any time. */
+const KEPT_MS = 1000;
+let kept: { readonly addresses: readonly OwnAddress[]; readonly until: number } | undefined;
+
+/** This host's addresses, as they are or were a second ago. */
+export function ownAddresses(): readonly OwnAddress[] {
+  if (kept === undefined || performance.now() >= kept.until)
+    kept = { addresses: askForAddresses(), until: performance.now() + KEPT_MS };
+  return kept.addresses;
+}
+
 /**
- * This host's addresses. RestrictAddressFamilies= of a unit can forbid the question to the kernel; its files in /proc then
+ * RestrictAddressFamilies= of a unit can forbid the question to the kernel; its files in /proc then
  * answer it.
  */
-export function ownAddresses(): OwnAddress[] {
+function askForAddresses(): OwnAddress[] {
   try {
     return Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
   } catch {

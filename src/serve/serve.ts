@@ -2,6 +2,8 @@ import { statSync } from 'node:fs';
 import type { Server, Socket } from 'node:net';
 import { isPending, lookAtState } from '../reload/state.ts';
 import { namesOf } from '../reload/types.ts';
+import { removeTemporaryDirectories } from '../store/directory.ts';
+import { closeNewFiles } from '../store/new-files.ts';
 import type { StoreOptions } from '../store/store.ts';
 import { EXIT, type ExitCode, isBanctlError } from '../system/errors.ts';
 import { type FileVersion, statFile } from '../system/read.ts';
@@ -86,6 +88,7 @@ class Resident {
     await this.#sharing?.close();
     await Promise.all([...this.#connections].map((connection) => connection.end()));
     await this.#queue.idle();
+    closeNewFiles();
     await this.#reloads.finish();
   }
 
@@ -125,6 +128,7 @@ class Resident {
   #endHoldsOf(options: StoreOptions): void {
     const place = `${options.banlist}\n${options.bandir ?? ''}`;
     if (this.#ends.has(place)) return;
+    if (options.bandir !== undefined) removeTemporaryDirectories(options.bandir);
     const ends = new Ends({ ...options, isUrgent: false }, async (addresses) => {
       await this.#queue.change({
         options: ends.options,

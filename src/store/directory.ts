@@ -1,16 +1,18 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { applyEdits, type Ban, bansOf, denyLines, formatBan } from '../banlist/ban-lines.ts';
+import { applyEdits, type Ban, bansOf, denyLines, formatBan, isBanAlone } from '../banlist/ban-lines.ts';
 import { changeList } from '../banlist/change.ts';
 import { searchBans } from '../banlist/find.ts';
 import { type Address, covers, isSingle, readAddress } from '../bans/address.ts';
-import { type Change, isSet, type Outcome, type Outcomes } from '../bans/change.ts';
+import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { type Hold, now } from '../bans/hold.ts';
-import { setHold } from '../bans/hold-changes.ts';
+import { addHold, sameHolds, setHold } from '../bans/hold-changes.ts';
 import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
-import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
+import { type Lock, type LockOptions, MovingLock, withLock, withLockAwaited } from '../system/lock.ts';
+import { isSharedTemporary } from '../system/lock-directory.ts';
 import { run } from '../system/program.ts';
 import { cannotRead, type FileContent, readText } from '../system/read.ts';
+import { discard } from '../system/takeover.ts';
 import {
   endRemovals,
   makeDirectory,
@@ -18,8 +20,9 @@ import {
   removalsIn,
   removeFile,
   replaceFile,
+  syncDirectoryOf,
 } from '../system/write.ts';
-import { NewFiles } from './new-files.ts';
+import { keptNewFiles, NewFiles } from './new-files.ts';
 import type { ChangeOptions, Store } from './types.ts';
 
 /** Seconds. */
@@ -54,6 +57,8 @@ export interface FileOptions {
   readonly durable: boolean;
   /** For more removals than one. */
   readonly removals?: Removals | undefined;
+  /** For more files than one. */
+  readonly moving?: MovingLock | undefined;
   readonly isWanted?: ChangeOptions['isWanted'];
 }
 
@@ -80,18 +85,27 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   const files = Map.groupBy(changes, banOf);
   const durable = files.size <= MOST_SYNCED_ALONE && options.sync === undefined;
   const removals = durable ? undefined : removalsIn(options.bandir);
-  const fileOptions = { ...options, durable, removals };
-  const isQuick = options.isResident === true && !durable && !options.dryRun;
-  const newFiles = isQuick && changes.some(isSet) ? newFilesIn(options.bandir) : undefined;
+  const moving = durable ? undefined : new MovingLock();
+  const fileOptions = { ...options, durable, removals, moving };
+  const isQuick = options.isResident === true && !options.dryRun && changes.some(isPlacing);
+  let newFiles: NewFiles | undefined;
+  const existing = isQuick && !durable ? new Set(namesIn(options.bandir)) : undefined;
   const outcomes = new Map<Change, Outcome>();
   let isChanged = false;
+  /** A file was made in vain, and may have what was then found under the lock. */
+  let isUnsynced = false;
   let done = 0;
   const progress = options.progress?.(files.size);
   try {
     for (const [address, ofAddress] of files) {
-      const file =
-        (newFiles === undefined ? undefined : createBanFile(options, newFiles, address, ofAddress)) ??
-        (await changeBanFileOf(options, fileOptions, address, ofAddress));
+      const isThere = () => existing?.has(address) ?? isInDirectory(options.bandir, address);
+      let file: FileChange | undefined;
+      if (isQuick && ofAddress.every(isPlacing) && !isThere()) {
+        newFiles ??= newFilesFor(options.bandir, durable);
+        file = createBanFile(options, newFiles, address, ofAddress);
+        isUnsynced ||= file === undefined;
+      }
+      file ??= await changeBanFileOf(options, fileOptions, address, ofAddress);
       isChanged ||= file.isChanged;
       for (const [change, outcome] of file.outcomes) outcomes.set(change, outcome);
       done += 1;
@@ -101,36 +115,48 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   } catch (error) {
     throw isChanged ? afterDone(error, done, files.size) : error;
   } finally {
-    newFiles?.close();
+    if (!durable) newFiles?.close();
+    moving?.release();
     if (removals !== undefined) endRemovals(removals);
     progress?.stop();
   }
-  const isDue = options.sync === 'all' || (isChanged && !durable && options.sync !== 'later');
+  const isDue = options.sync === 'all' || ((isChanged || isUnsynced) && !durable && options.sync !== 'later');
   if (isDue && !options.dryRun) await putOnDisk(options.bandir);
   return { isChanged, outcomes };
 }
 
-function newFilesIn(bandir: string): NewFiles {
+/** Their temporary directory belongs to one call for thousands of files, and else to the resident. */
+function newFilesFor(bandir: string, durable: boolean): NewFiles {
   makeBandir(bandir);
-  return new NewFiles(bandir);
+  return durable ? keptNewFiles(bandir) : new NewFiles(bandir, { durable });
 }
 
-/** Undefined if the changes are others, or have to be made under the lock. */
+/**
+ * Undefined if the changes have to be made under the lock.
+ *
+ * @throws BanctlError cannotWrite: the file is there, but a power cut may remove it
+ */
 function createBanFile(
-  { isWanted = () => true }: Pick<ChangeOptions, 'isWanted'>,
+  { bandir, isWanted = () => true }: DirectoryOptions,
   newFiles: NewFiles,
   address: string,
-  changes: readonly Change[],
+  changes: readonly Placing[],
 ): FileChange | undefined {
-  if (!changes.every(isSet) || !changes.every(isWanted)) return undefined;
+  if (!changes.every(isWanted)) return undefined;
   const time = now();
-  const holds = changes.reduce<Hold[]>((before, { hold }) => setHold(before, hold, time), []);
-  if (!newFiles.create(address, formatBan(address, holds))) return undefined;
-  const outcomes = changes.map((change, index): [Change, Outcome] => {
-    const status = index === 0 ? 'banned' : 'already-banned';
-    return [change, { address: change.hold.address, status, heldBy: [], isChanged: true }];
-  });
-  return { outcomes: new Map(outcomes), isChanged: true };
+  let holds: Hold[] = [];
+  const outcomes = new Map<Change, Outcome>();
+  for (const change of changes) {
+    const before = holds;
+    holds = change.verb === 'add' ? addHold(before, change.hold, time) : setHold(before, change.hold, time);
+    const status = before.length === 0 ? 'banned' : 'already-banned';
+    const isChanged = !sameHolds(before, holds);
+    outcomes.set(change, { address: change.hold.address, status, heldBy: [], isChanged });
+  }
+  const isCreated = newFiles.create(address, formatBan(address, holds));
+  // Also if the change is made again under the lock, which then finds the hold that this file has.
+  if (newFiles.durable) syncDirectoryOf(banFile(bandir, address));
+  return isCreated ? { outcomes, isChanged: true } : undefined;
 }
 
 /** Says how many are done, because the error is about the rest. */
@@ -141,12 +167,18 @@ export function afterDone(error: unknown, done: number, all: number): unknown {
 
 /** The address or range that a change bans or releases. */
 export function banOf(change: Change): string {
-  return change.verb === 'add' || change.verb === 'set' ? change.target : change.address;
+  return isPlacing(change) ? change.target : change.address;
+}
+
+type Placing = Extract<Change, { verb: 'add' | 'set' }>;
+
+function isPlacing(change: Change): change is Placing {
+  return change.verb === 'add' || change.verb === 'set';
 }
 
 /** The file that bans an address, given in canonical text. */
 export function banFile(bandir: string, address: string): string {
-  return join(bandir, address);
+  return `${bandir}/${address}`;
 }
 
 /** The file and its text as a banlist; empty if the directory does not ban the address. */
@@ -174,7 +206,7 @@ export function isInDirectory(bandir: string, address: string): boolean {
 export function changeBanFile(options: FileOptions, address: string, changes: readonly Change[]): FileChange {
   const change = fileChange(options, address, changes);
   if (typeof change !== 'function') return change;
-  return withLock(banFile(options.bandir, address), { timeout: options.lockTimeout }, change);
+  return withLock(banFile(options.bandir, address), lockOptionsOf(options), change);
 }
 
 async function changeBanFileOf(
@@ -186,7 +218,11 @@ async function changeBanFileOf(
   if (isResident !== true) return changeBanFile(options, address, changes);
   const change = fileChange(options, address, changes);
   if (typeof change !== 'function') return change;
-  return withLockAwaited(banFile(options.bandir, address), { timeout: options.lockTimeout }, change);
+  return withLockAwaited(banFile(options.bandir, address), lockOptionsOf(options), change);
+}
+
+function lockOptionsOf({ lockTimeout, moving }: FileOptions): LockOptions {
+  return { timeout: lockTimeout, moving };
 }
 
 /** The work under the file's lock; does at once what needs no lock. */
@@ -202,7 +238,7 @@ function fileChange(
   };
   if (dryRun) return apply(readBanFile(bandir, address).text);
   const path = banFile(bandir, address);
-  if (changes.some(({ verb }) => verb === 'add' || verb === 'set' || verb === 'adopt')) makeBandir(bandir);
+  if (changes.some((change) => isPlacing(change) || change.verb === 'adopt')) makeBandir(bandir);
   else if (!isInDirectory(bandir, address)) return apply(Buffer.alloc(0));
   return (lock) => {
     const seen = readBanFile(bandir, address);
@@ -268,6 +304,14 @@ export function namesIn(bandir: string): string[] {
   }
 }
 
+/**
+ * Removes the temporary directories of a resident that was killed. Another process that uses one of them makes its change
+ * again.
+ */
+export function removeTemporaryDirectories(bandir: string): void {
+  for (const name of namesIn(bandir).filter(isSharedTemporary)) discard(join(bandir, name));
+}
+
 /** Apache's children must be able to search it, although fail2ban's umask is 0077. @throws BanctlError cannotWrite */
 export function makeBandir(bandir: string): void {
   if (!checkDirectory(bandir)) makeDirectory(bandir);
@@ -305,6 +349,8 @@ function refuseLink(path: string): void {
 }
 
 function isBannedBy(text: Buffer, address: string): boolean {
+  if (text.length === 0) return false;
+  if (isBanAlone(text, address)) return true;
   return searchBans(text)
     .naming(address)
     .some((ban) => ban.address === address);

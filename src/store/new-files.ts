@@ -2,6 +2,7 @@ import {
   closeSync,
   fchmodSync,
   fstatSync,
+  fsyncSync,
   linkSync,
   mkdirSync,
   openSync,
@@ -16,6 +17,9 @@ import { REMOVED } from '../system/takeover.ts';
 
 const MODE = 0o644;
 
+/** A resident removes its temporary directory after this long without a new file. */
+const QUIET_MS = 2000;
+
 /**
  * Files for bans of addresses that have none, without a lock for each. link(2) makes a file appear with its whole text, and never
  * replaces one. Only a call that held the lock at that moment, and so had not seen the file, can still replace it:
@@ -24,7 +28,8 @@ const MODE = 0o644;
  * - If it has released the lock by then, it has replaced the file already, and the temporary name is the only link.
  *
  * In both cases, and if the file exists, the change has to be made again under the lock. A call that takes the lock after the
- * link reads the new file. The name of the temporary file is one that the audit removes after a kill.
+ * link reads the new file. The names of the temporary directory and file are ones that the audit, and the next resident, remove
+ * after a kill.
  */
 export class NewFiles {
   readonly #bandir: string;
@@ -34,15 +39,24 @@ export class NewFiles {
   readonly #isNarrowed = (currentUmask() & MODE) !== 0;
   #isUsable: boolean;
 
+  /** Whether the text is on the disk before the file has its name. The name is once the directory is synced. */
+  readonly durable: boolean;
+
   /** @param bandir must exist */
-  constructor(bandir: string) {
+  constructor(bandir: string, { durable }: { durable: boolean }) {
     this.#bandir = bandir;
+    this.durable = durable;
     this.#directory = join(bandir, sharedTemporary('new'));
     this.#temporary = join(this.#directory, REMOVED);
     this.#isUsable = succeeds(() => mkdirSync(this.#directory));
   }
 
-  /** False if the change has to be made under the lock. */
+  /** False after something has gone wrong: the changes have to be made under the lock. */
+  get isUsable(): boolean {
+    return this.#isUsable;
+  }
+
+  /** False if the change has to be made under the lock, even though the file may be there. */
   create(address: string, text: string): boolean {
     const descriptor = this.#open();
     if (descriptor === undefined) return false;
@@ -50,6 +64,8 @@ export class NewFiles {
     try {
       if (this.#isNarrowed) fchmodSync(descriptor, MODE);
       writeFileSync(descriptor, text);
+      // After a power cut, a file without text would be a ban of an unknown holder.
+      if (this.durable) fsyncSync(descriptor);
       linkSync(this.#temporary, path);
       return !isLocked(path) && fstatSync(descriptor).nlink === 2;
     } catch (error) {
@@ -75,6 +91,30 @@ export class NewFiles {
   close(): void {
     succeeds(() => rmdirSync(this.#directory));
   }
+}
+
+/** Of a resident. A temporary directory for each ban would take longer than the ban's file. */
+const kept = new Map<string, NewFiles>();
+let quiet: NodeJS.Timeout | undefined;
+
+/** For single bans of a resident: with one temporary directory until nothing new has come for a while. */
+export function keptNewFiles(bandir: string): NewFiles {
+  quiet ??= setTimeout(closeNewFiles, QUIET_MS).unref();
+  quiet.refresh();
+  const known = kept.get(bandir);
+  if (known?.isUsable === true) return known;
+  known?.close();
+  const files = new NewFiles(bandir, { durable: true });
+  kept.set(bandir, files);
+  return files;
+}
+
+/** Removes the temporary directories. */
+export function closeNewFiles(): void {
+  clearTimeout(quiet);
+  quiet = undefined;
+  for (const files of kept.values()) files.close();
+  kept.clear();
 }
 
 function currentUmask(): number {

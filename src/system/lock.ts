@@ -1,4 +1,4 @@
-import { readdirSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
+import { lstatSync, readdirSync, renameSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import lockfile from 'proper-lockfile';
 import { BanctlError, EXIT, succeeds, systemCode } from './errors.ts';
@@ -19,6 +19,9 @@ import { watchHolder } from './takeover.ts';
  * who takes over. A holder that was stopped, not killed, may continue at any time. The takeover removes its temporary
  * file or directory before its entry, and without its entry it cannot register another. So the rename that would undo
  * other processes' changes fails. A process that is late in removing an entry cannot remove the entry of a later turn.
+ *
+ * A call that changes thousands of files moves its directory, with the entry in it, from one file to the next: see
+ * MovingLock.
  */
 
 /** A lock as its holder sees it. */
@@ -37,6 +40,8 @@ export interface LockOptions {
   readonly timeout: number;
   /** A living holder without progress for this long is stopped or hangs, and loses the lock. */
   readonly stale?: number;
+  /** Moved here, and kept afterwards, instead of a lock that is made and removed for this file alone. */
+  readonly moving?: MovingLock | undefined;
 }
 
 /** Nothing was written, because another process wrote first. The change must be made again. */
@@ -102,10 +107,14 @@ async function awaiting<T>(steps: Waiting<T>): Promise<T> {
 }
 
 function* working<T>(path: string, options: LockOptions, work: (lock: Lock) => T): Waiting<T> {
+  const { moving } = options;
   for (let changed = 0; ; ) {
-    const lock = yield* acquiring(path, options);
+    const lock = yield* moving === undefined ? acquiring(path, options) : moving.take(path, options);
+    let isDone = false;
     try {
-      return work(lock);
+      const result = work(lock);
+      isDone = true;
+      return result;
     } catch (error) {
       if (!(error instanceof Overtaken)) throw error;
       if (error instanceof FileChanged) changed += 1;
@@ -116,12 +125,13 @@ function* working<T>(path: string, options: LockOptions, work: (lock: Lock) => T
           'nothing was changed, try again',
         );
     } finally {
-      lock.release();
+      if (moving === undefined) lock.release();
+      else if (!isDone) moving.release();
     }
   }
 }
 
-function* acquiring(path: string, { timeout, stale = STALE_SECONDS }: LockOptions): Waiting<Lock> {
+function* acquiring(path: string, { timeout, stale = STALE_SECONDS }: LockOptions): Waiting<HeldLock> {
   const start = monotonicMs();
   const deadline = start + timeout * 1000;
   const evictIfDead = watchHolder(lockPath(path), stale);
@@ -141,13 +151,13 @@ function* acquiring(path: string, { timeout, stale = STALE_SECONDS }: LockOption
   }
 }
 
-function tryLock(path: string): Lock | undefined {
+function tryLock(path: string): HeldLock | undefined {
   const directory = lockPath(path);
   const unlock = makeDirectory(path);
   if (unlock === undefined) return undefined;
   turns += 1;
   const name = `${processId()}.${turns}`;
-  let entry = join(directory, name);
+  const entry = join(directory, name);
   try {
     writeFileSync(entry, '', { flag: 'wx' });
     // If the directory was taken for an abandoned one, two processes can have made an entry: then neither holds the lock.
@@ -162,22 +172,98 @@ function tryLock(path: string): Lock | undefined {
     succeeds(() => rmdirSync(directory));
     throw cannotLock(directory, error);
   }
-  return {
-    registerTemporary(temporary) {
-      const registered = join(directory, `${name}@${basename(temporary)}`);
-      try {
-        renameSync(entry, registered);
-      } catch (error) {
-        if (systemCode(error) === 'ENOENT') throw new LockLost();
-        throw cannotLock(directory, error);
-      }
-      entry = registered;
-    },
-    release() {
-      // A process that lost its entry would remove its successor's directory.
-      if (succeeds(() => unlinkSync(entry))) succeeds(unlock);
-    },
-  };
+  return new HeldLock(directory, name, unlock);
+}
+
+class HeldLock implements Lock {
+  readonly #name: string;
+  #directory: string;
+  /** The name, and the temporary file behind it. */
+  #entry: string;
+  /** Removes the directory where the library has made it. Undefined: it is elsewhere by now. */
+  #unlock: (() => void) | undefined;
+
+  constructor(directory: string, name: string, unlock: () => void) {
+    this.#directory = directory;
+    this.#name = name;
+    this.#entry = name;
+    this.#unlock = unlock;
+  }
+
+  get #path(): string {
+    return `${this.#directory}/${this.#entry}`;
+  }
+
+  registerTemporary(temporary: string): void {
+    const registered = `${this.#name}@${basename(temporary)}`;
+    if (registered === this.#entry) return;
+    try {
+      renameSync(this.#path, `${this.#directory}/${registered}`);
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') throw new LockLost();
+      throw cannotLock(this.#directory, error);
+    }
+    this.#entry = registered;
+  }
+
+  release(): void {
+    if (this.#unlock === undefined) succeeds(() => this.#removeOthers());
+    // A process that lost its entry would remove its successor's directory.
+    if (succeeds(() => unlinkSync(this.#path))) succeeds(this.#unlock ?? (() => rmdirSync(this.#directory)));
+  }
+
+  /** A call whose empty directory this one has replaced finds its entry gone if the directory has moved on since. */
+  #removeOthers(): void {
+    const entries = readdirSync(this.#directory);
+    if (!entries.includes(this.#entry)) return;
+    for (const other of entries) if (other !== this.#entry) unlinkSync(join(this.#directory, other));
+  }
+
+  /**
+   * Makes it the lock on `path`. rename(2) replaces an empty directory: one without a holder, as a call leaves it for a moment
+   * before it puts its entry in, and that call then finds another one's entry beside its own.
+   *
+   * @returns false if another process holds the lock on `path`, or has taken over this one
+   */
+  moveTo(path: string): boolean {
+    const [from, to] = [this.#directory, lockPath(path)];
+    if (from === to) return true;
+    if (!this.#isIn(from) || !succeeds(() => renameSync(from, to))) return false;
+    if (!this.#isIn(to)) {
+      // This process was stopped between the two calls, for so long that the lock has another holder by now.
+      if (!succeeds(() => renameSync(to, from))) succeeds(() => rmdirSync(to));
+      return false;
+    }
+    // The library has notes about its lock, which it has no more.
+    if (this.#unlock !== undefined) succeeds(this.#unlock);
+    this.#unlock = undefined;
+    this.#directory = to;
+    return true;
+  }
+
+  #isIn(directory: string): boolean {
+    return lstatSync(`${directory}/${this.#entry}`, { throwIfNoEntry: false }) !== undefined;
+  }
+}
+
+/**
+ * A lock for the files of one directory, one after another. It moves from each to the next in one step, because a directory
+ * that is made and removed for each file takes longer than all other work on it. Release it at the end.
+ */
+export class MovingLock {
+  #lock: HeldLock | undefined;
+
+  *take(path: string, options: LockOptions): Waiting<HeldLock> {
+    if (this.#lock?.moveTo(path) === true) return this.#lock;
+    this.release();
+    this.#lock = yield* acquiring(path, options);
+    return this.#lock;
+  }
+
+  release(): void {
+    this.#lock?.release();
+    this.#lock = undefined;
+  }
 }
 
 /** Returns a function that removes the directory; undefined if the directory exists already. */

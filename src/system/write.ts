@@ -219,7 +219,7 @@ function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolea
 }
 
 /** @throws BanctlError cannotWrite: the change is made, but a power cut may undo it */
-function syncDirectoryOf(path: string): void {
+export function syncDirectoryOf(path: string): void {
   try {
     syncDirectory(dirname(path));
   } catch (error) {

@@ -23,7 +23,7 @@ import { execute, until } from '../lab/wait.ts';
 
 const A = '203.0.113.5';
 
-/** A list, or a ban directory, of which A alone is banned; the socket is elsewhere. */
+/** A list, or a ban directory; the socket is elsewhere. */
 function temporaryPlace(isDirectory: boolean) {
   const root = mkdtempSync(join(tmpdir(), 'banctl-serve-faults-'));
   const directory = join(root, 'site');
@@ -33,12 +33,13 @@ function temporaryPlace(isDirectory: boolean) {
   if (bandir !== undefined) mkdirSync(bandir);
   const file = bandir === undefined ? banlist : join(bandir, A);
   const socket = join(root, 'socket');
+  /** Its calls that change nothing do not count. */
+  const serving: Order = { directory, bandir, changes: [], serves: socket, skipsReads: true };
   const places = { banlist, ...(bandir === undefined ? {} : { bandir }), 'no-reload': true };
   return {
     file,
     socket,
-    /** Its calls that change nothing do not count. */
-    serving: { directory, bandir, changes: [], serves: socket, skipsReads: true } satisfies Order,
+    serving,
     ban: (client: Client) => client.ask('ban', { address: A, options: { jail: 'served', ...places } }),
     change: (...holders: string[]) =>
       change(
@@ -46,6 +47,14 @@ function temporaryPlace(isDirectory: boolean) {
         holders.map((holder) => addition(A, holder)),
         bandir,
       ),
+    /** A server that starts and ends. */
+    async served() {
+      using server = await interruptible();
+      const ends = server.count(serving);
+      await using _client = await connected(socket);
+      server.child.kill('SIGTERM');
+      await ends;
+    },
     /** Who holds A; a text that is not whole fails the test. */
     holders(): string[] {
       const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
@@ -76,13 +85,17 @@ function forSomeCalls({ start, answer }: Calls, work: (call: number) => Promise<
 const connected = (socket: string) =>
   until('the server', () => connectTo(socket).catch(() => undefined), { limit: 20_000 });
 
-for (const isDirectory of [false, true]) {
-  suite(`a request about ${isDirectory ? 'the directory' : 'the list'}`, () => {
+for (const [what, isDirectory, old] of [
+  ['the list', false, ['old']],
+  ['the directory', true, ['old']],
+  ['the directory, of an address that is not banned', true, []],
+] as const) {
+  suite(`a request about ${what}`, () => {
     async function countCalls(): Promise<Calls> {
       using server = await interruptible();
       const countUntil = async (isAsked: boolean) => {
         using place = temporaryPlace(isDirectory);
-        await place.change('old');
+        await place.change(...old);
         const counted = server.count(place.serving);
         await using client = await connected(place.socket);
         if (isAsked) assert.equal((await place.ban(client)).exit, 0);
@@ -99,16 +112,19 @@ for (const isDirectory of [false, true]) {
       await forSomeCalls(calls, async (call) => {
         using place = temporaryPlace(isDirectory);
         using server = await interruptible();
-        await place.change('old');
+        await place.change(...old);
         const dies = server.killed({ ...place.serving, before: [call] });
         await using client = await connected(place.socket);
         const answer = await place.ban(client).catch(() => undefined);
         await dies;
         const after = place.holders();
-        assert.ok(['old', 'old,served'].includes(after.join()), `call ${call}: ${after}`);
-        if (answer?.exit === 0) assert.ok(after.includes('served'), `call ${call}`);
+        const isBanned = after.includes('served');
+        assert.deepEqual(after, isBanned ? [...old, 'served'] : old, `call ${call}`);
+        if (answer?.exit === 0) assert.ok(isBanned, `call ${call}`);
         await place.change('next');
         assert.deepEqual(place.holders(), ['next', ...after], `call ${call}`);
+        // The next server removes the directory of files that were to come.
+        if (old.length === 0) await place.served();
         assert.deepEqual(place.left(), [], `call ${call}`);
       });
       t.diagnostic(`calls ${calls.start + 1} to ${calls.answer}`);
@@ -119,7 +135,7 @@ for (const isDirectory of [false, true]) {
       await forSomeCalls(calls, async (call) => {
         using place = temporaryPlace(isDirectory);
         using server = await interruptible();
-        await place.change('old');
+        await place.change(...old);
         const stops = server.stopped({ ...place.serving, before: [call] });
         await using client = await connected(place.socket);
         const answer = place.ban(client);
@@ -128,8 +144,9 @@ for (const isDirectory of [false, true]) {
         await place.change('other');
         server.child.kill('SIGCONT');
         assert.equal((await answer).exit, 0, `call ${call}`);
-        assert.deepEqual(place.holders(), ['old', 'other', 'served'], `call ${call}`);
-        assert.deepEqual(place.left(), [], `call ${call}`);
+        assert.deepEqual(place.holders(), [...old, 'other', 'served'], `call ${call}`);
+        // The directory of files that are to come goes when no more come.
+        await until(`call ${call}: the end`, () => place.left().length === 0);
       });
       t.diagnostic(`calls ${calls.start + 1} to ${calls.answer}`);
     });

@@ -15,10 +15,10 @@ import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, test } from 'node:test';
-import { formatBan } from '../../src/banlist/ban-lines.ts';
+import { formatBan, isBanAlone } from '../../src/banlist/ban-lines.ts';
 import type { Change } from '../../src/bans/change.ts';
 import type { Hold } from '../../src/bans/hold.ts';
-import { NewFiles } from '../../src/store/new-files.ts';
+import { closeNewFiles, NewFiles } from '../../src/store/new-files.ts';
 import { changeBans, changeTogether, type StoreOptions } from '../../src/store/store.ts';
 import { acquireLock } from '../../src/system/lock.ts';
 import { discard } from '../../src/system/takeover.ts';
@@ -116,6 +116,24 @@ suite('callers that wait together', () => {
   });
 });
 
+test('a text of one ban is recognized without a parser, and no other text is', () => {
+  const text = formatBan(A, [held(A)]);
+  const isAlone = (other: string) => isBanAlone(Buffer.from(other), A);
+  assert.ok(isAlone(text) && isAlone(formatBan(A, [])));
+  for (const other of [
+    '',
+    formatBan(B, [held(B)]),
+    `1${formatBan(A, [])}`,
+    text.trimEnd(),
+    `${text}\n`,
+    text.replace('\n', '\\\n'),
+    text.replace('\n', '\\\r\n'),
+    `<If false>\n${formatBan(A, [])}`,
+    `#\n<If false>\n${formatBan(A, [])}`,
+  ])
+    assert.equal(isAlone(other), false, JSON.stringify(other));
+});
+
 suite('a ban that another process moves from the directory into the list', () => {
   test('is released where it arrives after it was released where it was', async () => {
     using store = places(true);
@@ -171,35 +189,37 @@ suite('holds of other hosts, many at once,', () => {
       assert.equal(readFileSync(store.file(address), 'utf8'), readFileSync(other.file(address), 'utf8'));
       assert.equal(statSync(store.file(address)).mode & 0o777, 0o644);
     }
+    closeNewFiles();
     assert.deepEqual(readdirSync(store.file('.')).sort(), [...MANY].sort());
   });
 
-  test('wait for a call that has the lock of one, and keep its hold', async () => {
-    using store = places(true);
-    const lock = acquireLock(store.file(A), { timeout: 1 });
-    const pending = changeBans(
-      store.options,
-      MANY.map((address) => set(address)),
-    );
-    await until(() => existsSync(store.file(MANY.at(-1) ?? '')) || existsSync(store.file(A)));
-    writeFileSync(store.file(A), formatBan(A, [held(A)]));
-    lock.release();
-    await pending;
-    assert.match(readFileSync(store.file(A), 'utf8'), /\| web 203\S+ since .*\| web@b /);
-  });
+  for (const [what, asked] of [
+    ['many holds of other hosts', MANY.map((address) => set(address))],
+    ['one hold', [add(A, 'web@b')]],
+  ] as const) {
+    test(`${what}: wait for a call that has the lock of one, and keep its hold`, async () => {
+      using store = places(true);
+      const lock = acquireLock(store.file(A), { timeout: 1 });
+      const pending = changeBans(store.options, asked);
+      await until(() => existsSync(store.file(MANY.at(-1) ?? '')) || existsSync(store.file(A)));
+      writeFileSync(store.file(A), formatBan(A, [held(A)]));
+      lock.release();
+      await pending;
+      assert.match(readFileSync(store.file(A), 'utf8'), /\| web 203\S+ since .*\| web@b /);
+    });
 
-  test('notice a call that replaced the file right after it was made', async () => {
-    using store = places(true);
-    const changes = MANY.map((address) => set(address));
-    const replace = () => {
-      if (!existsSync(store.file(A)) || existsSync(store.file('replaced'))) return;
-      writeFileSync(store.file('replaced'), formatBan(A, [held(A)]));
-      fs.renameSync(store.file('replaced'), store.file(A));
-      mkdirSync(store.file('replaced'));
-    };
-    await writing(() => changeBans(store.options, changes), replace);
-    assert.match(readFileSync(store.file(A), 'utf8'), /\| web 203\S+ since .*\| web@b /);
-  });
+    test(`${what}: notice a call that replaced the file right after it was made`, async () => {
+      using store = places(true);
+      const replace = () => {
+        if (!existsSync(store.file(A)) || existsSync(store.file('replaced'))) return;
+        writeFileSync(store.file('replaced'), formatBan(A, [held(A)]));
+        fs.renameSync(store.file('replaced'), store.file(A));
+        mkdirSync(store.file('replaced'));
+      };
+      await writing(() => changeBans(store.options, asked), replace);
+      assert.match(readFileSync(store.file(A), 'utf8'), /\| web 203\S+ since .*\| web@b /);
+    });
+  }
 
   test('are made without links too, and what a kill leaves can be removed', async () => {
     using store = places(true);
@@ -215,7 +235,7 @@ suite('holds of other hosts, many at once,', () => {
       refuse,
     );
     assert.deepEqual(readdirSync(store.file('.')).sort(), [...MANY].sort());
-    const files = new NewFiles(store.file('.'));
+    const files = new NewFiles(store.file('.'), { durable: false });
     const [left = ''] = readdirSync(store.file('.')).filter((name) => !MANY.includes(name));
     assert.match(left, /^new\.banctl-\d{1,10}$/);
     writeFileSync(join(store.file(left), 'removed'), 'half');

@@ -1,0 +1,102 @@
+// A lock that moves from file to file instead of being made anew for each.
+import assert from 'node:assert/strict';
+import fs, { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { acquireLock, MovingLock, withLock, withLockAwaited } from '../../src/system/lock.ts';
+import { isHeld, lockPath } from '../../src/system/lock-directory.ts';
+
+const FREE = { timeout: 1 };
+/** Takes the lock of a living process, which counts as stopped. */
+const TAKEOVER = { timeout: 5, stale: 0.05 };
+
+describe('a moving lock', () => {
+  let dir: string;
+  let moving: MovingLock;
+  const file = (name: string) => join(dir, name);
+  const lock = (name: string) => withLock(file(name), { ...FREE, moving }, () => readdirSync(dir));
+
+  beforeEach(() => {
+    dir = mkdtempSync(join(tmpdir(), 'banctl-moving-'));
+    moving = new MovingLock();
+  });
+  afterEach(() => rmSync(dir, { recursive: true }));
+
+  test('is the lock of one file at a time, and is gone when it is released', () => {
+    for (const name of ['a', 'b', 'a', 'a', 'c']) assert.deepEqual(lock(name), [`${name}.lock`]);
+    assert.throws(() => acquireLock(file('c'), { timeout: 0 }), /is locked by another banctl/);
+    moving.release();
+    assert.deepEqual(readdirSync(dir), []);
+    acquireLock(file('c'), FREE).release();
+  });
+
+  test('takes its temporary file along', () => {
+    withLock(file('a'), { ...FREE, moving }, (held) => held.registerTemporary(file('old.banctl-1')));
+    lock('b');
+    assert.match(readdirSync(lockPath(file('b'))).join(), /^\d+-\d+\.\d+@old\.banctl-1$/);
+    moving.release();
+    assert.deepEqual(readdirSync(dir), []);
+  });
+
+  test('waits for a file that another call has locked, and keeps no other locked meanwhile', async () => {
+    const other = acquireLock(file('b'), FREE);
+    lock('a');
+    const pending = withLockAwaited(file('b'), { timeout: 20, moving }, () => readdirSync(dir));
+    acquireLock(file('a'), FREE).release();
+    other.release();
+    assert.deepEqual(await pending, ['b.lock']);
+    moving.release();
+    assert.deepEqual(readdirSync(dir), []);
+  });
+
+  test('that was taken over leaves the other holder its lock', () => {
+    lock('a');
+    const other = acquireLock(file('a'), TAKEOVER);
+    lock('b');
+    assert.ok(isHeld(file('a')) && isHeld(file('b')));
+    other.registerTemporary(file('.a.banctl-1'));
+    other.release();
+    moving.release();
+    assert.deepEqual(readdirSync(dir), []);
+  });
+
+  test('gives a lock back that another call has taken over in the middle of a move', () => {
+    lock('a');
+    const { renameSync } = fs;
+    let other: ReturnType<typeof acquireLock> | undefined;
+    fs.renameSync = (from, to) => {
+      fs.renameSync = renameSync;
+      syncBuiltinESMExports();
+      other = acquireLock(file('a'), TAKEOVER);
+      renameSync(from, to);
+    };
+    syncBuiltinESMExports();
+    lock('b');
+    assert.ok(isHeld(file('a')) && isHeld(file('b')));
+    other?.registerTemporary(file('.a.banctl-1'));
+    other?.release();
+    moving.release();
+    assert.deepEqual(readdirSync(dir), []);
+  });
+
+  test('replaces an empty directory, and removes the entry that its maker puts there', () => {
+    lock('a');
+    mkdirSync(lockPath(file('b')));
+    assert.deepEqual(lock('b'), ['b.lock']);
+    writeFileSync(join(lockPath(file('b')), '999999999-1.1'), '');
+    assert.deepEqual(lock('c'), ['c.lock']);
+    moving.release();
+    assert.deepEqual(readdirSync(dir), []);
+  });
+
+  test('is released by work that fails', () => {
+    lock('a');
+    const fail = () => {
+      throw new Error('failed');
+    };
+    assert.throws(() => withLock(file('b'), { ...FREE, moving }, fail), /failed/);
+    assert.equal(existsSync(lockPath(file('b'))), false);
+  });
+});
