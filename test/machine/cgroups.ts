@@ -10,6 +10,17 @@ const two = (asks: string) => `
   lines; until_code 203.0.113.55 403`;
 const DEFERRED = '203.0.113.55 --reload-interval 5';
 
+/**
+ * An administrator who can log in by ssh and become root, and a logind that ends what a session leaves behind. It never ends
+ * what root's own sessions leave.
+ */
+const KILLED_AT_LOGOUT = `
+  mkdir -p /etc/systemd/logind.conf.d
+  printf '[Login]\\nKillUserProcesses=yes\\n' >/etc/systemd/logind.conf.d/scenario.conf
+  systemctl restart systemd-logind; systemctl start ssh; useradd -m -s /bin/bash admin
+  ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519
+  install -d -o admin -m 700 ~admin/.ssh; install -o admin -m 600 /root/.ssh/id_ed25519.pub ~admin/.ssh/authorized_keys`;
+
 /** The call that starts the waiting process may take this much longer than the next. */
 const MOST_MORE_MS = 2000;
 
@@ -37,6 +48,14 @@ export async function run({ expect, say }: Scene): Promise<void> {
      systemctl kill -s KILL fail2ban; within 180 bash -c '! systemctl -q is-active fail2ban'
      until_code 203.0.113.55 403`,
     '203.0.113.55 403',
+  );
+  await expect(
+    'a session that ends after its ban, with KillUserProcesses=yes: all else that it started is killed',
+    `${KILLED_AT_LOGOUT}
+     ${two(`ssh -n -o StrictHostKeyChecking=no -o LogLevel=ERROR admin@127.0.0.1 '
+       sleep $((600 + 1)) >/dev/null 2>&1 & su -c "banctl ban ${DEFERRED} >/dev/null"; jobs -r | wc -l'`)}
+     within 60 bash -c '! pgrep -f "sleep 60[1]"'`,
+    '1\n2\n203.0.113.55 403',
   );
   const durations = await expect(
     'the price of the call that starts the waiting process: the first of these',

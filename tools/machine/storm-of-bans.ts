@@ -1,8 +1,8 @@
 // What the scenarios of the package's life share: bans go on while apt works. Scripts that run in the machine.
 const INSTALL =
   'apt-get install -y --no-install-recommends --allow-downgrades -o Dpkg::Options::=--force-confold';
-const SNIPPET = '/etc/apache2/conf-available/djangoapp-banlist.conf';
-const ACTION = '/etc/fail2ban/action.d/apache-banlist.conf';
+export const SNIPPET = '/etc/apache2/conf-available/djangoapp-banlist.conf';
+export const ACTION = '/etc/fail2ban/action.d/apache-banlist.conf';
 export const SWITCH = '/etc/fail2ban/jail.d/$JAIL.local';
 export const VERSION = `dpkg-query -f '\${Version}\\n' -W`;
 const BANS_IN_A_STORM = 8;
