@@ -7,7 +7,7 @@ import { type Address, covers, isSingle, readAddress } from '../bans/address.ts'
 import type { Change, Outcome, Outcomes } from '../bans/change.ts';
 import { type Hold, now } from '../bans/hold.ts';
 import { addHold, sameHolds, setHold } from '../bans/hold-changes.ts';
-import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
+import { BanctlError, EXIT, prefixed, succeeds, systemCode } from '../system/errors.ts';
 import { type Lock, type LockOptions, MovingLock, withLock, withLockAwaited } from '../system/lock.ts';
 import { isSharedTemporary } from '../system/lock-directory.ts';
 import { run } from '../system/program.ts';
@@ -305,11 +305,13 @@ export function namesIn(bandir: string): string[] {
 }
 
 /**
- * Removes the temporary directories of a resident that was killed. Another process that uses one of them makes its change
- * again.
+ * Removes the temporary directories of a resident that was killed, if they can be read. Another process that uses one of them
+ * makes its change again.
  */
 export function removeTemporaryDirectories(bandir: string): void {
-  for (const name of namesIn(bandir).filter(isSharedTemporary)) discard(join(bandir, name));
+  succeeds(() => {
+    for (const name of namesIn(bandir).filter(isSharedTemporary)) discard(join(bandir, name));
+  });
 }
 
 /** Apache's children must be able to search it, although fail2ban's umask is 0077. @throws BanctlError cannotWrite */

@@ -71,12 +71,15 @@ export function discard(temporary: string): void {
   if (!isGone()) isGone();
 }
 
-/** Removes what a holder left that was killed between creating a temporary file and registering it: an empty one. */
+/**
+ * Removes what a holder left that was killed between creating a temporary file and registering it: an empty one. Another call
+ * that shares such a directory among its files makes it again.
+ */
 function removeUnregistered(directory: string): void {
   const beside = dirname(directory);
   for (const name of readdirSync(beside)) {
     const path = join(beside, name);
-    if (!isTemporaryOf(basename(directory, '.lock'), name)) continue;
+    if (!isTemporaryOf(basename(directory, '.lock'), name) && !isSharedTemporary(name)) continue;
     const stat = statSync(path, { throwIfNoEntry: false });
     if (stat?.isDirectory()) succeeds(() => rmdirSync(path));
     else if (stat?.size === 0) succeeds(() => unlinkSync(path));
