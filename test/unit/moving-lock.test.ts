@@ -51,10 +51,15 @@ describe('a moving lock', () => {
     assert.deepEqual(readdirSync(dir), []);
   });
 
-  test('that was taken over leaves the other holder its lock', () => {
+  test('that was taken over leaves the other holder its lock', (t) => {
     lock('a');
     const other = acquireLock(file('a'), TAKEOVER);
+    const renames = t.mock.method(fs, 'renameSync');
+    syncBuiltinESMExports();
     lock('b');
+    assert.equal(renames.mock.callCount(), 0);
+    renames.mock.restore();
+    syncBuiltinESMExports();
     assert.ok(isHeld(file('a')) && isHeld(file('b')));
     other.registerTemporary(file('.a.banctl-1'));
     other.release();
