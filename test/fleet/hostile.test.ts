@@ -1,11 +1,10 @@
 // An engine that another program, or an attacker, writes to: what is no ban of a fleet stays out, and takes no memory.
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { type Engine, type Host, startEngine, startHost } from '../lab/fleet.ts';
-import { ownMegabytes } from '../lab/served.ts';
+import { banNames, ownMegabytes } from '../lab/served.ts';
 import { read } from '../lab/site.ts';
 import { until } from '../lab/wait.ts';
 
@@ -88,7 +87,7 @@ suite('an agent whose engine holds what no host of the fleet wrote', () => {
     await until('the good bans', () => host.holds().join() === GOOD.toSorted().join(), { detail });
     await until('the others to be counted', () => (host.status()?.refused ?? 0) > MANY / 2, { detail });
     assert.deepEqual(host.holds(), GOOD.toSorted());
-    for (const name of readdirSync(host.bandir ?? ''))
+    for (const name of banNames(host.bandir ?? ''))
       assert.match(
         read(join(host.bandir ?? '', name)),
         /^# banctl \| \S+ \S+ since \S+ for ever\nRequire not ip \S+\n$/,

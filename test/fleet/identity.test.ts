@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import { executable } from '../lab/banctl.ts';
 import { type Engine, type Host, type HostOptions, startEngine, startHost } from '../lab/fleet.ts';
+import { banNames } from '../lab/served.ts';
 import { read } from '../lab/site.ts';
 import { until } from '../lab/wait.ts';
 
@@ -119,7 +120,7 @@ suite('a fleet', () => {
 
 /** Of the only ban, in seconds. */
 function sinceOf({ bandir = '' }: Host): number {
-  const [name = ''] = readdirSync(bandir);
+  const [name = ''] = banNames(bandir);
   return Date.parse(/since (\S+)/.exec(read(join(bandir, name)))?.[1] ?? '') / 1000;
 }
 

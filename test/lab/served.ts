@@ -3,7 +3,7 @@
 //   await using server = await startServer({ dir, options: ['--banlist=…'] });
 //   const client = await server.connect();
 //   const { exit, said } = await client.ask('ban', { address: '203.0.113.5', options: { jail: 'web' } });
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { executable } from './banctl.ts';
@@ -49,6 +49,14 @@ export function residentMegabytes(process: Daemon): number {
 function megabytes(field: string, { pid }: Daemon): number {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1');
   return Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(status)?.[1]) / 1024;
+}
+
+/** The bans of a directory by their names, sorted: without locks, and what a server keeps there for files to come. */
+export function banNames(bandir: string): string[] {
+  if (!existsSync(bandir)) return [];
+  return readdirSync(bandir)
+    .filter((name) => !/\.lock$|\.banctl-/.test(name))
+    .sort();
 }
 
 export async function startServer(options: {

@@ -6,7 +6,6 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
   renameSync,
   rmSync,
   statSync,
@@ -18,7 +17,7 @@ import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { childrenOf } from '../../src/system/process.ts';
 import { banctl, executable } from '../lab/banctl.ts';
-import { type Client, connectTo, startServer } from '../lab/served.ts';
+import { banNames, type Client, connectTo, startServer } from '../lab/served.ts';
 import { read } from '../lab/site.ts';
 import { daemon, execute, until } from '../lab/wait.ts';
 
@@ -44,7 +43,7 @@ function makePlace() {
     given: { jail: 'web', banlist: list, 'reload-command': 'true' },
     filed: { jail: 'web', banlist: list, bandir, 'reload-command': 'true' },
     listed: () => [...read(list).matchAll(/^Require not ip (.*)$/gm)].map(([, address]) => address),
-    names: () => (existsSync(bandir) ? readdirSync(bandir).sort() : []),
+    names: () => banNames(bandir),
   };
 }
 
@@ -277,7 +276,7 @@ suite('without a request', { concurrency: 2 }, () => {
       const ban = ['ban', address, '--for=2', `--bandir=${bandir}`, ...options];
       assert.equal((await banctl(ban)).exitCode, 0);
       const detail = () => server.daemon().output();
-      await until('the ban to end', () => !readdirSync(bandir).includes(address), { detail });
+      await until('the ban to end', () => !banNames(bandir).includes(address), { detail });
       // Without the kernel's report, the check each minute would find it.
       assert.ok(performance.now() - began < 40_000);
       rmSync(bandir, { recursive: true });

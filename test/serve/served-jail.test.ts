@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { banctl, executable } from '../lab/banctl.ts';
 import { startFail2ban } from '../lab/fail2ban.ts';
-import { startServer } from '../lab/served.ts';
+import { banNames, startServer } from '../lab/served.ts';
 import { read } from '../lab/site.ts';
 import { execute, tail, until } from '../lab/wait.ts';
 
@@ -48,9 +48,7 @@ action = apache-banlist.py[jail=%(__name__)s, banctl="${executable}", banlist="$
   });
   const banned = () =>
     places.bandir
-      ? (existsSync(bandir) ? readdirSync(bandir) : [])
-          .filter((name) => !/\.lock$|\.banctl-/.test(name))
-          .sort()
+      ? banNames(bandir)
       : [...read(list).matchAll(/^Require not ip (.*)$/gm)].map(([, address]) => address).sort();
   return {
     list,
