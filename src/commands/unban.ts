@@ -5,7 +5,7 @@ import type { Settings } from '../cli/settings.ts';
 import { changeBans } from '../store/store.ts';
 import type { ChangeOptions, ChangeReport } from '../store/types.ts';
 import type { ExitCode } from '../system/errors.ts';
-import { warn } from '../terminal/print.ts';
+import { isOnTerminal, warn } from '../terminal/print.ts';
 import { progressOf, readAddresses } from './operands.ts';
 import { recordChange } from './record-change.ts';
 import { showChange } from './show-change.ts';
@@ -22,7 +22,7 @@ export async function unban(settings: Settings, operands: readonly string[]): Pr
   const report = released === undefined ? written : withCallbacks(written, released, () => false);
   recordChange('unban', report.outcomes, settings);
   // fail2ban's action has no terminal, and must not ask fail2ban.
-  if (process.stdout.isTTY && settings.asksFail2ban && !settings.dryRun) {
+  if (settings.asksFail2ban && !settings.dryRun && (await isOnTerminal())) {
     const { stillHeldNotes } = await import('../fail2ban/unban.ts');
     for (const note of await stillHeldNotes(settings.fail2banClient, jail, addresses)) warn(note);
   }
