@@ -36,6 +36,8 @@ const SYNC_LIMIT = 60;
 
 /** Above this number, all files are written first and synced together: one sync takes a disk milliseconds. */
 export const MOST_SYNCED_ALONE = 16;
+/** From this many new files on, one list of all names is cheaper than a question for each. */
+const STATS_WORTH_A_LISTING = 5000;
 /** After this many files, a resident yields to other requests. */
 const FILES_IN_ONE_GO = 64;
 
@@ -89,7 +91,7 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   const fileOptions = { ...options, durable, removals, moving };
   const isQuick = options.isResident === true && !options.dryRun && changes.some(isPlacing);
   let newFiles: NewFiles | undefined;
-  const existing = isQuick && !durable ? new Set(namesIn(options.bandir)) : undefined;
+  const existing = isQuick && files.size > STATS_WORTH_A_LISTING ? readableNames(options.bandir) : undefined;
   const outcomes = new Map<Change, Outcome>();
   let isChanged = false;
   /** A file was made in vain, and may have what was then found under the lock. */
@@ -99,18 +101,25 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   try {
     for (const [address, ofAddress] of files) {
       const isThere = () => existing?.has(address) ?? isInDirectory(options.bandir, address);
-      let file: FileChange | undefined;
+      let made: MadeFile | undefined;
       if (isQuick && ofAddress.every(isPlacing) && !isThere()) {
         newFiles ??= newFilesFor(options.bandir, durable);
-        file = createBanFile(options, newFiles, address, ofAddress);
-        isUnsynced ||= file === undefined;
+        made = createBanFile(options, newFiles, address, ofAddress);
+        isUnsynced ||= made?.isSure === false;
       }
-      file ??= await changeBanFileOf(options, fileOptions, address, ofAddress);
+      const file =
+        made?.isSure === true
+          ? made
+          : firstOf(made, await changeBanFileOf(options, fileOptions, address, ofAddress));
       isChanged ||= file.isChanged;
       for (const [change, outcome] of file.outcomes) outcomes.set(change, outcome);
       done += 1;
       progress?.step();
-      if (options.isResident && done % FILES_IN_ONE_GO === 0) await new Promise(setImmediate);
+      if (options.isResident && done % FILES_IN_ONE_GO === 0) {
+        // Others that want this file need not wait for all the rest.
+        moving?.release();
+        await new Promise(setImmediate);
+      }
     }
   } catch (error) {
     throw isChanged ? afterDone(error, done, files.size) : error;
@@ -131,8 +140,13 @@ function newFilesFor(bandir: string, durable: boolean): NewFiles {
   return durable ? keptNewFiles(bandir) : new NewFiles(bandir, { durable });
 }
 
+/** A file that was made without a lock. Unless that is sure, the change is to be made again, under the lock. */
+interface MadeFile extends FileChange {
+  readonly isSure: boolean;
+}
+
 /**
- * Undefined if the changes have to be made under the lock.
+ * Undefined if no file was made.
  *
  * @throws BanctlError cannotWrite: the file is there, but a power cut may remove it
  */
@@ -141,8 +155,9 @@ function createBanFile(
   newFiles: NewFiles,
   address: string,
   changes: readonly Placing[],
-): FileChange | undefined {
-  if (!changes.every(isWanted)) return undefined;
+): MadeFile | undefined {
+  const areWanted = () => changes.every(isWanted);
+  if (!areWanted()) return undefined;
   const time = now();
   let holds: Hold[] = [];
   const outcomes = new Map<Change, Outcome>();
@@ -153,10 +168,24 @@ function createBanFile(
     const isChanged = !sameHolds(before, holds);
     outcomes.set(change, { address: change.hold.address, status, heldBy: [], isChanged });
   }
-  const isCreated = newFiles.create(address, formatBan(address, holds));
-  // Also if the change is made again under the lock, which then finds the hold that this file has.
+  const result = newFiles.create(address, formatBan(address, holds), areWanted);
+  if (result === 'not-made') return undefined;
   if (newFiles.durable) syncDirectoryOf(banFile(bandir, address));
-  return isCreated ? { outcomes, isChanged: true } : undefined;
+  return { outcomes, isChanged: true, isSure: result === 'made' };
+}
+
+/** Where the change under the lock finds what the made file has, that file was the change. */
+function firstOf(made: MadeFile | undefined, locked: FileChange): FileChange {
+  return made === undefined || locked.isChanged ? locked : made;
+}
+
+/** Undefined if the directory cannot be listed, which no change needs. */
+function readableNames(bandir: string): ReadonlySet<string> | undefined {
+  try {
+    return new Set(namesIn(bandir));
+  } catch {
+    return undefined;
+  }
 }
 
 /** Says how many are done, because the error is about the rest. */
@@ -243,7 +272,11 @@ function fileChange(
   return (lock) => {
     const seen = readBanFile(bandir, address);
     const { outcomes, isChanged, pieces } = apply(seen.text);
-    if (!isChanged) return { outcomes, isChanged };
+    if (!isChanged) {
+      // Whoever made the ban may not have come to the end.
+      if (durable && seen.version !== undefined && changes.some(isPlacing)) syncDirectoryOf(path);
+      return { outcomes, isChanged };
+    }
     if (isBannedBy(Buffer.concat(pieces), address)) {
       refuseLink(path);
       replaceFile(path, pieces, { lock, seen, durable });

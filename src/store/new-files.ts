@@ -16,6 +16,8 @@ import { isLocked, sharedTemporary } from '../system/lock-directory.ts';
 import { REMOVED } from '../system/takeover.ts';
 
 const MODE = 0o644;
+/** What link(2) says where the file system cannot do it. */
+const NO_LINKS: ReadonlySet<string> = new Set(['EPERM', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
 
 /** A resident removes its temporary directory after this long without a new file. */
 const QUIET_MS = 2000;
@@ -38,6 +40,7 @@ export class NewFiles {
   /** The umask takes some of the mode away. */
   readonly #isNarrowed = (currentUmask() & MODE) !== 0;
   #isUsable: boolean;
+  #hasNoLinks = false;
 
   /** Whether the text is on the disk before the file has its name. The name is once the directory is synced. */
   readonly durable: boolean;
@@ -51,27 +54,33 @@ export class NewFiles {
     this.#isUsable = succeeds(() => mkdirSync(this.#directory));
   }
 
-  /** False after something has gone wrong: the changes have to be made under the lock. */
-  get isUsable(): boolean {
-    return this.#isUsable;
+  /** False after something has gone wrong that may go right with another temporary directory. */
+  get isWorthKeeping(): boolean {
+    return this.#isUsable || this.#hasNoLinks;
   }
 
-  /** False if the change has to be made under the lock, even though the file may be there. */
-  create(address: string, text: string): boolean {
-    const descriptor = this.#open();
-    if (descriptor === undefined) return false;
+  /**
+   * Makes the file if `isWanted` still says so. `unsure`: it was made, but another call may have replaced it, or be about to.
+   * Unless it was made for sure, the change has to be made under the lock.
+   */
+  create(address: string, text: string, isWanted: () => boolean): 'made' | 'unsure' | 'not-made' {
     const path = `${this.#bandir}/${address}`;
+    const descriptor = isLocked(path) ? undefined : this.#open();
+    if (descriptor === undefined) return 'not-made';
     try {
       if (this.#isNarrowed) fchmodSync(descriptor, MODE);
       writeFileSync(descriptor, text);
       // After a power cut, a file without text would be a ban of an unknown holder.
       if (this.durable) fsyncSync(descriptor);
+      // The disk may have taken so long that the caller has given up, and the ban was made and lifted without this process.
+      if (!isWanted()) return 'not-made';
       linkSync(this.#temporary, path);
-      return !isLocked(path) && fstatSync(descriptor).nlink === 2;
+      return isLocked(path) || fstatSync(descriptor).nlink !== 2 ? 'unsure' : 'made';
     } catch (error) {
       // Some file systems have no links. The change under the lock reports why nothing can be written.
       this.#isUsable = systemCode(error) === 'EEXIST';
-      return false;
+      this.#hasNoLinks = NO_LINKS.has(systemCode(error) ?? '');
+      return 'not-made';
     } finally {
       succeeds(() => closeSync(descriptor));
       this.#isUsable = succeeds(() => unlinkSync(this.#temporary)) && this.#isUsable;
@@ -102,7 +111,7 @@ export function keptNewFiles(bandir: string): NewFiles {
   quiet ??= setTimeout(closeNewFiles, QUIET_MS).unref();
   quiet.refresh();
   const known = kept.get(bandir);
-  if (known?.isUsable === true) return known;
+  if (known?.isWorthKeeping === true) return known;
   known?.close();
   const files = new NewFiles(bandir, { durable: true });
   kept.set(bandir, files);

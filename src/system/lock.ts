@@ -242,7 +242,7 @@ class HeldLock implements Lock {
   }
 
   #isIn(directory: string): boolean {
-    return lstatSync(`${directory}/${this.#entry}`, { throwIfNoEntry: false }) !== undefined;
+    return succeeds(() => lstatSync(`${directory}/${this.#entry}`));
   }
 }
 

@@ -197,11 +197,17 @@ suite('holds of other hosts, many at once,', () => {
     ['many holds of other hosts', MANY.map((address) => set(address))],
     ['one hold', [add(A, 'web@b')]],
   ] as const) {
-    test(`${what}: wait for a call that has the lock of one, and keep its hold`, async () => {
+    test(`${what}: wait for a call that has the lock of one, and keep its hold`, async (t) => {
       using store = places(true);
       const lock = acquireLock(store.file(A), { timeout: 1 });
+      const looks = t.mock.method(fs, 'lstatSync');
+      syncBuiltinESMExports();
       const pending = changeBans(store.options, asked);
-      await until(() => existsSync(store.file(MANY.at(-1) ?? '')) || existsSync(store.file(A)));
+      const isLookedAt = () =>
+        looks.mock.calls.some(({ arguments: [path] }) => path === store.file(`${A}.lock`));
+      await until(isLookedAt);
+      looks.mock.restore();
+      syncBuiltinESMExports();
       writeFileSync(store.file(A), formatBan(A, [held(A)]));
       lock.release();
       await pending;
@@ -221,6 +227,35 @@ suite('holds of other hosts, many at once,', () => {
     });
   }
 
+  test('a caller that gives up while the disk takes its time gets no ban', async (t) => {
+    using store = places(true);
+    let isWanted = true;
+    const syncs = t.mock.method(fs, 'fsyncSync', () => {
+      isWanted = false;
+    });
+    syncBuiltinESMExports();
+    await changeBans({ ...store.options, isWanted: () => isWanted }, [add(A)]);
+    syncs.mock.restore();
+    syncBuiltinESMExports();
+    assert.ok(syncs.mock.callCount() > 0);
+    assert.equal(existsSync(store.file(A)), false);
+  });
+
+  test('the lock of a killed call does not make a new ban an old one', async () => {
+    using store = places(true);
+    mkdirSync(store.file(`${A}.lock`));
+    writeFileSync(join(store.file(`${A}.lock`), '999999999-1.1'), '');
+    const { outcomes } = await changeBans(store.options, [add(A)]);
+    assert.deepEqual(outcomes, [{ address: A, status: 'banned', heldBy: [], isChanged: true }]);
+  });
+
+  test('a lock that cannot be taken refuses a new ban', async () => {
+    using store = places(true);
+    writeFileSync(store.file(`${A}.lock`), '');
+    await assert.rejects(changeBans(store.options, [add(A)]), /cannot lock/);
+    assert.equal(existsSync(store.file(A)), false);
+  });
+
   test('are made without links too, and what a kill leaves can be removed', async () => {
     using store = places(true);
     const refuse = () => {
@@ -239,7 +274,10 @@ suite('holds of other hosts, many at once,', () => {
     const [left = ''] = readdirSync(store.file('.')).filter((name) => !MANY.includes(name));
     assert.match(left, /^new\.banctl-\d{1,10}$/);
     writeFileSync(join(store.file(left), 'removed'), 'half');
-    assert.equal(files.create('192.0.2.1', 'text'), false);
+    assert.equal(
+      files.create('192.0.2.1', 'text', () => true),
+      'not-made',
+    );
     writeFileSync(join(store.file('.'), left, 'removed'), 'half');
     discard(store.file(left));
     assert.deepEqual(readdirSync(store.file('.')).sort(), [...MANY].sort());
