@@ -33,9 +33,17 @@ export function warn(message: string): void {
 
 /** Whether standard output is a terminal. Node's stream for it, and node:tty, would take a twentieth of a ban's time to load. */
 export async function isOnTerminal(): Promise<boolean> {
-  if (!fstatSync(STANDARD_OUTPUT).isCharacterDevice()) return false;
+  if (!isCharacterDevice(STANDARD_OUTPUT)) return false;
   const { isatty } = await import('node:tty');
   return isatty(STANDARD_OUTPUT);
+}
+
+function isCharacterDevice(descriptor: number): boolean {
+  try {
+    return fstatSync(descriptor).isCharacterDevice();
+  } catch {
+    return false;
+  }
 }
 
 /** Node's own streams would take a tenth of a ban's time to load. */
