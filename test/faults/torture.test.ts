@@ -58,14 +58,16 @@ suite('networks that are banned while three of their addresses are held, by call
 
   test('the list has the network in every version in which three are held, and never one with a protected address', async (t) => {
     await using load = await startWorkload({ place: 'the list', isKilling: true, addresses, config });
-    await Promise.all(HOLDERS.map((holder) => load.hold(holder, CALLS)));
-    let widened = 0;
+    const isWidened = (text: string) => text.includes(`Require not ip ${NETWORK}\n`);
+    const countWidened = () => [...load.versions].filter(isWidened).length;
+    // Where most calls were killed, three are never held at once.
+    for (let round = 0; round < ROUNDS && countWidened() === 0; round += 1)
+      await Promise.all(HOLDERS.map((holder) => load.hold(holder, CALLS)));
     for (const text of load.versions) {
-      const isWidened = text.includes(`Require not ip ${NETWORK}\n`);
-      assert.equal(isWidened, heldIn(text, '203.0.113.').size === 3, text);
+      assert.equal(isWidened(text), heldIn(text, '203.0.113.').size === 3, text);
       assert.doesNotMatch(text, /198\.51\.100\.0/);
-      if (isWidened) widened += 1;
     }
+    const widened = countWidened();
     for (const line of load.told()) t.diagnostic(line);
     t.diagnostic(`${widened} of ${load.versions.size} versions have the network`);
     assert.ok(widened > 0 && widened < load.versions.size, `${widened} of ${load.versions.size}`);
