@@ -69,3 +69,10 @@ type SetChange = Extract<Change, { verb: 'set' }>;
 export function isSet(change: Change): change is SetChange {
   return change.verb === 'set';
 }
+
+/** A change that bans. */
+export type Placing = Extract<Change, { verb: 'add' | 'set' }>;
+
+export function isPlacing(change: Change): change is Placing {
+  return change.verb === 'add' || change.verb === 'set';
+}

@@ -19,8 +19,7 @@ export function ownAddresses(): readonly OwnAddress[] {
 }
 
 /**
- * RestrictAddressFamilies= of a unit can forbid the question to the kernel; its files in /proc then
- * answer it.
+ * RestrictAddressFamilies= of a unit can forbid the question to the kernel; its files in /proc then answer it.
  */
 function askForAddresses(): OwnAddress[] {
   try {

@@ -4,7 +4,7 @@ import { applyEdits, type Ban, bansOf, denyLines, formatBan, isBanAlone } from '
 import { changeList } from '../banlist/change.ts';
 import { searchBans } from '../banlist/find.ts';
 import { type Address, covers, isSingle, readAddress } from '../bans/address.ts';
-import type { Change, Outcome, Outcomes } from '../bans/change.ts';
+import { type Change, isPlacing, type Outcome, type Outcomes, type Placing } from '../bans/change.ts';
 import { type Hold, now } from '../bans/hold.ts';
 import { addHold, sameHolds, setHold } from '../bans/hold-changes.ts';
 import { BanctlError, EXIT, prefixed, succeeds, systemCode } from '../system/errors.ts';
@@ -197,12 +197,6 @@ export function afterDone(error: unknown, done: number, all: number): unknown {
 /** The address or range that a change bans or releases. */
 export function banOf(change: Change): string {
   return isPlacing(change) ? change.target : change.address;
-}
-
-type Placing = Extract<Change, { verb: 'add' | 'set' }>;
-
-function isPlacing(change: Change): change is Placing {
-  return change.verb === 'add' || change.verb === 'set';
 }
 
 /** The file that bans an address, given in canonical text. */

@@ -3,7 +3,7 @@ import { changeList } from '../banlist/change.ts';
 import { type BanFinder, findBans } from '../banlist/find.ts';
 import { networksOf } from '../banlist/networks.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
-import type { Change, Outcome, Outcomes } from '../bans/change.ts';
+import { type Change, isPlacing, type Outcome, type Outcomes } from '../bans/change.ts';
 import { now, WIDENED_PREFIX } from '../bans/hold.ts';
 import { isFresh, isPending, readState } from '../reload/state.ts';
 import { namesOf } from '../reload/types.ts';
@@ -76,7 +76,7 @@ function divide(
   const listed: Change[] = [];
   for (const change of changes) {
     const address = banOf(change);
-    const isPlaced = change.verb === 'add' || change.verb === 'set';
+    const isPlaced = isPlacing(change);
     const isListed = isRange(address) || (isPlaced && inList.naming(address).length > 0);
     if (isListed || !isPlaced) listed.push(change);
     if (!isRange(address) && (!isListed || isInDirectory(bandir, address))) filed.push(change);

@@ -5,11 +5,12 @@
 //   await site.bans('one', '203.0.113.5');
 //   await site.answer(['203.0.113.5'], 403);
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Apache, type ApacheOptions, installedBandir, startApache } from './apache.ts';
 import { banctl, executable } from './banctl.ts';
 import { type Fail2ban, startFail2ban } from './fail2ban.ts';
+import { banNames } from './served.ts';
 import { type Finished, tail, until } from './wait.ts';
 
 /** A site with too few children makes requests after a reload wait for Apache's next look at them. */
@@ -122,8 +123,7 @@ ${more}
   /** What every call of a command by hand is given. */
   const given: Record<string, string[]> = { list: place, explain: place, ban: reloading, reload: reloading };
   const list = () => {
-    const files = existsSync(apache.bandir) ? readdirSync(apache.bandir).sort() : [];
-    const bans = files.filter((name) => !/\.lock$|\.banctl-/.test(name));
+    const bans = banNames(apache.bandir);
     return [apache.banlist, ...bans.map((name) => join(apache.bandir, name))].map(read).join('');
   };
   const detail = () => `${list()}\n${tail(fail2ban.log(), 20)}`;
