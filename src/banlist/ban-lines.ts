@@ -1,5 +1,12 @@
 import { type Address, covers, readAddress } from '../bans/address.ts';
-import { formatHolds, HOLDS_PREFIX, type Hold, parseHolds, parseWidened } from '../bans/hold.ts';
+import {
+  formatHolds,
+  HOLDS_PREFIX,
+  type Hold,
+  parseHolds,
+  parseWidened,
+  WIDENED_PREFIX,
+} from '../bans/hold.ts';
 import {
   type DenyArgument,
   isContinued,
@@ -82,6 +89,16 @@ export function isBanAlone(text: Buffer, address: string): boolean {
   const start = text.length - line.length;
   if (start < 0 || text.toString('latin1', start) !== line) return false;
   return start === 0 || WHOLE_COMMENT.test(text.toString('latin1', 0, start));
+}
+
+/** The ban of such a text, if all its holds are of this address; undefined for any other text. */
+export function banAlone(text: Buffer, address: string): Ban | undefined {
+  if (!isBanAlone(text, address)) return undefined;
+  const comment = text.toString('utf8', 0, text.length - DENY.length - address.length - 1).trim();
+  if (comment.startsWith(WIDENED_PREFIX)) return undefined;
+  const holds = comment === '' ? [] : parseHolds(comment);
+  if (holds?.every((hold) => hold.address === address) !== true) return undefined;
+  return { address, holds, start: 0, end: text.length };
 }
 
 /** The text after the edits, which must not overlap, in pieces, so that a change of one line does not copy a long list. */

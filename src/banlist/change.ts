@@ -17,7 +17,7 @@ import {
   insertionPoint,
   rewritten,
 } from './ban-lines.ts';
-import { type BanFinder, findBans, indexBans } from './find.ts';
+import { type BanFinder, findAlone, findBans, indexBans } from './find.ts';
 import { networkOf, recount, type Widening } from './networks.ts';
 import type { DenyArgument } from './syntax.ts';
 
@@ -28,6 +28,8 @@ const MOST_BYTES_A_UNIT = 3;
 const NONE: readonly never[] = [];
 
 export interface ListOptions {
+  /** The only ban of the text, if it is known to have no other line. */
+  readonly alone?: Ban | undefined;
   readonly widening?: Widening | undefined;
   /** Called for each change. */
   readonly onChange?: (() => void) | undefined;
@@ -42,14 +44,15 @@ export function changeList(
   text: Buffer,
   changes: readonly Change[],
   now: number,
-  { widening, onChange }: ListOptions = {},
+  { alone, widening, onChange }: ListOptions = {},
 ): { edits: Edit[]; outcomes: Outcomes } {
   const isByHand = changes.some((change) => change.verb === 'release' && change.holder === null);
-  const isWidened = text.includes(WIDENED_PREFIX);
+  const isWidened = alone === undefined && text.includes(WIDENED_PREFIX);
   const countsNetworks = isWidened || widening !== undefined;
-  const lines = isByHand || countsNetworks ? denyLines(text) : [];
+  const needsLines = countsNetworks || (isByHand && alone === undefined);
+  const lines = needsLines ? denyLines(text) : [];
   const foreign = new Set(lines.flatMap(foreignAddresses));
-  const finder = isByHand || countsNetworks ? indexBans(lines) : findBans(text, changes.length);
+  const finder = needsLines ? indexBans(lines) : findIn(text, changes.length, alone);
   const drafts = new Map<string, Draft>();
   const drafting: Drafting = { finder, drafts, placed: new Map(), isWidened, now };
   const answers = new Map<Change, () => Outcome>();
@@ -84,6 +87,10 @@ export function changeList(
   edits.push(...foreignEdits(lines, changes, drafts));
   refuseTooLarge(text, edits);
   return { edits, outcomes };
+}
+
+function findIn(text: Buffer, count: number, alone: Ban | undefined): BanFinder {
+  return alone === undefined ? findBans(text, count) : findAlone(alone);
 }
 
 /** @throws BanctlError cannotWrite for a text that grows beyond what banctl can read; a text that shrinks is fine */

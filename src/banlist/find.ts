@@ -21,6 +21,11 @@ export function findBans(text: Buffer, count: number): BanFinder {
   return count > SEARCHES_WORTH_A_PASS ? indexBans(denyLines(text)) : searchBans(text);
 }
 
+/** For a text of this ban alone. */
+export function findAlone(ban: Ban): BanFinder {
+  return { naming: (address) => (address === ban.address ? [ban] : []), covering: () => [] };
+}
+
 /** Searches the text: skips every line that does not contain the address. */
 export function searchBans(text: Buffer): BanFinder {
   const answers = new Map<string, readonly Ban[]>();

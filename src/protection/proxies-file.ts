@@ -6,7 +6,8 @@ import { DRY_RUN } from '../store/list.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { acquireLock, Overtaken } from '../system/lock.ts';
 import { putThere, readText, statFile } from '../system/read.ts';
-import { removeFile, replaceFile } from '../system/write.ts';
+import { removeFile } from '../system/remove.ts';
+import { replaceFile } from '../system/write.ts';
 import { readLines } from './protection.ts';
 
 /*

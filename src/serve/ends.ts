@@ -1,5 +1,5 @@
 import { type FSWatcher, statSync, watch } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { type Ban, bansOf, denyLines } from '../banlist/ban-lines.ts';
 import { type Hold, MANUAL, now } from '../bans/hold.ts';
 import { addressesIn, banFile, bansInFile, isBanName } from '../store/directory.ts';
@@ -65,8 +65,10 @@ export class Ends {
   #watch(): void {
     const { banlist, bandir } = this.options;
     const places = bandir === undefined ? [banlist] : [banlist, bandir];
-    for (const parent of new Set(places.map((place) => dirname(place))))
-      this.#watchOne(parent, (name) => places.includes(join(parent, name)));
+    for (const [parent, inParent] of Map.groupBy(places, dirname)) {
+      const names = inParent.map((place) => basename(place));
+      this.#watchOne(parent, (name) => names.includes(name));
+    }
     if (bandir !== undefined) this.#watchOne(bandir, isBanName);
   }
 

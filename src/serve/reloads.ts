@@ -1,5 +1,6 @@
 import type { Outcomes } from '../bans/change.ts';
 import type { ReloadReport } from '../reload/types.ts';
+import type { Kept } from '../store/kept.ts';
 import type { StoreOptions } from '../store/store.ts';
 import type { Written } from '../store/types.ts';
 import { isBanctlError, lineOf } from '../system/errors.ts';
@@ -18,8 +19,14 @@ export class Reloads {
   /** The deferred reload of each list. */
   readonly #putOff = new Map<string, { readonly options: StoreOptions; readonly done: Promise<void> }>();
 
+  readonly #kept: Kept;
+
+  constructor(kept: Kept) {
+    this.#kept = kept;
+  }
+
   optionsFor(options: StoreOptions): StoreOptions & { readonly onDeferred: () => void } {
-    return { ...options, isResident: true, onDeferred: () => this.later(options) };
+    return { ...options, isResident: true, kept: this.#kept, onDeferred: () => this.later(options) };
   }
 
   /** The result of the reload that a change needs. */

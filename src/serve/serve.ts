@@ -2,11 +2,12 @@ import { statSync } from 'node:fs';
 import type { Server, Socket } from 'node:net';
 import { isPending, lookAtState } from '../reload/state.ts';
 import { namesOf } from '../reload/types.ts';
-import { removeTemporaryDirectories } from '../store/directory.ts';
-import { closeNewFiles } from '../store/new-files.ts';
+import { temporaryDirectoriesIn } from '../store/directory.ts';
+import { Kept } from '../store/kept.ts';
 import type { StoreOptions } from '../store/store.ts';
 import { EXIT, type ExitCode, isBanctlError } from '../system/errors.ts';
 import { type FileVersion, statFile } from '../system/read.ts';
+import { removeRestingLocks } from '../system/takeover.ts';
 import { warn } from '../terminal/print.ts';
 import { Connection } from './connection.ts';
 import { Ends } from './ends.ts';
@@ -20,8 +21,9 @@ import { Restored } from './restored.ts';
 import type { Commands, Reply, ServeOptions, Sharing, SharingAgent } from './types.ts';
 
 /*
- * The resident: requests arrive on the socket and go through one queue into the store, with the same locks as calls. The
- * resident also ends holds by hand and runs deferred reloads. Nothing here waits synchronously.
+ * The resident: requests arrive on the socket and go through one queue into the store, with the same locks as calls, except for
+ * the file of a new ban, which needs none. The resident also ends holds by hand and runs deferred reloads. Nothing here waits
+ * synchronously.
  */
 
 const MINUTE_MS = 60_000;
@@ -35,7 +37,8 @@ type Ending = 'asked' | 'renewed';
 class Resident {
   readonly #commands: Commands;
   readonly #metrics = new Metrics();
-  readonly #reloads = new Reloads();
+  readonly #kept = new Kept();
+  readonly #reloads = new Reloads(this.#kept);
   readonly #queue = new Queue(this.#reloads);
   readonly #restored = new Restored();
   readonly #connections = new Set<Connection>();
@@ -82,14 +85,14 @@ class Resident {
   }
 
   /** Answers the requests that it has begun, and finishes all work. */
-  async stop(server: Server): Promise<void> {
+  async stop(server: Server, ending: Ending): Promise<void> {
     server.close();
     for (const ends of this.#ends.values()) ends.close();
     await this.#sharing?.close();
     await Promise.all([...this.#connections].map((connection) => connection.end()));
     await this.#queue.idle();
-    closeNewFiles();
     await this.#reloads.finish();
+    await this.#kept.close(ending === 'renewed');
   }
 
   readonly #answer = async (request: Request, hello: Hello, isWanted: () => boolean): Promise<Reply> => {
@@ -128,7 +131,10 @@ class Resident {
   #endHoldsOf(options: StoreOptions): void {
     const place = `${options.banlist}\n${options.bandir ?? ''}`;
     if (this.#ends.has(place)) return;
-    if (options.bandir !== undefined) removeTemporaryDirectories(options.bandir);
+    removeRestingLocks(options.banlist);
+    // Another process that uses one of them makes its change again.
+    for (const directory of options.bandir === undefined ? [] : temporaryDirectoriesIn(options.bandir))
+      this.#kept.deleteLater(directory);
     const ends = new Ends({ ...options, isUrgent: false }, async (addresses) => {
       await this.#queue.change({
         options: ends.options,
@@ -173,7 +179,7 @@ export async function serve(
   resident.start(options);
   if (sharing !== undefined) await resident.share(sharing);
   const ending = await resident.ended;
-  await resident.stop(server);
+  await resident.stop(server, ending);
   // systemd keeps the socket, and starts the new executable.
   if (ending === 'renewed' && !isPassed()) becomeNew();
   return EXIT.done;

@@ -1,28 +1,29 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { applyEdits, type Ban, bansOf, denyLines, formatBan, isBanAlone } from '../banlist/ban-lines.ts';
+import {
+  applyEdits,
+  type Ban,
+  banAlone,
+  bansOf,
+  denyLines,
+  formatBan,
+  isBanAlone,
+} from '../banlist/ban-lines.ts';
 import { changeList } from '../banlist/change.ts';
 import { searchBans } from '../banlist/find.ts';
 import { type Address, covers, isSingle, readAddress } from '../bans/address.ts';
 import { type Change, isPlacing, type Outcome, type Outcomes, type Placing } from '../bans/change.ts';
 import { type Hold, now } from '../bans/hold.ts';
 import { addHold, sameHolds, setHold } from '../bans/hold-changes.ts';
-import { BanctlError, EXIT, prefixed, succeeds, systemCode } from '../system/errors.ts';
+import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
 import { type Lock, type LockOptions, MovingLock, withLock, withLockAwaited } from '../system/lock.ts';
 import { isSharedTemporary } from '../system/lock-directory.ts';
 import { run } from '../system/program.ts';
 import { cannotRead, type FileContent, readText } from '../system/read.ts';
-import { discard } from '../system/takeover.ts';
-import {
-  endRemovals,
-  makeDirectory,
-  type Removals,
-  removalsIn,
-  removeFile,
-  replaceFile,
-  syncDirectoryOf,
-} from '../system/write.ts';
-import { keptNewFiles, NewFiles } from './new-files.ts';
+import { Removals, removeFile } from '../system/remove.ts';
+import { makeDirectory, replaceFile, syncDirectoryOf } from '../system/write.ts';
+import type { Kept } from './kept.ts';
+import type { NewFiles } from './new-files.ts';
 import type { ChangeOptions, Store } from './types.ts';
 
 /** Seconds. */
@@ -41,8 +42,12 @@ const STATS_WORTH_A_LISTING = 5000;
 /** After this many files, a resident yields to other requests. */
 const FILES_IN_ONE_GO = 64;
 
+/** Files of the directory as they were read, by address. */
+export type BanFiles = Map<string, FileContent>;
+
 export interface DirectoryOptions extends ChangeOptions {
   readonly bandir: string;
+  readonly read?: BanFiles | undefined;
 }
 
 export interface FileChange {
@@ -61,6 +66,8 @@ export interface FileOptions {
   readonly removals?: Removals | undefined;
   /** For more files than one. */
   readonly moving?: MovingLock | undefined;
+  /** The files from which the changes follow, by address. */
+  readonly read?: BanFiles | undefined;
   readonly isWanted?: ChangeOptions['isWanted'];
 }
 
@@ -68,13 +75,11 @@ export interface FileOptions {
 export function directoryStore(options: DirectoryOptions): Store {
   return {
     read: () => bansInDirectory(options.bandir),
-    change: async (changesFor) => ({
-      ...(await changeFiles(
-        options,
-        changesFor(() => bansInDirectory(options.bandir)),
-      )),
-      plan: { result: 'not-needed' },
-    }),
+    change: async (changesFor) => {
+      const { read = new Map() } = options;
+      const changes = changesFor(() => bansInDirectory(options.bandir, read));
+      return { ...(await changeFiles({ ...options, read }, changes)), plan: { result: 'not-needed' } };
+    },
   };
 }
 
@@ -86,12 +91,16 @@ export function directoryStore(options: DirectoryOptions): Store {
 async function changeFiles(options: DirectoryOptions, changes: readonly Change[]): Promise<FileChange> {
   const files = Map.groupBy(changes, banOf);
   const durable = files.size <= MOST_SYNCED_ALONE && options.sync === undefined;
-  const removals = durable ? undefined : removalsIn(options.bandir);
+  const { kept } = options;
+  const removals = durable ? undefined : Removals.from(options.bandir, kept?.deleteLater);
   const moving = durable ? undefined : new MovingLock();
   const fileOptions = { ...options, durable, removals, moving };
-  const isQuick = options.isResident === true && !options.dryRun && changes.some(isPlacing);
+  const isQuick = !options.dryRun && changes.some(isPlacing);
   let newFiles: NewFiles | undefined;
-  const existing = isQuick && files.size > STATS_WORTH_A_LISTING ? readableNames(options.bandir) : undefined;
+  const existing =
+    kept !== undefined && isQuick && files.size > STATS_WORTH_A_LISTING
+      ? readableNames(options.bandir)
+      : undefined;
   const outcomes = new Map<Change, Outcome>();
   let isChanged = false;
   /** A file was made in vain, and may have what was then found under the lock. */
@@ -102,8 +111,8 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
     for (const [address, ofAddress] of files) {
       const isThere = () => existing?.has(address) ?? isInDirectory(options.bandir, address);
       let made: MadeFile | undefined;
-      if (isQuick && ofAddress.every(isPlacing) && !isThere()) {
-        newFiles ??= newFilesFor(options.bandir, durable);
+      if (kept !== undefined && isQuick && ofAddress.every(isPlacing) && !isThere()) {
+        newFiles ??= newFilesFor(kept, options.bandir, durable);
         made = createBanFile(options, newFiles, address, ofAddress);
         isUnsynced ||= made?.isSure === false;
       }
@@ -115,7 +124,7 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
       for (const [change, outcome] of file.outcomes) outcomes.set(change, outcome);
       done += 1;
       progress?.step();
-      if (options.isResident && done % FILES_IN_ONE_GO === 0) {
+      if (kept !== undefined && done % FILES_IN_ONE_GO === 0) {
         // Others that want this file need not wait for all the rest.
         moving?.release();
         await new Promise(setImmediate);
@@ -126,7 +135,7 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   } finally {
     if (!durable) newFiles?.close();
     moving?.release();
-    if (removals !== undefined) endRemovals(removals);
+    removals?.end();
     progress?.stop();
   }
   const isDue = options.sync === 'all' || ((isChanged || isUnsynced) && !durable && options.sync !== 'later');
@@ -134,10 +143,9 @@ async function changeFiles(options: DirectoryOptions, changes: readonly Change[]
   return { isChanged, outcomes };
 }
 
-/** Their temporary directory belongs to one call for thousands of files, and else to the resident. */
-function newFilesFor(bandir: string, durable: boolean): NewFiles {
+function newFilesFor(kept: Kept, bandir: string, durable: boolean): NewFiles {
   makeBandir(bandir);
-  return durable ? keptNewFiles(bandir) : new NewFiles(bandir, { durable });
+  return kept.newFiles(bandir, durable);
 }
 
 /** A file that was made without a lock. Unless that is sure, the change is to be made again, under the lock. */
@@ -233,12 +241,12 @@ export function changeBanFile(options: FileOptions, address: string, changes: re
 }
 
 async function changeBanFileOf(
-  { isResident }: DirectoryOptions,
+  { kept }: DirectoryOptions,
   options: FileOptions,
   address: string,
   changes: readonly Change[],
 ): Promise<FileChange> {
-  if (isResident !== true) return changeBanFile(options, address, changes);
+  if (kept === undefined) return changeBanFile(options, address, changes);
   const change = fileChange(options, address, changes);
   if (typeof change !== 'function') return change;
   return withLockAwaited(banFile(options.bandir, address), lockOptionsOf(options), change);
@@ -250,22 +258,30 @@ function lockOptionsOf({ lockTimeout, moving }: FileOptions): LockOptions {
 
 /** The work under the file's lock; does at once what needs no lock. */
 function fileChange(
-  { bandir, dryRun, durable, removals, isWanted }: FileOptions,
+  { bandir, dryRun, durable, removals, isWanted, read }: FileOptions,
   address: string,
   changes: readonly Change[],
 ): FileChange | ((lock: Lock) => FileChange) {
   const apply = (text: Buffer) => {
     const wanted = isWanted === undefined ? changes : changes.filter(isWanted);
-    const { edits, outcomes } = changeList(text, wanted, now());
+    const { edits, outcomes } = changeList(text, wanted, now(), { alone: banAlone(text, address) });
     return { outcomes, isChanged: edits.length > 0, pieces: applyEdits(text, edits) };
   };
   if (dryRun) return apply(readBanFile(bandir, address).text);
   const path = banFile(bandir, address);
   if (changes.some((change) => isPlacing(change) || change.verb === 'adopt')) makeBandir(bandir);
   else if (!isInDirectory(bandir, address)) return apply(Buffer.alloc(0));
+  let known = read?.get(address);
   return (lock) => {
-    const seen = readBanFile(bandir, address);
-    const { outcomes, isChanged, pieces } = apply(seen.text);
+    let seen = known ?? readBanFile(bandir, address);
+    let result = apply(seen.text);
+    if (known !== undefined && !result.isChanged) {
+      seen = readBanFile(bandir, address);
+      result = apply(seen.text);
+    }
+    // A file that has changed since is read when the change is made again.
+    known = undefined;
+    const { outcomes, isChanged, pieces } = result;
     if (!isChanged) {
       // Whoever made the ban may not have come to the end.
       if (durable && seen.version !== undefined && changes.some(isPlacing)) syncDirectoryOf(path);
@@ -279,22 +295,26 @@ function fileChange(
   };
 }
 
-/** Every ban of the directory, by address. */
-export function bansInDirectory(bandir: string): Ban[] {
+/** Every ban of the directory, by address. Puts the files into `read`. */
+export function bansInDirectory(bandir: string, read?: BanFiles): Ban[] {
   return addressesIn(bandir)
     .sort()
-    .flatMap((address) => bansInFile(bandir, address));
+    .flatMap((address) => bansInFile(bandir, address, read));
 }
 
 /** The name alone is what a file bans, whatever its text names. */
-export function bansInFile(bandir: string, address: string): Ban[] {
-  return bansOf(denyLines(readOrUnknown(bandir, address))).filter((ban) => ban.address === address);
+export function bansInFile(bandir: string, address: string, read?: BanFiles): Ban[] {
+  const text = readOrUnknown(bandir, address, read);
+  const alone = banAlone(text, address);
+  return alone === undefined ? bansOf(denyLines(text)).filter((ban) => ban.address === address) : [alone];
 }
 
 /** Apache bans by a file's name, so an unreadable file must not hide the others. */
-function readOrUnknown(bandir: string, address: string): Buffer {
+function readOrUnknown(bandir: string, address: string, read?: BanFiles): Buffer {
   try {
-    return readBanFile(bandir, address).text;
+    const file = readBanFile(bandir, address);
+    read?.set(address, file);
+    return file.text;
   } catch (error) {
     if (!(error instanceof BanctlError)) throw error;
     return Buffer.from(formatBan(address, []));
@@ -331,14 +351,15 @@ export function namesIn(bandir: string): string[] {
   }
 }
 
-/**
- * Removes the temporary directories of a resident that was killed, if they can be read. Another process that uses one of them
- * makes its change again.
- */
-export function removeTemporaryDirectories(bandir: string): void {
-  succeeds(() => {
-    for (const name of namesIn(bandir).filter(isSharedTemporary)) discard(join(bandir, name));
-  });
+/** The temporary directories of a resident that was killed; none if they cannot be seen. */
+export function temporaryDirectoriesIn(bandir: string): string[] {
+  try {
+    return namesIn(bandir)
+      .filter(isSharedTemporary)
+      .map((name) => join(bandir, name));
+  } catch {
+    return [];
+  }
 }
 
 /** Apache's children must be able to search it, although fail2ban's umask is 0077. @throws BanctlError cannotWrite */

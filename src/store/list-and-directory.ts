@@ -40,11 +40,15 @@ export function bothStore(options: DirectoryOptions): Store {
 }
 
 function readBoth(options: DirectoryOptions): Ban[] {
-  return readPlaces(options, ({ text }) => [...bansOf(denyLines(text)), ...bansInDirectory(options.bandir)]);
+  return readPlaces(options, ({ text }) => [
+    ...bansOf(denyLines(text)),
+    ...bansInDirectory(options.bandir, options.read),
+  ]);
 }
 
 /** The directory first, because a ban takes effect there at once. */
-async function changeBoth(options: DirectoryOptions, changesFor: ChangesFor): Promise<Written> {
+async function changeBoth(given: DirectoryOptions, changesFor: ChangesFor): Promise<Written> {
+  const options = { ...given, read: new Map() };
   const { banlist, bandir, dryRun } = options;
   checkDirectory(bandir);
   const changes = changesFor(() => readBoth(options));

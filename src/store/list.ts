@@ -7,7 +7,7 @@ import { afterChange, currentError, isPending, readState, settled } from '../rel
 import { type ReloadState, writeState } from '../reload/state-file.ts';
 import { namesOf, type ReloadReport } from '../reload/types.ts';
 import { hasAttributes } from '../system/attributes.ts';
-import { type Lock, withLock, withLockAwaited } from '../system/lock.ts';
+import { type Lock, withLock } from '../system/lock.ts';
 import { type FileContent, readText, statFile } from '../system/read.ts';
 import { type OnLoss, replaceFile } from '../system/write.ts';
 import { warn } from '../terminal/print.ts';
@@ -33,8 +33,9 @@ export async function changeBanlist(options: ChangeOptions, changesFor: ChangesF
   const { banlist, lockTimeout, dryRun } = options;
   if (dryRun) return foresee(options, changesFor);
   const work = (lock: Lock) => writeLocked(options, changesFor, lock);
-  const limits = { timeout: lockTimeout };
-  return options.isResident ? withLockAwaited(banlist, limits, work) : withLock(banlist, limits, work);
+  return options.kept === undefined
+    ? withLock(banlist, { timeout: lockTimeout }, work)
+    : options.kept.withLock(banlist, lockTimeout, work);
 }
 
 function foresee({ banlist, widening }: ChangeOptions, changesFor: ChangesFor): Written {

@@ -19,9 +19,6 @@ const MODE = 0o644;
 /** What link(2) says where the file system cannot do it. */
 const NO_LINKS: ReadonlySet<string> = new Set(['EPERM', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK']);
 
-/** A resident removes its temporary directory after this long without a new file. */
-const QUIET_MS = 2000;
-
 /**
  * Files for bans of addresses that have none, without a lock for each. link(2) makes a file appear with its whole text, and never
  * replaces one. Only a call that held the lock at that moment, and so had not seen the file, can still replace it:
@@ -100,30 +97,6 @@ export class NewFiles {
   close(): void {
     succeeds(() => rmdirSync(this.#directory));
   }
-}
-
-/** Of a resident. A temporary directory for each ban would take longer than the ban's file. */
-const kept = new Map<string, NewFiles>();
-let quiet: NodeJS.Timeout | undefined;
-
-/** For single bans of a resident: with one temporary directory until nothing new has come for a while. */
-export function keptNewFiles(bandir: string): NewFiles {
-  quiet ??= setTimeout(closeNewFiles, QUIET_MS).unref();
-  quiet.refresh();
-  const known = kept.get(bandir);
-  if (known?.isWorthKeeping === true) return known;
-  known?.close();
-  const files = new NewFiles(bandir, { durable: true });
-  kept.set(bandir, files);
-  return files;
-}
-
-/** Removes the temporary directories. */
-export function closeNewFiles(): void {
-  clearTimeout(quiet);
-  quiet = undefined;
-  for (const files of kept.values()) files.close();
-  kept.clear();
 }
 
 function currentUmask(): number {

@@ -6,6 +6,7 @@ import type { ReloadOptions, ReloadReport } from '../reload/types.ts';
 import type { FileVersion } from '../system/read.ts';
 import type { OnLoss } from '../system/write.ts';
 import type { StartProgress } from '../terminal/progress.ts';
+import type { Kept } from './kept.ts';
 
 export interface PlaceOptions {
   readonly banlist: string;
@@ -44,6 +45,8 @@ export interface ChangeOptions extends ReloadOptions {
   readonly sync?: 'later' | 'all' | undefined;
   /** When to ban a network instead of its addresses. Undefined: as the list says of each network. */
   readonly widening?: Widening | undefined;
+  /** Of a resident, which answers others while it waits. */
+  readonly kept?: Kept;
   /** Shows progress on a terminal. */
   readonly progress?: StartProgress | undefined;
 }

@@ -1,5 +1,6 @@
 import { lstatSync, readdirSync } from 'node:fs';
 import { BanctlError, EXIT, type Reason, reasonOf, systemCode } from './errors.ts';
+import { hiddenName } from './hidden-name.ts';
 import { quote } from './printable.ts';
 import { isRunning, type ProcessId } from './process.ts';
 
@@ -66,9 +67,23 @@ export function isTemporaryOf(base: string, name: string): boolean {
 /** As long as the number in the name of a temporary file can be. */
 const NUMBERS = 10 ** 10;
 
+/** A temporary name beside `path`, for a directory. */
+export function temporaryOf(path: string): string {
+  return `${hiddenName(path)}.banctl-${randomNumber()}`;
+}
+
 /** The name of a directory for the files of many addresses, in the directory of these. */
 export function sharedTemporary(what: 'new' | 'old'): string {
-  return `${what}.banctl-${Math.floor(Math.random() * NUMBERS)}`;
+  return `${what}.banctl-${randomNumber()}`;
+}
+
+/** Another temporary name of the same kind. */
+export function renumbered(temporary: string): string {
+  return temporary.replace(/\d+$/, String(randomNumber()));
+}
+
+function randomNumber(): number {
+  return Math.floor(Math.random() * NUMBERS);
 }
 
 export function isSharedTemporary(name: string): boolean {

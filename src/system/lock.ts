@@ -20,8 +20,8 @@ import { watchHolder } from './takeover.ts';
  * file or directory before its entry, and without its entry it cannot register another. So the rename that would undo
  * other processes' changes fails. A process that is late in removing an entry cannot remove the entry of a later turn.
  *
- * A call that changes thousands of files moves its directory, with the entry in it, from one file to the next: see
- * MovingLock.
+ * A call that changes thousands of files moves its directory, with the entry in it, from one file to the next, and a resident
+ * moves it away and back between its changes of one file: see MovingLock.
  */
 
 /** A lock as its holder sees it. */
@@ -126,7 +126,8 @@ function* working<T>(path: string, options: LockOptions, work: (lock: Lock) => T
         );
     } finally {
       if (moving === undefined) lock.release();
-      else if (!isDone) moving.release();
+      else if (isDone) moving.rest();
+      else moving.release();
     }
   }
 }
@@ -226,7 +227,12 @@ class HeldLock implements Lock {
    * @returns false if another process holds the lock on `path`, or has taken over this one
    */
   moveTo(path: string): boolean {
-    const [from, to] = [this.#directory, lockPath(path)];
+    return this.move(lockPath(path));
+  }
+
+  /** The same with the directory itself, which may be no lock. */
+  move(to: string): boolean {
+    const from = this.#directory;
     if (from === to) return true;
     if (!this.#isIn(from) || !succeeds(() => renameSync(from, to))) return false;
     if (!this.#isIn(to)) {
@@ -247,17 +253,34 @@ class HeldLock implements Lock {
 }
 
 /**
- * A lock for the files of one directory, one after another. It moves from each to the next in one step, because a directory
- * that is made and removed for each file takes longer than all other work on it. Release it at the end.
+ * A lock for many changes, of the files of one directory or of one file. It moves from each to the next in one step, because a
+ * directory that is made and removed for each change takes longer than all other work on it. Release it at the end.
  */
 export class MovingLock {
+  readonly #resting: string | undefined;
   #lock: HeldLock | undefined;
+
+  /**
+   * @param resting where it waits between two changes, so that other processes can take the lock; else it stays at the last
+   *   file until the next change
+   */
+  constructor(resting?: string) {
+    this.#resting = resting;
+  }
 
   *take(path: string, options: LockOptions): Waiting<HeldLock> {
     if (this.#lock?.moveTo(path) === true) return this.#lock;
     this.release();
-    this.#lock = yield* acquiring(path, options);
-    return this.#lock;
+    const lock = yield* acquiring(path, options);
+    // Another change of this process may have taken one meanwhile.
+    this.release();
+    this.#lock = lock;
+    return lock;
+  }
+
+  /** After a change. */
+  rest(): void {
+    if (this.#resting !== undefined && this.#lock?.move(this.#resting) === false) this.release();
   }
 
   release(): void {

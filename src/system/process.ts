@@ -82,7 +82,7 @@ export function outlives(pid: number, signal: number): boolean {
 /** proc_pid_stat(5): the name is in parentheses and may contain anything. A zombie counts as gone. */
 function readStat(pid: number): { name: string; fields: string[] } | undefined {
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     const end = stat.lastIndexOf(')');
     const fields = stat.slice(end + 2).split(' ');
     if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
@@ -120,7 +120,8 @@ export function bootId(): string | undefined {
 
 function readOrEmpty(path: string): string {
   try {
-    return readFileSync(path, 'latin1');
+    // Node opens, reads and closes it in one step in this encoding alone.
+    return readFileSync(path, 'utf8');
   } catch {
     return '';
   }

@@ -1,4 +1,5 @@
-import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { closeSync, constants, existsSync, fstatSync, openSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 
 /*
  * The record: one line for each ban, unban, refusal and reload, so that counters outlive a call and the report knows
@@ -54,7 +55,8 @@ const FLAGS =
 
 /** Appends a line, if the record's directory exists. Without a path, nothing is recorded. */
 export function record(path: string | undefined, happening: Happening): void {
-  if (path === undefined) return;
+  // Asked first, because an error of open(2) takes longer than all the rest.
+  if (path === undefined || !existsSync(dirname(path))) return;
   try {
     const descriptor = openSync(path, FLAGS, 0o640);
     try {

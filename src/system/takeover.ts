@@ -1,7 +1,14 @@
-import { readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
+import { readdirSync, renameSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { succeeds, systemCode } from './errors.ts';
-import { cannotLock, entriesOf, isSharedTemporary, isTemporaryOf, ownerOf } from './lock-directory.ts';
+import {
+  cannotLock,
+  entriesOf,
+  isSharedTemporary,
+  isTemporaryOf,
+  ownerOf,
+  renumbered,
+} from './lock-directory.ts';
 import { isRunning, monotonicMs } from './process.ts';
 import { syncDirectory } from './sync-directory.ts';
 
@@ -10,7 +17,7 @@ import { syncDirectory } from './sync-directory.ts';
 /** A directory that stays empty for this long was left by a process that died before it made its entry. */
 const NAMELESS_SECONDS = 0.5;
 
-/** The name of a removed file in its temporary directory. */
+/** The name of the one file in a temporary directory. */
 export const REMOVED = 'removed';
 
 /**
@@ -60,15 +67,33 @@ function takeAway(directory: string, remove: () => void): boolean {
   }
 }
 
-/** Removes a temporary file, or a temporary directory with the file in it. */
+/** Removes the locks on `path` whose process was killed while they rested: see MovingLock. They lock nothing. */
+export function removeRestingLocks(path: string): void {
+  const isLeft = (directory: string) => {
+    const [entry] = entriesOf(directory) ?? [];
+    return entry !== undefined && !isRunning(ownerOf(entry));
+  };
+  succeeds(() => {
+    for (const name of readdirSync(dirname(path))) {
+      if (!isTemporaryOf(basename(path), name)) continue;
+      const directory = join(dirname(path), name);
+      succeeds(() => isLeft(directory) && discard(directory));
+    }
+  });
+}
+
+/** Removes a temporary file, or a temporary directory with the files in it. */
 export function discard(temporary: string): void {
   if (succeeds(() => unlinkSync(temporary))) return;
-  const isGone = () => {
-    succeeds(() => unlinkSync(join(temporary, REMOVED)));
-    return succeeds(() => rmdirSync(temporary));
-  };
-  // Its holder may continue at this moment and move the file into it. It can do so only once.
-  if (!isGone()) isGone();
+  succeeds(() => unlinkSync(join(temporary, REMOVED)));
+  if (succeeds(() => rmdirSync(temporary))) return;
+  // Its holder may move more files into it, until it has another name.
+  const aside = renumbered(temporary);
+  succeeds(() => {
+    renameSync(temporary, aside);
+    for (const name of readdirSync(aside)) unlinkSync(join(aside, name));
+    rmdirSync(aside);
+  });
 }
 
 /**

@@ -5,25 +5,20 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
-  renameSync,
   statSync,
-  unlinkSync,
   writeSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { copyAttributes } from './attributes.ts';
-import { BanctlError, EXIT, reasonOf, succeeds, systemCode } from './errors.ts';
-import { hiddenName } from './hidden-name.ts';
+import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
 import { lstat } from './links.ts';
 import { FileChanged, type Lock, LockLost } from './lock.ts';
-import { sharedTemporary } from './lock-directory.ts';
 import { type FileContent, type FileVersion, statFile } from './read.ts';
 import { syncDirectory } from './sync-directory.ts';
-import { discard, REMOVED } from './takeover.ts';
 
 /** The version of a file as it was read; undefined if it did not exist. */
-type SeenFile = Pick<FileContent, 'version'>;
+export type SeenFile = Pick<FileContent, 'version'>;
 /** Called with the reason if access lists and extended attributes are lost. */
 export type OnLoss = (why: string) => void;
 /** Of more in one call the kernel makes larger units of memory, for which it may have to move others. */
@@ -88,55 +83,6 @@ export function replaceFile(
   return statFile(path)?.version ?? '';
 }
 
-/** A temporary directory for the files that one call removes, one after another. */
-export interface Removals {
-  readonly directory: string;
-  isMade: boolean;
-}
-
-/** For many files: a directory of its own for each takes longer than all else. The audit removes what a killed call leaves. */
-export function removalsIn(directory: string): Removals {
-  return { directory: join(directory, sharedTemporary('old')), isMade: false };
-}
-
-/**
- * Removes a file. A call that was stopped and lost the lock must not remove what others have written since. So the file is
- * first moved into a temporary directory, and whoever takes the lock over removes that directory.
- *
- * @throws Overtaken if the lock was taken over or the file changed; BanctlError cannotWrite
- */
-export function removeFile(
-  path: string,
-  {
-    lock,
-    seen,
-    durable = true,
-    removals,
-  }: { lock: Lock; seen: SeenFile; durable?: boolean; removals?: Removals | undefined },
-): void {
-  const one = removals ?? { directory: `${hiddenName(path)}.banctl-${process.pid}`, isMade: false };
-  const { directory } = one;
-  try {
-    if (!one.isMade) makeAnew(directory);
-    one.isMade = true;
-    lock.registerTemporary(directory);
-    refuseChanged(path, seen);
-    renameSync(path, join(directory, REMOVED));
-  } catch (error) {
-    endRemovals(one);
-    if (systemCode(error) === 'ENOENT') throw new LockLost();
-    throw cannotWrite(path, error);
-  }
-  if (removals === undefined) endRemovals(one);
-  else succeeds(() => unlinkSync(join(directory, REMOVED)));
-  if (durable) syncDirectoryOf(path);
-}
-
-export function endRemovals(removals: Removals): void {
-  if (removals.isMade) discard(removals.directory);
-  removals.isMade = false;
-}
-
 /**
  * Makes a directory, and its parents, that all users may search. The umask is set instead of the mode afterwards: a call
  * that is killed in between must not leave a directory that Apache cannot search.
@@ -179,20 +125,9 @@ function keepAttributes(path: string, created: string, onLoss: OnLoss): void {
   if (lost !== undefined) onLoss(lost);
 }
 
-/** Called right before the rename. Only what others write between the two is lost. */
-function refuseChanged(path: string, seen: SeenFile | undefined): void {
+/** Called right before the rename. Only what others write between the two is lost. @throws FileChanged */
+export function refuseChanged(path: string, seen: SeenFile | undefined): void {
   if (seen !== undefined && statFile(path)?.version !== seen.version) throw new FileChanged();
-}
-
-/** Makes a directory at a path where a killed process or another program may have left something. */
-function makeAnew(directory: string): void {
-  try {
-    mkdirSync(directory);
-  } catch (error) {
-    if (systemCode(error) !== 'EEXIST') throw error;
-    discard(directory);
-    mkdirSync(directory);
-  }
 }
 
 /** Writes into the file that was created for it, and not into a file or link that has taken its place. */

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { acquireLock, MovingLock, withLock, withLockAwaited } from '../../src/system/lock.ts';
-import { isHeld, lockPath } from '../../src/system/lock-directory.ts';
+import { isHeld, isTemporaryOf, lockPath, temporaryOf } from '../../src/system/lock-directory.ts';
+import { discard } from '../../src/system/takeover.ts';
 
 const FREE = { timeout: 1 };
 /** Takes the lock of a living process, which counts as stopped. */
@@ -103,5 +104,72 @@ describe('a moving lock', () => {
     };
     assert.throws(() => withLock(file('b'), { ...FREE, moving }, fail), /failed/);
     assert.equal(existsSync(lockPath(file('b'))), false);
+  });
+
+  describe('of one file', () => {
+    beforeEach(() => {
+      moving = new MovingLock(temporaryOf(file('a')));
+    });
+
+    test('is free for others between two changes, and the same in each', () => {
+      const entry = () =>
+        withLock(file('a'), { ...FREE, moving }, () => readdirSync(lockPath(file('a'))).join());
+      const first = entry();
+      acquireLock(file('a'), FREE).release();
+      assert.equal(entry(), first);
+      moving.release();
+      assert.deepEqual(readdirSync(dir), []);
+    });
+
+    test('waits for another holder, and is made anew', async () => {
+      lock('a');
+      const other = acquireLock(file('a'), FREE);
+      const pending = withLockAwaited(file('a'), { timeout: 20, moving }, () => readdirSync(dir));
+      other.release();
+      assert.deepEqual(await pending, ['a.lock']);
+      moving.release();
+      assert.deepEqual(readdirSync(dir), []);
+    });
+
+    test('that an audit took for a leftover is made anew', () => {
+      lock('a');
+      const [resting = ''] = readdirSync(dir);
+      assert.ok(isTemporaryOf('a', resting));
+      discard(file(resting));
+      assert.deepEqual(readdirSync(dir), []);
+      assert.deepEqual(lock('a'), ['a.lock']);
+      moving.release();
+      assert.deepEqual(readdirSync(dir), []);
+    });
+
+    test('gives a lock back that another call has taken over when it was about to rest', () => {
+      let other: ReturnType<typeof acquireLock> | undefined;
+      const { renameSync } = fs;
+      withLock(file('a'), { ...FREE, moving }, () => {
+        fs.renameSync = (from, to) => {
+          fs.renameSync = renameSync;
+          syncBuiltinESMExports();
+          other = acquireLock(file('a'), TAKEOVER);
+          renameSync(from, to);
+        };
+        syncBuiltinESMExports();
+      });
+      assert.ok(isHeld(file('a')));
+      other?.registerTemporary(file('.a.banctl-1'));
+      other?.release();
+      lock('a');
+      moving.release();
+      assert.deepEqual(readdirSync(dir), []);
+    });
+
+    test('of two changes that wait at once leaves nothing', async () => {
+      const other = acquireLock(file('a'), FREE);
+      const wait = () => withLockAwaited(file('a'), { timeout: 20, moving }, () => {});
+      const pending = [wait(), wait()];
+      other.release();
+      await Promise.all(pending);
+      moving.release();
+      assert.deepEqual(readdirSync(dir), []);
+    });
   });
 });

@@ -14,8 +14,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { type Lock, LockLost, withLock } from '../../src/system/lock.ts';
 import { statFile } from '../../src/system/read.ts';
+import { Removals, removeFile } from '../../src/system/remove.ts';
 import { discard } from '../../src/system/takeover.ts';
-import { endRemovals, removalsIn, removeFile } from '../../src/system/write.ts';
 import { change, release } from '../lab/call.ts';
 
 const MANY = 40;
@@ -43,7 +43,7 @@ describe('a directory for many removals', () => {
   });
 
   test('that a takeover removed keeps the file, and is made again for the next attempt', () => {
-    const removals = removalsIn(dir);
+    const removals = Removals.from(dir);
     writeFileSync(file('first'), '');
     writeFileSync(file('second'), 'new');
     removeFile(file('first'), { lock: HELD, seen: seenOf('first'), durable: false, removals });
@@ -52,8 +52,49 @@ describe('a directory for many removals', () => {
     assert.throws(lose, LockLost);
     assert.equal(readFileSync(file('second'), 'utf8'), 'new');
     removeFile(file('second'), { lock: HELD, seen: seenOf('second'), durable: false, removals });
-    endRemovals(removals);
+    removals.end();
     assert.deepEqual(readdirSync(dir), []);
+  });
+
+  test('keeps the files that are deleted later, a thousand in each', () => {
+    const later: string[] = [];
+    const removals = Removals.from(dir, (directory) => later.push(directory));
+    const names = Array.from({ length: 1001 }, (_, n) => `${n}`);
+    for (const name of names) writeFileSync(file(name), '');
+    for (const name of names)
+      removeFile(file(name), { lock: HELD, seen: seenOf(name), durable: false, removals });
+    removals.end();
+    assert.deepEqual(
+      later.map((directory) => readdirSync(directory).length),
+      [1000, 1],
+    );
+    assert.deepEqual(
+      readdirSync(dir)
+        .map((name) => file(name))
+        .sort(),
+      later.toSorted(),
+    );
+    for (const directory of later) discard(directory);
+    assert.deepEqual(readdirSync(dir), []);
+  });
+
+  test('that a takeover set aside is made again, and its file stays', () => {
+    const later: string[] = [];
+    const removals = Removals.from(dir, (directory) => later.push(directory));
+    writeFileSync(file('first'), '');
+    writeFileSync(file('second'), 'new');
+    removeFile(file('first'), { lock: HELD, seen: seenOf('first'), durable: false, removals });
+    const overtaken: Lock = { ...HELD, registerTemporary: discard };
+    const lose = () => removeFile(file('second'), { lock: overtaken, seen: seenOf('second'), removals });
+    assert.throws(lose, LockLost);
+    assert.deepEqual(readdirSync(dir), ['second']);
+    removeFile(file('second'), { lock: HELD, seen: seenOf('second'), durable: false, removals });
+    removals.end();
+    assert.equal(later.length, 2);
+    assert.deepEqual(
+      readdirSync(dir).map((name) => file(name)),
+      later.slice(1),
+    );
   });
 
   test('goes with the lock of a killed call, and no other directory does', () => {
@@ -62,7 +103,7 @@ describe('a directory for many removals', () => {
       ['precious', true],
     ] as const) {
       mkdirSync(file(name));
-      writeFileSync(join(file(name), 'removed'), '');
+      for (const removed of ['removed', '1', '2']) writeFileSync(join(file(name), removed), '');
       mkdirSync(file('address.lock'));
       writeFileSync(join(file('address.lock'), `999999999-1.1@${name}`), '');
       withLock(file('address'), { timeout: 5 }, () => {});

@@ -18,7 +18,8 @@ import { suite, test } from 'node:test';
 import { formatBan, isBanAlone } from '../../src/banlist/ban-lines.ts';
 import type { Change } from '../../src/bans/change.ts';
 import type { Hold } from '../../src/bans/hold.ts';
-import { closeNewFiles, NewFiles } from '../../src/store/new-files.ts';
+import { Kept } from '../../src/store/kept.ts';
+import { NewFiles } from '../../src/store/new-files.ts';
 import { changeBans, changeTogether, type StoreOptions } from '../../src/store/store.ts';
 import { acquireLock } from '../../src/system/lock.ts';
 import { discard } from '../../src/system/takeover.ts';
@@ -47,13 +48,16 @@ function places(isBoth: boolean, more: Partial<StoreOptions> = {}) {
   const banlist = join(directory, 'banlist.conf');
   const bandir = join(directory, 'bans');
   if (isBoth) mkdirSync(bandir);
+  const kept = new Kept();
   const options: StoreOptions = {
     ...withoutReload(banlist, isBoth ? bandir : undefined),
     isResident: true,
+    kept,
     ...more,
   };
   return {
     options,
+    kept,
     banlist,
     list: () => (existsSync(banlist) ? readFileSync(banlist, 'utf8') : ''),
     file: (address: string) => join(bandir, address),
@@ -189,7 +193,7 @@ suite('holds of other hosts, many at once,', () => {
       assert.equal(readFileSync(store.file(address), 'utf8'), readFileSync(other.file(address), 'utf8'));
       assert.equal(statSync(store.file(address)).mode & 0o777, 0o644);
     }
-    closeNewFiles();
+    await store.kept.close(false);
     assert.deepEqual(readdirSync(store.file('.')).sort(), [...MANY].sort());
   });
 
@@ -254,6 +258,37 @@ suite('holds of other hosts, many at once,', () => {
     writeFileSync(store.file(`${A}.lock`), '');
     await assert.rejects(changeBans(store.options, [add(A)]), /cannot lock/);
     assert.equal(existsSync(store.file(A)), false);
+  });
+
+  test('the files of many lifted bans are gone at once, and deleted before the resident ends', async () => {
+    using store = places(true);
+    await changeBans(
+      store.options,
+      MANY.map((address) => add(address)),
+    );
+    await changeBans(
+      store.options,
+      MANY.map((address) => release(address)),
+    );
+    const left = readdirSync(store.file('.')).filter((name) => name.startsWith('old.'));
+    assert.equal(left.length, 1);
+    assert.ok(MANY.every((address) => !existsSync(store.file(address))));
+    await store.kept.close(false);
+    assert.deepEqual(readdirSync(store.file('.')), []);
+  });
+
+  test('a resident that has a successor leaves the rest to it', async () => {
+    using store = places(true);
+    mkdirSync(store.file('old.banctl-1'));
+    for (const name of MANY) writeFileSync(join(store.file('old.banctl-1'), name), '');
+    store.kept.deleteLater(store.file('old.banctl-1'));
+    await store.kept.close(true);
+    assert.equal(readdirSync(store.file('old.banctl-1')).length, MANY.length);
+    const successor = new Kept();
+    successor.deleteLater(store.file('old.banctl-1'));
+    successor.deleteLater(store.file('old.banctl-2'));
+    await successor.close(false);
+    assert.deepEqual(readdirSync(store.file('.')), []);
   });
 
   test('are made without links too, and what a kill leaves can be removed', async () => {
