@@ -1,7 +1,7 @@
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemCode } from '../system/errors.ts';
-import { hasSystemd, isRunning, outlives } from '../system/process.ts';
+import { hasSystemd, isRunning, monotonicMs, outlives } from '../system/process.ts';
 import { run } from '../system/program.ts';
 
 import { callControl, describe } from './control.ts';
@@ -40,8 +40,8 @@ export async function reloadGracefully(
   limitSeconds: number = RELOAD_LIMIT_SECONDS,
 ): Promise<string | undefined> {
   const seconds = Math.min(limitSeconds, RELOAD_LIMIT_SECONDS);
-  const deadline = performance.now() + seconds * 1000;
-  const left = () => (deadline - performance.now()) / 1000;
+  const deadline = monotonicMs() + seconds * 1000;
+  const left = () => (deadline - monotonicMs()) / 1000;
   const failure = (await whenStarted(apache, left())) ?? (await whenRested(apache));
   if (failure !== undefined) return failure;
   const before = runningApache(apache.pidFile)?.seen ?? apache.seen;
@@ -49,13 +49,13 @@ export async function reloadGracefully(
   const refusal = await requestReload(apache, ways, left());
   if (refusal !== undefined) return refusal;
   let readAt: number | undefined;
-  while (performance.now() < deadline) {
+  while (monotonicMs() < deadline) {
     const now = runningApache(apache.pidFile);
     if (now === undefined && !isRunning(apache.process))
       return 'apache ended while it was reloading; see its error log';
     if (now !== undefined && now.seen.version !== before.version) {
-      readAt ??= performance.now();
-      if (performance.now() - readAt > CLOSING_LIMIT_MS || !someListen(now, children)) return undefined;
+      readAt ??= monotonicMs();
+      if (monotonicMs() - readAt > CLOSING_LIMIT_MS || !someListen(now, children)) return undefined;
     }
     await sleep(POLL_MS);
   }
@@ -68,10 +68,10 @@ export async function reloadGracefully(
  */
 async function whenStarted({ pid }: RunningApache, limitSeconds: number): Promise<string | undefined> {
   const seconds = Math.min(limitSeconds, START_LIMIT_SECONDS);
-  const deadline = performance.now() + seconds * 1000;
+  const deadline = monotonicMs() + seconds * 1000;
   while (!outlives(pid, constants.signals.SIGUSR1)) {
     if (!isApache(pid)) return 'apache ended while it was starting; see its error log';
-    if (performance.now() >= deadline)
+    if (monotonicMs() >= deadline)
       return `apache has not started within ${Math.round(seconds)} s; see its error log`;
     await sleep(POLL_MS);
   }
@@ -83,8 +83,8 @@ async function whenStarted({ pid }: RunningApache, limitSeconds: number): Promis
  * PidFile would look like that of the following reload.
  */
 async function whenRested({ pid }: RunningApache): Promise<undefined> {
-  const deadline = performance.now() + OTHER_READING_LIMIT_MS;
-  while (!isAtRest(pid) && showsRest(pid) && performance.now() < deadline) await sleep(POLL_MS);
+  const deadline = monotonicMs() + OTHER_READING_LIMIT_MS;
+  while (!isAtRest(pid) && showsRest(pid) && monotonicMs() < deadline) await sleep(POLL_MS);
 }
 
 async function requestReload(

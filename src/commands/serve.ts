@@ -12,6 +12,7 @@ import { serve } from '../serve/serve.ts';
 import type { Commands, Reply, Work } from '../serve/types.ts';
 import { Lifts } from '../store/lifts.ts';
 import { BanctlError, EXIT, type ExitCode } from '../system/errors.ts';
+import { monotonicMs } from '../system/process.ts';
 import { surviveEndings } from '../system/program.ts';
 import { idOf, planBan } from './ban.ts';
 import { releaseHeldBy } from './flush.ts';
@@ -100,10 +101,10 @@ function settingsOf(given: Given, { env }: Hello): Settings {
   }
   const key = JSON.stringify([shared, env]);
   const known = kept.get(key);
-  if (known !== undefined && performance.now() < known.until) return withGiven(known.settings, own);
-  for (const [other, { until }] of kept) if (until < performance.now()) kept.delete(other);
+  if (known !== undefined && monotonicMs() < known.until) return withGiven(known.settings, own);
+  for (const [other, { until }] of kept) if (until < monotonicMs()) kept.delete(other);
   const settings = resolveSettings(shared, env);
-  kept.set(key, { settings, until: performance.now() + SETTINGS_KEPT_MS });
+  kept.set(key, { settings, until: monotonicMs() + SETTINGS_KEPT_MS });
   return withGiven(settings, own);
 }
 

@@ -1,4 +1,5 @@
 import { quote } from '../system/printable.ts';
+import { monotonicMs } from '../system/process.ts';
 import { type ProgramResult, run } from '../system/program.ts';
 import {
   type BanTimes,
@@ -208,7 +209,7 @@ function isOwnAction(name: string): boolean {
 }
 
 /**
- * When each client last ran into the time limit, by `performance.now()`. An audit has a dozen questions: a server that
+ * When each client last ran into the time limit, by `monotonicMs()`. An audit has a dozen questions: a server that
  * hangs costs it the limit once, not at each of them.
  */
 const hungAtMs = new Map<string, number>();
@@ -219,10 +220,10 @@ async function ask<T>(
   args: readonly string[],
   parse: (answer: string) => T | Unanswered | undefined,
 ): Promise<Asked<T>> {
-  if (performance.now() - (hungAtMs.get(client) ?? Number.NEGATIVE_INFINITY) < LIMIT_SECONDS * 1000)
+  if (monotonicMs() - (hungAtMs.get(client) ?? Number.NEGATIVE_INFINITY) < LIMIT_SECONDS * 1000)
     return hung();
   const outcome = await run(client, args, LIMIT_SECONDS);
-  if (outcome.isTimedOut) hungAtMs.set(client, performance.now());
+  if (outcome.isTimedOut) hungAtMs.set(client, monotonicMs());
   if (outcome.exitCode !== 0) return unanswered(client, args, outcome);
   const value = parse(outcome.stdout);
   if (value === undefined) return notUnderstood(client, outcome.stdout);

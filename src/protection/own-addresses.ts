@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { BanctlError, EXIT } from '../system/errors.ts';
+import { monotonicMs } from '../system/process.ts';
 
 export interface OwnAddress {
   readonly address: string;
@@ -13,8 +14,8 @@ let kept: { readonly addresses: readonly OwnAddress[]; readonly until: number } 
 
 /** This host's addresses, as they are or were a second ago. */
 export function ownAddresses(): readonly OwnAddress[] {
-  if (kept === undefined || performance.now() >= kept.until)
-    kept = { addresses: askForAddresses(), until: performance.now() + KEPT_MS };
+  if (kept === undefined || monotonicMs() >= kept.until)
+    kept = { addresses: askForAddresses(), until: monotonicMs() + KEPT_MS };
   return kept.addresses;
 }
 

@@ -11,6 +11,7 @@ import {
 import { reloadGracefully, requestGraceful, runReloadCommand } from '../apache/reload-signal.ts';
 import { EMPTY, isOrdered } from '../banlist/digest.ts';
 import { describeOverruling, overruling } from '../banlist/overruling.ts';
+import { monotonicMs } from '../system/process.ts';
 import { readText } from '../system/read.ts';
 import { record } from '../system/record.ts';
 import { type Asked, ask } from './ask.ts';
@@ -43,17 +44,17 @@ const MOST_PATHS = 8;
  * Reloads each Apache of these options once. A reload counts with its duration, even if it failed.
  *
  * @param before the state before the call
- * @param beganMs when the call began, by performance.now()
+ * @param beganMs when the call began, by monotonicMs()
  */
 export async function attemptReload(
   options: ReloadOptions,
   before: ReloadState,
   { isForced, beganMs }: { isForced: boolean; beganMs: number },
 ): Promise<ReloadReport> {
-  const beginMs = performance.now();
+  const beginMs = monotonicMs();
   const report = await new Attempt(options, before, isForced, beganMs + LONGEST_CALL_SECONDS * 1000).run();
   const { result } = report;
-  const seconds = Math.round(performance.now() - beginMs) / 1000;
+  const seconds = Math.round(monotonicMs() - beginMs) / 1000;
   if (result === 'done' || result === 'failed') record(options.record, { did: 'reload', result, seconds });
   return report;
 }
@@ -239,7 +240,7 @@ class Attempt {
   }
 
   private left(): number {
-    return Math.max(1, (this.deadline - performance.now()) / 1000);
+    return Math.max(1, (this.deadline - monotonicMs()) / 1000);
   }
 }
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { acquireLock, type Lock } from '../system/lock.ts';
-import { processId } from '../system/process.ts';
+import { monotonicMs, processId } from '../system/process.ts';
 import { attemptReload, worstOf } from './attempt.ts';
 import { begin, STALE_SECONDS, takeReloadLock, updateState } from './locked.ts';
 import { dueTime } from './plan.ts';
@@ -74,7 +74,7 @@ async function reloadOwed(options: ReloadOptions, due: ReloadState): Promise<Rel
     for (const name of names) tried.add(name);
     // A change since one of those attempts has its own process, which waits for the next interval.
     if (names.length === 0 || !isPending(lookAtState(options.banlist), names)) continue;
-    reports.push(await attemptReload(one, due, { isForced: false, beganMs: performance.now() }));
+    reports.push(await attemptReload(one, due, { isForced: false, beganMs: monotonicMs() }));
   }
   return worstOf(reports);
 }
@@ -88,8 +88,8 @@ async function untilDue(options: ReloadOptions): Promise<'due' | 'unheard'> {
   for (;;) {
     const state = lookAtState(options.banlist);
     const isBehind = isStateBehind(options.banlist);
-    behindSince = isBehind ? (behindSince ?? performance.now()) : undefined;
-    const isUnheard = behindSince !== undefined && performance.now() - behindSince >= UNHEARD_MS;
+    behindSince = isBehind ? (behindSince ?? monotonicMs()) : undefined;
+    const isUnheard = behindSince !== undefined && monotonicMs() - behindSince >= UNHEARD_MS;
     const left = dueTime(isUnheard ? askedForNone(state) : state, options) - Date.now();
     if (left <= 0 || !isPending(state)) return isUnheard ? 'unheard' : 'due';
     await sleep(Math.min(left, LOOK_MS));

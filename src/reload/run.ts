@@ -1,6 +1,7 @@
 import { blames } from '../apache/configuration.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import type { Lock } from '../system/lock.ts';
+import { monotonicMs } from '../system/process.ts';
 import { type Asked, askAll } from './ask.ts';
 import { attemptReload, pidFileOf } from './attempt.ts';
 import { begin, takeReloadLock, updateState } from './locked.ts';
@@ -20,7 +21,7 @@ export async function reload(
   options: ReloadOptions,
   { isForced, isUrgent }: { isForced: boolean; isUrgent: boolean },
 ): Promise<ReloadReport> {
-  const beganMs = performance.now();
+  const beganMs = monotonicMs();
   const mayWait = isUrgent || options.reloadInterval === 0;
   let lock: Lock;
   try {

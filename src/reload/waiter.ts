@@ -2,7 +2,15 @@ import { readFileSync } from 'node:fs';
 import { CONFIG_FILE } from '../cli/values.ts';
 import { finishBeforeExit } from '../system/before-exit.ts';
 import { isHeld } from '../system/lock-directory.ts';
-import { childrenOf, hasSystemd, identify, isRunning, type ProcessId, processId } from '../system/process.ts';
+import {
+  childrenOf,
+  hasSystemd,
+  identify,
+  isRunning,
+  monotonicMs,
+  type ProcessId,
+  processId,
+} from '../system/process.ts';
 import type { ReloadOptions } from './types.ts';
 
 /** The waiting process holds this lock, so that there are never two, even if the state cannot be written. */
@@ -63,8 +71,8 @@ const POLL_MS = 3;
  * @returns whether the program runs
  */
 export async function untilItRuns(shell: number, program: string): Promise<boolean> {
-  const deadline = performance.now() + SCOPE_LIMIT_MS;
-  while (performance.now() < deadline) {
+  const deadline = monotonicMs() + SCOPE_LIMIT_MS;
+  while (monotonicMs() < deadline) {
     if ([shell, ...childrenOf(shell)].some((pid) => programOf(pid) === program)) return true;
     if (identify(shell) === undefined) return false;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));

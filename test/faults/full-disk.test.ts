@@ -102,11 +102,13 @@ suite('a full disk: exit 73, and every file as before or as asked', () => {
     for (const [name, text] of Object.entries(files)) writeFileSync(join(disk.outside, name), text);
   }
 
-  /** All that is there but what is a memory aid, or a server's directory for files to come, by path; a lock has no text. */
+  /** All that is there but what is a memory aid, or what a server keeps, by path; a lock has no text. */
   function read(): Files {
     const names = readdirSync(disk.outside, { recursive: true }).map(String).sort();
     const files = names.filter(
-      (name) => !['banlist.conf.state', 'bans'].includes(name) && !/^bans\/new\.banctl-\d+$/.test(name),
+      (name) =>
+        !['banlist.conf.state', 'bans'].includes(name) &&
+        !/^(?:bans\/new|\.banlist\.conf)\.banctl-\d+(?:\/|$)/.test(name),
     );
     return new Map(
       files.map((name) => [

@@ -49,6 +49,29 @@ suite('the executable', () => {
     }
   });
 
+  for (const command of ['ban', 'unban']) {
+    test(`loads nothing of Node for ${command} but what asks for the host's own addresses`, async () => {
+      const script = `
+        const source = require('node:fs').readFileSync('dist/bundle/banctl.cjs', 'utf8');
+        const { runInThisContext } = require('node:vm');
+        const before = new Set(process.moduleLoadList);
+        process.on('exit', () => console.error(process.moduleLoadList.filter((name) => !before.has(name)).join()));
+        runInThisContext(source)(require, {});`;
+      const line = [
+        command,
+        '--jail=web',
+        `--banlist=${join(directory, 'list')}`,
+        '--no-reload',
+        '203.0.113.5',
+      ];
+      const called = await execute(process.execPath, ['-e', script, 'banctl', ...line]);
+      assert.equal(called.exitCode, 0, called.stderr);
+      assert.match(called.stdout, /^203\.0\.113\.5 /);
+      const loaded = called.stderr.match(/NativeModule [^,\n]+/g) ?? [];
+      assert.deepEqual(loaded, command === 'ban' ? ['NativeModule os'] : []);
+    });
+  }
+
   test('is of the same bundle wherever it is built', async () => {
     // Copied, not linked: a build in a linked tree would write into this one. Libraries are only read.
     const elsewhere = join(directory, 'another place');
