@@ -44,14 +44,18 @@ export class Ends {
 
   /** At the start, and each minute: cheap if nothing has changed. */
   look(): Promise<void> {
-    this.#looking = this.#looking.then(async () => {
-      if (this.#isClosed) return;
+    return this.#afterOthers(async () => {
       this.#watch();
       this.#readList();
       await this.#readDirectory();
       await this.#end();
     });
-    return this.#looking.catch(complain);
+  }
+
+  /** One that fails is no reason to leave out the next. */
+  #afterOthers(check: () => Promise<void>): Promise<void> {
+    this.#looking = this.#looking.then(() => (this.#isClosed ? undefined : check())).catch(complain);
+    return this.#looking;
   }
 
   close(): void {
@@ -104,12 +108,11 @@ export class Ends {
     if (this.#changed.size > MANY_CHANGES) this.#gathering?.refresh();
     this.#gathering ??= setTimeout(() => {
       this.#gathering = undefined;
-      this.#looking = this.#looking.then(() => this.#lookAtChanged()).catch(complain);
+      void this.#afterOthers(() => this.#lookAtChanged());
     }, GATHERED_MS);
   }
 
   async #lookAtChanged(): Promise<void> {
-    if (this.#isClosed) return;
     const names = [...this.#changed];
     this.#changed.clear();
     const isDirectoryNew = this.#isDirectoryNew;
