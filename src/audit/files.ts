@@ -13,7 +13,7 @@ import { statePath } from '../reload/state-file.ts';
 import { isBanName } from '../store/directory.ts';
 import { isOwn } from '../system/links.ts';
 import { withLock } from '../system/lock.ts';
-import { ABANDONED_MS, isAbandoned, isTemporaryOf } from '../system/lock-directory.ts';
+import { ABANDONED_MS, isAbandoned, isResting, isTemporaryOf } from '../system/lock-directory.ts';
 import { discard } from '../system/takeover.ts';
 import type { Finding } from './finding.ts';
 import type { AuditOptions } from './types.ts';
@@ -25,7 +25,9 @@ const STICKY = 0o1000;
 /** Temporary files of killed calls. Only names that no other program uses: `banlist.conf.1` is a backup. */
 export function leftovers(banlist: string): string[] {
   const directory = dirname(banlist);
-  return abandonedIn(directory, (name) => isTemporaryOf(basename(banlist), name));
+  const isOurs = (name: string) =>
+    isTemporaryOf(basename(banlist), name) && !isResting(join(directory, name));
+  return abandonedIn(directory, isOurs);
 }
 
 function leftoversIn(bandir: string): string[] {

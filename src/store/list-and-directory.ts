@@ -13,6 +13,7 @@ import { readText } from '../system/read.ts';
 import {
   addressesWithin,
   afterDone,
+  type BanFiles,
   banOf,
   bansInDirectory,
   bansInFile,
@@ -48,12 +49,15 @@ function readBoth(options: DirectoryOptions): Ban[] {
 
 /** The directory first, because a ban takes effect there at once. */
 async function changeBoth(given: DirectoryOptions, changesFor: ChangesFor): Promise<Written> {
-  const options = { ...given, read: new Map() };
+  const read: BanFiles = new Map();
+  const options = { ...given, read };
   const { banlist, bandir, dryRun } = options;
   checkDirectory(bandir);
   const changes = changesFor(() => readBoth(options));
   const { filed, listed } = divide(changes, findBans(readText(banlist).text, changes.length), bandir);
   const inDirectory = await directoryStore(options).change(() => filed);
+  // What follows may wait for a reload, with these options.
+  read.clear();
   const all = new Set(filed.map(banOf)).size;
   try {
     const inList = await changeListed(options, listed, () => counts(options, changes));

@@ -12,8 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { succeeds, systemCode } from '../system/errors.ts';
-import { isLocked, sharedTemporary } from '../system/lock-directory.ts';
-import { REMOVED } from '../system/takeover.ts';
+import { isLocked, REMOVED, sharedTemporary } from '../system/lock-directory.ts';
 
 const MODE = 0o644;
 /** What link(2) says where the file system cannot do it. */

@@ -30,10 +30,27 @@ export function isLocked(path: string): boolean {
 
 /** True while a process that runs holds the lock on `path`. */
 export function isHeld(path: string): boolean {
+  return ownersIn(lockPath(path)).some(isRunning);
+}
+
+/** True for a lock that a process which runs keeps under a temporary name between two changes: see MovingLock. */
+export function isResting(directory: string): boolean {
+  return ownersIn(directory).some(isRunning);
+}
+
+/** True for such a lock of a process that is gone. */
+export function isRestingOfDead(directory: string): boolean {
+  const owners = ownersIn(directory);
+  return owners.length > 0 && !owners.some(isRunning);
+}
+
+function ownersIn(directory: string): ProcessId[] {
   try {
-    return readdirSync(lockPath(path)).some((entry) => ENTRY.test(entry) && isRunning(ownerOf(entry)));
+    return readdirSync(directory)
+      .filter((entry) => ENTRY.test(entry))
+      .map(ownerOf);
   } catch {
-    return false;
+    return [];
   }
 }
 
@@ -62,6 +79,14 @@ export function isTemporaryOf(base: string, name: string): boolean {
     ? [`.${base}`, /^(?:\.[a-z]+)?\.banctl-\d{1,10}$/]
     : [base, /^(?:\.[a-z]+)?\.(?:banctl-)?\d{1,10}$/];
   return name.startsWith(own) && suffix.test(name.slice(own.length));
+}
+
+/** The name of the one file in a temporary directory. */
+export const REMOVED = 'removed';
+
+/** True for the names of files in temporary directories, and of entries in locks. */
+export function isOurs(name: string): boolean {
+  return name === REMOVED || /^\d+$/.test(name) || ENTRY.test(name);
 }
 
 /** As long as the number in the name of a temporary file can be. */

@@ -2,7 +2,7 @@ import { lstatSync, readdirSync, renameSync, rmdirSync, unlinkSync, writeFileSyn
 import { basename, join } from 'node:path';
 import lockfile from 'proper-lockfile';
 import { BanctlError, EXIT, succeeds, systemCode } from './errors.ts';
-import { cannotLock, lockPath } from './lock-directory.ts';
+import { cannotLock, isLocked, lockPath } from './lock-directory.ts';
 import { monotonicMs, pause, processId } from './process.ts';
 import { watchHolder } from './takeover.ts';
 
@@ -163,7 +163,9 @@ function tryLock(path: string): HeldLock | undefined {
     writeFileSync(entry, '', { flag: 'wx' });
     // If the directory was taken for an abandoned one, two processes can have made an entry: then neither holds the lock.
     // A process that was stopped here can find its successor's entry instead of its own.
-    if (readdirSync(directory).some((other) => other !== name)) {
+    // The directory may also have moved on with the entry, to a resting place.
+    const entries = readdirSync(directory);
+    if (entries.length !== 1 || entries[0] !== name) {
       unlinkSync(entry);
       return undefined;
     }
@@ -227,13 +229,29 @@ class HeldLock implements Lock {
    * @returns false if another process holds the lock on `path`, or has taken over this one
    */
   moveTo(path: string): boolean {
-    return this.move(lockPath(path));
+    return this.#directory === lockPath(path) || this.#move(lockPath(path));
   }
 
-  /** The same with the directory itself, which may be no lock. */
-  move(to: string): boolean {
+  /** Gives the lock up, and keeps the directory, where it locks nothing. */
+  rest(directory: string): boolean {
+    return this.#move(directory);
+  }
+
+  /** Takes the lock that was given up. Never from a call that has begun to take it: a busy resident would be in its way always. */
+  wake(path: string): boolean {
+    const [from, to] = [this.#directory, lockPath(path)];
+    if (isLocked(path) || !succeeds(() => renameSync(from, to))) return false;
+    if (this.#isIn(to)) {
+      this.#directory = to;
+      return true;
+    }
+    // It was removed as a leftover, or this process was stopped in between, and the lock has another holder by now.
+    succeeds(() => rmdirSync(to));
+    return false;
+  }
+
+  #move(to: string): boolean {
     const from = this.#directory;
-    if (from === to) return true;
     if (!this.#isIn(from) || !succeeds(() => renameSync(from, to))) return false;
     if (!this.#isIn(to)) {
       // This process was stopped between the two calls, for so long that the lock has another holder by now.
@@ -259,6 +277,7 @@ class HeldLock implements Lock {
 export class MovingLock {
   readonly #resting: string | undefined;
   #lock: HeldLock | undefined;
+  #isResting = false;
 
   /**
    * @param resting where it waits between two changes, so that other processes can take the lock; else it stays at the last
@@ -269,7 +288,11 @@ export class MovingLock {
   }
 
   *take(path: string, options: LockOptions): Waiting<HeldLock> {
-    if (this.#lock?.moveTo(path) === true) return this.#lock;
+    const known = this.#lock;
+    if (known !== undefined && (this.#isResting ? known.wake(path) : known.moveTo(path))) {
+      this.#isResting = false;
+      return known;
+    }
     this.release();
     const lock = yield* acquiring(path, options);
     // Another change of this process may have taken one meanwhile.
@@ -280,12 +303,15 @@ export class MovingLock {
 
   /** After a change. */
   rest(): void {
-    if (this.#resting !== undefined && this.#lock?.move(this.#resting) === false) this.release();
+    if (this.#resting === undefined || this.#lock === undefined) return;
+    this.#isResting = this.#lock.rest(this.#resting);
+    if (!this.#isResting) this.release();
   }
 
   release(): void {
     this.#lock?.release();
     this.#lock = undefined;
+    this.#isResting = false;
   }
 }
 

@@ -2,8 +2,8 @@ import { mkdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { succeeds, systemCode } from './errors.ts';
 import { type Lock, LockLost } from './lock.ts';
-import { sharedTemporary, temporaryOf } from './lock-directory.ts';
-import { discard, REMOVED } from './takeover.ts';
+import { REMOVED, sharedTemporary, temporaryOf } from './lock-directory.ts';
+import { discard } from './takeover.ts';
 import { cannotWrite, refuseChanged, type SeenFile, syncDirectoryOf } from './write.ts';
 
 /** A takeover deletes the files of one directory, and its caller waits for that. */

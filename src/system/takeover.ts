@@ -1,12 +1,24 @@
-import { readdirSync, renameSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { succeeds, systemCode } from './errors.ts';
 import {
   cannotLock,
   entriesOf,
+  isOurs,
+  isRestingOfDead,
   isSharedTemporary,
   isTemporaryOf,
   ownerOf,
+  REMOVED,
   renumbered,
 } from './lock-directory.ts';
 import { isRunning, monotonicMs } from './process.ts';
@@ -17,8 +29,8 @@ import { syncDirectory } from './sync-directory.ts';
 /** A directory that stays empty for this long was left by a process that died before it made its entry. */
 const NAMELESS_SECONDS = 0.5;
 
-/** The name of the one file in a temporary directory. */
-export const REMOVED = 'removed';
+/** For open(2): not what a link leads to. */
+export const DIRECTORY_ITSELF = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 /**
  * Watches the holder of a lock. Call the returned function repeatedly: it removes a holder that is dead, or that shows no
@@ -69,31 +81,38 @@ function takeAway(directory: string, remove: () => void): boolean {
 
 /** Removes the locks on `path` whose process was killed while they rested: see MovingLock. They lock nothing. */
 export function removeRestingLocks(path: string): void {
-  const isLeft = (directory: string) => {
-    const [entry] = entriesOf(directory) ?? [];
-    return entry !== undefined && !isRunning(ownerOf(entry));
-  };
   succeeds(() => {
     for (const name of readdirSync(dirname(path))) {
-      if (!isTemporaryOf(basename(path), name)) continue;
       const directory = join(dirname(path), name);
-      succeeds(() => isLeft(directory) && discard(directory));
+      if (isTemporaryOf(basename(path), name) && isRestingOfDead(directory)) discard(directory);
     }
   });
 }
 
-/** Removes a temporary file, or a temporary directory with the files in it. */
+/** Removes a temporary file, or a temporary directory with the files in it. A directory with anything else in it stays. */
 export function discard(temporary: string): void {
   if (succeeds(() => unlinkSync(temporary))) return;
   succeeds(() => unlinkSync(join(temporary, REMOVED)));
   if (succeeds(() => rmdirSync(temporary))) return;
-  // Its holder may move more files into it, until it has another name.
-  const aside = renumbered(temporary);
   succeeds(() => {
-    renameSync(temporary, aside);
-    for (const name of readdirSync(aside)) unlinkSync(join(aside, name));
-    rmdirSync(aside);
+    if (!readdirSync(temporary).every(isOurs)) return;
+    // Its holder may move more files into it, until it has another name.
+    const aside = renumbered(temporary);
+    const directory = succeeds(() => renameSync(temporary, aside)) ? aside : temporary;
+    empty(directory);
+    rmdirSync(directory);
   });
+}
+
+/** Another user may be able to put a link in the directory's place at any moment, so its files are named by its descriptor. */
+function empty(directory: string): void {
+  const descriptor = openSync(directory, DIRECTORY_ITSELF);
+  try {
+    const place = `/proc/self/fd/${descriptor}`;
+    for (const name of readdirSync(place)) if (isOurs(name)) unlinkSync(`${place}/${name}`);
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /**

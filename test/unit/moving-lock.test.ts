@@ -1,13 +1,25 @@
 // A lock that moves from file to file instead of being made anew for each.
 import assert from 'node:assert/strict';
-import fs, { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import fs, {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { leftovers } from '../../src/audit/files.ts';
 import { acquireLock, MovingLock, withLock, withLockAwaited } from '../../src/system/lock.ts';
 import { isHeld, isTemporaryOf, lockPath, temporaryOf } from '../../src/system/lock-directory.ts';
-import { discard } from '../../src/system/takeover.ts';
+import { discard, removeRestingLocks } from '../../src/system/takeover.ts';
 
 const FREE = { timeout: 1 };
 /** Takes the lock of a living process, which counts as stopped. */
@@ -128,6 +140,68 @@ describe('a moving lock', () => {
       other.release();
       assert.deepEqual(await pending, ['a.lock']);
       moving.release();
+      assert.deepEqual(readdirSync(dir), []);
+    });
+
+    test('lets a call that has begun to take the lock go first', async () => {
+      lock('a');
+      mkdirSync(lockPath(file('a')));
+      const { ino } = statSync(lockPath(file('a')));
+      const pending = withLockAwaited(file('a'), { timeout: 20, moving }, () => {});
+      assert.equal(statSync(lockPath(file('a'))).ino, ino);
+      rmdirSync(lockPath(file('a')));
+      await pending;
+      moving.release();
+      assert.deepEqual(readdirSync(dir), []);
+    });
+
+    test('leaves a call the lock that it has taken over in the middle of the way back', () => {
+      lock('a');
+      const { renameSync } = fs;
+      let other: ReturnType<typeof acquireLock> | undefined;
+      fs.renameSync = (from, to) => {
+        fs.renameSync = renameSync;
+        syncBuiltinESMExports();
+        renameSync(from, to);
+        other = acquireLock(file('a'), TAKEOVER);
+      };
+      syncBuiltinESMExports();
+      const takes = () => withLock(file('a'), { timeout: 0, moving }, () => {});
+      assert.throws(takes, /is locked by another banctl/);
+      assert.ok(isHeld(file('a')));
+      other?.registerTemporary(file('.a.banctl-1'));
+      other?.release();
+      moving.release();
+      assert.deepEqual(readdirSync(dir), []);
+    });
+
+    test('that moves on with the entry of a call is not taken for that of the call', () => {
+      const { readdirSync: list } = fs;
+      fs.readdirSync = ((path: string) => {
+        fs.readdirSync = list;
+        syncBuiltinESMExports();
+        fs.renameSync(path, file('elsewhere'));
+        mkdirSync(path);
+        return [];
+      }) as typeof fs.readdirSync;
+      syncBuiltinESMExports();
+      const held = acquireLock(file('a'), { timeout: 5 });
+      assert.equal(list(lockPath(file('a'))).length, 1);
+      held.release();
+    });
+
+    test('is no leftover while its process runs', () => {
+      lock('a');
+      const [resting = ''] = readdirSync(dir);
+      const entries = readdirSync(file(resting));
+      const age = () => utimesSync(file(resting), 1, 1);
+      age();
+      assert.deepEqual(leftovers(file('a')), []);
+      for (const entry of entries)
+        renameSync(join(file(resting), entry), join(file(resting), '999999999-1.1'));
+      age();
+      assert.deepEqual(leftovers(file('a')), [file(resting)]);
+      removeRestingLocks(file('a'));
       assert.deepEqual(readdirSync(dir), []);
     });
 

@@ -9,6 +9,7 @@ import fs, {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
@@ -18,10 +19,11 @@ import { suite, test } from 'node:test';
 import { formatBan, isBanAlone } from '../../src/banlist/ban-lines.ts';
 import type { Change } from '../../src/bans/change.ts';
 import type { Hold } from '../../src/bans/hold.ts';
+import { temporaryDirectoriesIn } from '../../src/store/directory.ts';
 import { Kept } from '../../src/store/kept.ts';
 import { NewFiles } from '../../src/store/new-files.ts';
 import { changeBans, changeTogether, type StoreOptions } from '../../src/store/store.ts';
-import { acquireLock } from '../../src/system/lock.ts';
+import { acquireLock, withLockAwaited } from '../../src/system/lock.ts';
 import { discard } from '../../src/system/takeover.ts';
 import { withoutReload } from '../lab/call.ts';
 
@@ -260,6 +262,19 @@ suite('holds of other hosts, many at once,', () => {
     assert.equal(existsSync(store.file(A)), false);
   });
 
+  test('a resident that changes the list without a pause lets another call have its lock', async () => {
+    using store = places(false);
+    const until = performance.now() + 20_000;
+    let isDone = false;
+    const other = withLockAwaited(store.banlist, { timeout: 20 }, () => {
+      isDone = true;
+    });
+    while (!isDone && performance.now() < until) await store.kept.withLock(store.banlist, 20, () => {});
+    assert.ok(isDone);
+    await other;
+    await store.kept.close(false);
+  });
+
   test('the files of many lifted bans are gone at once, and deleted before the resident ends', async () => {
     using store = places(true);
     await changeBans(
@@ -280,7 +295,7 @@ suite('holds of other hosts, many at once,', () => {
   test('a resident that has a successor leaves the rest to it', async () => {
     using store = places(true);
     mkdirSync(store.file('old.banctl-1'));
-    for (const name of MANY) writeFileSync(join(store.file('old.banctl-1'), name), '');
+    for (const name of MANY.keys()) writeFileSync(join(store.file('old.banctl-1'), `${name}`), '');
     store.kept.deleteLater(store.file('old.banctl-1'));
     await store.kept.close(true);
     assert.equal(readdirSync(store.file('old.banctl-1')).length, MANY.length);
@@ -289,6 +304,24 @@ suite('holds of other hosts, many at once,', () => {
     successor.deleteLater(store.file('old.banctl-2'));
     await successor.close(false);
     assert.deepEqual(readdirSync(store.file('.')), []);
+  });
+
+  test('what another user puts in the place of such a directory is not followed, and foreign files stay', async () => {
+    using store = places(true);
+    const precious = join(store.banlist, '..', 'precious');
+    mkdirSync(precious);
+    writeFileSync(join(precious, '1'), '');
+    symlinkSync(precious, store.file('old.banctl-1'));
+    writeFileSync(store.file('old.banctl-2'), '');
+    mkdirSync(store.file('old.banctl-3'));
+    for (const name of ['1', 'mine']) writeFileSync(join(store.file('old.banctl-3'), name), '');
+    for (const directory of temporaryDirectoriesIn(store.file('.'))) store.kept.deleteLater(directory);
+    await store.kept.close(false);
+    assert.deepEqual(readdirSync(store.file('.')), ['old.banctl-3']);
+    assert.deepEqual(readdirSync(store.file('old.banctl-3')), ['mine']);
+    assert.deepEqual(readdirSync(precious), ['1']);
+    discard(store.file('old.banctl-3'));
+    assert.deepEqual(readdirSync(store.file('old.banctl-3')), ['mine']);
   });
 
   test('are made without links too, and what a kill leaves can be removed', async () => {

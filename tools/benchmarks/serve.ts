@@ -1,5 +1,14 @@
 // fail2ban with the Python action and `banctl serve`, compared with an action that does nothing and a shell action.
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -83,6 +92,13 @@ async function cycle(fail2ban: Fail2ban): Promise<{ start: number; stop: number 
   const stopping = performance.now();
   await fail2ban.stop(PATIENCE_MS);
   return { start, stop: (performance.now() - stopping) / 1000 };
+}
+
+/** Seconds until the server has deleted the files of lifted bans, which it does after its answer. */
+async function deletion(bandir: string): Promise<number> {
+  const began = performance.now();
+  while (readdirSync(bandir).some((name) => name.startsWith('old.'))) await setTimeout(BETWEEN_MS);
+  return (performance.now() - began) / 1000;
 }
 
 /** Milliseconds from each ban to the next by fail2ban's own log, of `banip` with many addresses. */
@@ -193,9 +209,11 @@ export async function served(): Promise<Result> {
       fill(jail);
     }
     const [nothing, ours]: [{ start: number; stop: number }[], { start: number; stop: number }[]] = [[], []];
+    const deletions: number[] = [];
     for (let run = 0; run < CYCLES; run += 1) {
       nothing.push(await cycle(noop));
       ours.push(await cycle(filed));
+      deletions.push(await deletion(bandir));
     }
     const disk = await plainWrites(join(dir, 'plain'));
     const of = (cycles: typeof nothing, key: 'start' | 'stop') => cycles.map((one) => one[key]);
@@ -213,6 +231,7 @@ export async function served(): Promise<Result> {
         figure(`start with ${RESTORED} bans, served`, 's', of(ours, 'start')),
         figure('stop, actionunban = :', 's', of(nothing, 'stop')),
         figure('stop, served', 's', of(ours, 'stop')),
+        figure('files deleted after that', 's', deletions),
         figure('a file written, synced and renamed', 'ms', disk),
         figure('a ban, shell', 'ms', each.shell),
         figure('a ban, served, in the directory', 'ms', each.filed),
