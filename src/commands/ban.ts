@@ -33,16 +33,17 @@ export function planBan(settings: Settings, addresses: readonly Address[]): Chan
   const { jail, duration, reason, prefixes } = settings;
   // In a fleet the beginning shows which of two values is newer: a renewed ban begins anew.
   const since = timeOf(settings.since) ?? (settings.fleet === undefined ? undefined : now());
+  const asked = addresses.map((address) => ({ address: address.text, target: widen(address, prefixes) }));
   if (!settings.force)
     refuseUnwise(
-      addresses.map((address) => widen(address, prefixes)),
+      asked.map(({ target }) => target),
       settings,
     );
   const holder = jail === undefined ? MANUAL : holderOf(jail);
-  return addresses.map((address) => ({
+  return asked.map(({ address, target }) => ({
     verb: 'add',
-    target: widen(address, prefixes).text,
-    hold: { holder, address: address.text, id: idOf(settings, address.text), since, duration, reason },
+    target: target.text,
+    hold: { holder, address, id: idOf(settings, address), since, duration, reason },
   }));
 }
 

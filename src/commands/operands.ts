@@ -35,9 +35,11 @@ export async function progressOf(operands: readonly string[]): Promise<StartProg
 
 /** Public block lists have comments, also after an address, and some put commas between or after addresses. */
 function readLines(): string[] {
-  return readStandardInput()
+  const text = readStandardInput();
+  const plain = /[#;]/.test(text) ? text.replace(/[#;][^\n]*/g, '') : text;
+  return plain
+    .replaceAll(',', '\n')
     .split('\n')
-    .flatMap((line) => line.replace(/[#;].*/s, '').split(','))
     .map((word) => word.trim())
     .filter((word) => word !== '');
 }

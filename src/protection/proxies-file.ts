@@ -7,7 +7,7 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { acquireLock, Overtaken } from '../system/lock.ts';
 import { putThere, readText, statFile } from '../system/read.ts';
 import { removeFile } from '../system/remove.ts';
-import { replaceFile } from '../system/write.ts';
+import { replaceFile, versionWritten } from '../system/write.ts';
 import { readLines } from './protection.ts';
 
 /*
@@ -65,7 +65,8 @@ export async function keepRanges(
     const text = Buffer.from(`${HEADER}${wanted.map((range) => `${range.text}\n`).join('')}`);
     const isChanged = added.length + removed.length > 0;
     if (options.dryRun) return { ...report, reload: isChanged ? DRY_RUN : { result: 'not-needed' } };
-    const seen = isChanged ? { version: replaceFile(path, [text], { lock, seen: before }) } : before;
+    if (isChanged) replaceFile(path, [text], { lock, seen: before });
+    const seen = isChanged ? { version: versionWritten(path) } : before;
     if (!isChanged && (await isLoaded(path, options))) return { ...report, reload: { result: 'not-needed' } };
     if (!options.reloads)
       return { ...report, reload: { result: 'skipped', message: 'apache was not reloaded, as requested' } };

@@ -2,7 +2,7 @@ import type { ReloadReport } from '../reload/types.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import { acquireLock, Overtaken } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
-import { replaceFile } from '../system/write.ts';
+import { replaceFile, versionWritten } from '../system/write.ts';
 import type { ChangeOptions, Replaced, Written } from './types.ts';
 
 /** The result of a change after Apache was asked to load it. */
@@ -66,7 +66,8 @@ async function takeBack(options: ChangeOptions, replaced: Replaced): Promise<boo
   try {
     const current = readText(banlist);
     if (current.version !== replaced.version) return false;
-    const restored = replaceFile(banlist, [replaced.before], { lock, seen: current, keepsAttributes });
+    replaceFile(banlist, [replaced.before], { lock, seen: current, keepsAttributes });
+    const restored = versionWritten(banlist);
     if (await isAccepted(options, lock)) return true;
     replaceFile(banlist, [current.text], { lock, seen: { version: restored }, keepsAttributes });
     return false;

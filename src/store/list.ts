@@ -9,7 +9,7 @@ import { namesOf, type ReloadReport } from '../reload/types.ts';
 import { hasAttributes } from '../system/attributes.ts';
 import { type Lock, withLock } from '../system/lock.ts';
 import { type FileContent, readText, statFile } from '../system/read.ts';
-import { type OnLoss, replaceFile } from '../system/write.ts';
+import { type OnLoss, replaceFile, versionWritten } from '../system/write.ts';
 import { warn } from '../terminal/print.ts';
 import type { ChangeOptions, ChangesFor, Store, Written } from './types.ts';
 
@@ -65,9 +65,8 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock)
   const isChanged = edits.length > 0;
   const keeping = { isLost: false };
   const keepsAttributes = isChanged ? attributesKept(banlist, list, known, keeping) : undefined;
-  const version = isChanged
-    ? replaceFile(banlist, applyEdits(list.text, edits), { lock, seen: list, keepsAttributes })
-    : undefined;
+  if (isChanged) replaceFile(banlist, applyEdits(list.text, edits), { lock, seen: list, keepsAttributes });
+  const version = isChanged ? versionWritten(banlist) : undefined;
   const looked =
     keepsAttributes === undefined
       ? { plain: version ?? null, attributed: null }

@@ -26,10 +26,10 @@ const WRITE_CHUNK_BYTES = 2 ** 18;
 
 /**
  * Replaces a file by one that contains `pieces`, in one step: readers see the complete old or the complete new text, even
- * after a crash or on a full disk. Mode and owner stay; a new file gets `mode`, and so does any file
- * without `keepsMode`. With `durable`, the file and its directory are on the disk when this returns. `seen` is the version that the new text is based on: if a program that
- * takes no lock changed the file since, the file stays. Without a lock, the last of two writers wins. With `keepsAttributes`,
- * access lists and extended attributes stay too.
+ * after a crash or on a full disk. Mode and owner stay; a new file gets `mode`, and so does any file without `keepsMode`. With
+ * `durable`, the file and its directory are on the disk when this returns. `seen` is the version that the new text is based on:
+ * if a program that takes no lock changed the file since, the file stays. Without a lock, the last of two writers wins. With
+ * `keepsAttributes`, access lists and extended attributes stay too.
  *
  * @throws Overtaken if the lock was taken over or the file changed; BanctlError cannotWrite
  */
@@ -51,7 +51,7 @@ export function replaceFile(
     keepsMode?: boolean;
     keepsAttributes?: OnLoss | undefined;
   },
-): FileVersion {
+): void {
   let temporary: string | undefined;
   try {
     const existing = statSync(path, { bigint: true, throwIfNoEntry: false });
@@ -65,6 +65,8 @@ export function replaceFile(
     // The library ignores short writes, so its hook writes the text and checks each count.
     writeFileAtomic.sync(path, '', {
       mode: existing === undefined || !keepsMode ? mode : Number(existing.mode) & 0o7777,
+      // Else the library asks for it once more.
+      ...(existing === undefined ? {} : { chown: { uid: Number(existing.uid), gid: Number(existing.gid) } }),
       fsync: false,
       tmpfileCreated(created) {
         temporary = created;
@@ -79,7 +81,10 @@ export function replaceFile(
     throw cannotWrite(path, error);
   }
   if (durable) syncDirectoryOf(path);
-  // Another program may have removed the file already. An empty version matches none.
+}
+
+/** The version of a file that was just written. If another program has removed it already, an empty one, which matches none. */
+export function versionWritten(path: string): FileVersion {
   return statFile(path)?.version ?? '';
 }
 
@@ -141,7 +146,7 @@ function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolea
         `cannot write ${path}: another process has changed it`,
         'try again',
       );
-    for (const piece of pieces) {
+    for (const piece of joined(pieces)) {
       for (let written = 0; written < piece.length; ) {
         const count = Math.min(WRITE_CHUNK_BYTES, piece.length - written);
         written += writeSync(descriptor, piece, written, count);
@@ -151,6 +156,12 @@ function writeWhole(path: string, pieces: readonly Uint8Array[], durable: boolea
   } finally {
     closeSync(descriptor);
   }
+}
+
+/** Pieces that fit into one call are written by one. */
+function joined(pieces: readonly Uint8Array[]): readonly Uint8Array[] {
+  const bytes = pieces.reduce((sum, piece) => sum + piece.length, 0);
+  return bytes > WRITE_CHUNK_BYTES ? pieces : [Buffer.concat(pieces)];
 }
 
 /** @throws BanctlError cannotWrite: the change is made, but a power cut may undo it */
