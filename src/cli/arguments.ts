@@ -1,4 +1,3 @@
-import parse from 'yargs-parser';
 import { type CommandName, isCommandName, isOptionName, type OptionName, optionOf } from './options.ts';
 
 /** A command line that was read but not checked: every value is still the text that was given. */
@@ -11,7 +10,7 @@ export interface Invocation {
 /** Options by name: a flag's state, else each value given, in order. */
 export type Given = Readonly<Partial<Record<OptionName, boolean | readonly string[]>>>;
 
-/** How yargs and yargs-parser read a line: no value becomes a number, and `--no-reload` is a name of its own. */
+/** How yargs reads a line: no value becomes a number, and `--no-reload` is a name of its own. */
 export const PARSER_CONFIGURATION = {
   'boolean-negation': false,
   'camel-case-expansion': false,
@@ -24,26 +23,43 @@ export const PARSER_CONFIGURATION = {
   'short-option-groups': false,
 } as const;
 
+const OPTION = /^--([^=]+)(?:=(.*))?$/s;
+/** A duration may be negative. */
+const LIKE_OPTION = /^-(?!\d+(?:\.\d+)?$)/;
+/** yargs takes such a word behind a flag for its value. */
+const TRUTH = /^(?:true|false)$/;
+
 /**
  * Reads a line without yargs, whose loading takes longer than a ban. Undefined for every line that is not plainly right:
  * yargs handles help, errors and the other commands (see parse.ts), with the same table.
  */
 export function readArguments(argv: readonly string[]): Invocation | undefined {
-  const named = optionsNamedIn(argv);
-  const valued = named.filter((name) => optionOf(name).kind !== 'flag');
-  const { argv: parsed, error } = parse.detailed([...argv], {
-    string: valued,
-    boolean: named.filter((name) => optionOf(name).kind === 'flag'),
-    narg: Object.fromEntries(valued.map((name) => [name, 1])),
-    configuration: PARSER_CONFIGURATION,
-  });
-  return error === null ? toInvocation(parsed) : undefined;
-}
-
-/** The parser needs time for each option that it is to know, so it gets those that words of the line may mean. */
-function optionsNamedIn(argv: readonly string[]): OptionName[] {
-  const words = argv.filter((word) => word.startsWith('-')).map((word) => word.replace(/^-+|=.*$/gs, ''));
-  return [...new Set(words)].filter(isOptionName);
+  const operands: string[] = [];
+  const options: Partial<Record<OptionName, true | string[]>> = {};
+  for (let at = 0; at < argv.length; at += 1) {
+    const word = argv[at] ?? '';
+    if (word === '--') {
+      operands.push(...argv.slice(at + 1));
+      break;
+    }
+    if (!word.startsWith('-') || word === '-') {
+      operands.push(word);
+      continue;
+    }
+    const [, name = '', value] = OPTION.exec(word) ?? [];
+    if (!isOptionName(name)) return undefined;
+    if (optionOf(name).kind === 'flag') {
+      if (value !== undefined || TRUTH.test(argv[at + 1] ?? '')) return undefined;
+      options[name] = true;
+      continue;
+    }
+    if (value === undefined) at += 1;
+    const text = value ?? argv[at];
+    if (text === undefined || (value === undefined && LIKE_OPTION.test(text))) return undefined;
+    const earlier = options[name];
+    options[name] = Array.isArray(earlier) ? [...earlier, text] : [text];
+  }
+  return toInvocation({ _: operands, ...options });
 }
 
 /** Undefined if the line names no command, or an option that the command does not have. */

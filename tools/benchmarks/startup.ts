@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { executable } from '../../test/lab/banctl.ts';
 import { execute } from '../../test/lab/wait.ts';
+import { settleDisk } from './disk.ts';
 import { type Executables, makeExecutables } from './executables.ts';
 import {
   type Candidate,
@@ -123,11 +124,14 @@ export async function singleBan(): Promise<Result> {
   try {
     const executables = await makeExecutables(directory);
     const [short, long] = [await makeLists(directory, SHORT), await makeLists(directory, LONG)];
-    const all = [
-      ...candidates(executables, SHORT, short),
-      ...candidates(executables, LONG, long).slice(0, 3),
+    // Apart from each other: a long list that is written keeps the disk busy for the next call.
+    const [shorts, longs] = [
+      candidates(executables, SHORT, short),
+      candidates(executables, LONG, long).slice(0, 3),
     ];
-    const usages = await compare(all, ROUNDS);
+    await settleDisk();
+    const usages = new Map([...(await compare(shorts, ROUNDS)), ...(await compare(longs, ROUNDS))]);
+    const all = [...shorts, ...longs];
     const of = (index: number) => usages.get(all[index]?.what ?? '') ?? [];
     const [banShort, bareShort, , empty, banLong] = [of(0), of(1), of(2), of(3), of(4)];
     return {
