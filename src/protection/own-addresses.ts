@@ -1,42 +1,63 @@
-import { readFileSync } from 'node:fs';
-import { networkInterfaces } from 'node:os';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { monotonicMs } from '../system/process.ts';
+import { readInput } from '../system/read.ts';
 
-export interface OwnAddress {
-  readonly address: string;
-  readonly family: 'IPv4' | 'IPv6';
-}
+/** As in node:os. */
+export type Family = 'IPv4' | 'IPv6';
 
 /** A resident asks for each of thousands of bans. Addresses may come and go at any time. */
 const KEPT_MS = 1000;
-let kept: { readonly addresses: readonly OwnAddress[]; readonly until: number } | undefined;
+const kept = new Map<Family, { readonly addresses: readonly string[]; readonly until: number }>();
 
-/** This host's addresses, as they are or were a second ago. */
-export function ownAddresses(): readonly OwnAddress[] {
-  if (kept === undefined || monotonicMs() >= kept.until)
-    kept = { addresses: askForAddresses(), until: monotonicMs() + KEPT_MS };
-  return kept.addresses;
+/** This host's addresses of a family, as they are or were a second ago. */
+export function ownAddresses(family: Family): readonly string[] {
+  const known = kept.get(family);
+  if (known !== undefined && monotonicMs() < known.until) return known.addresses;
+  const addresses = askForAddresses(family);
+  kept.set(family, { addresses, until: monotonicMs() + KEPT_MS });
+  return addresses;
 }
 
+const TABLES = {
+  IPv4: { path: '/proc/self/net/fib_trie', read: readRoutes },
+  IPv6: { path: '/proc/self/net/if_inet6', read: readInterfaces },
+} as const;
+
+/** The table of a router with all routes of the Internet has a hundred megabytes. */
+const SHORT_BYTES = 2 ** 16;
+const LONGEST_BYTES = 2 ** 28;
+
 /**
- * RestrictAddressFamilies= of a unit can forbid the question to the kernel; its files in /proc then answer it.
+ * The kernel's files in /proc answer fastest: loading node:os and its question take half a millisecond of each ban. Where they
+ * are long or hidden, the question is asked. RestrictAddressFamilies= of a unit can forbid it; then only the files are left.
  */
-function askForAddresses(): OwnAddress[] {
+function askForAddresses(family: Family): readonly string[] {
   try {
-    return Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+    const addresses = readTable(family, SHORT_BYTES);
+    // Every host has a loopback address; a sandbox may have an empty file.
+    if (addresses.length > 0) return addresses;
   } catch {
-    return [...readTable('fib_trie', readRoutes), ...readTable('if_inet6', readInterfaces)];
+    // Longer than that, or hidden.
+  }
+  return askKernel(family);
+}
+
+function askKernel(family: Family): readonly string[] {
+  try {
+    const interfaces = process.getBuiltinModule('node:os').networkInterfaces();
+    const all = Object.values(interfaces).flatMap((addresses) => addresses ?? []);
+    return all.filter((one) => one.family === family).map(({ address }) => address);
+  } catch {
+    return readWholeTable(family);
   }
 }
 
-function readTable(name: string, read: (table: string) => OwnAddress[]): OwnAddress[] {
-  const path = `/proc/self/net/${name}`;
+function readWholeTable(family: Family): readonly string[] {
   try {
-    return read(readFileSync(path, 'latin1'));
+    return readTable(family, LONGEST_BYTES);
   } catch (error) {
     // A kernel without IPv6 has no such file.
-    if (name === 'if_inet6') return [];
+    if (family === 'IPv6') return [];
     throw new BanctlError(
       EXIT.notUnderstood,
       `cannot read this host's own addresses, which are never banned: ${String(error)}`,
@@ -45,15 +66,19 @@ function readTable(name: string, read: (table: string) => OwnAddress[]): OwnAddr
   }
 }
 
-/** The lines "|-- ADDRESS" that a line "/32 host LOCAL" follows (fib_trie_seq_show in net/ipv4/fib_trie.c). */
-export function readRoutes(table: string): OwnAddress[] {
-  const found = table.matchAll(/\|-- ([\d.]+)\n\s*\/32 host LOCAL/g);
-  const addresses = new Set([...found].map(([, address = '']) => address));
-  return [...addresses].map((address) => ({ address, family: 'IPv4' }));
+function readTable(family: Family, longestBytes: number): readonly string[] {
+  const { path, read } = TABLES[family];
+  return read(readInput(path, longestBytes));
+}
+
+/** The lines "|-- ADDRESS", and among those below it "/32 host LOCAL" (fib_trie_seq_show in net/ipv4/fib_trie.c). */
+export function readRoutes(table: string): string[] {
+  const found = table.matchAll(/\|-- ([\d.]+)\n(?:\s*\/.*\n)*?\s*\/32 host LOCAL/g);
+  return [...new Set([...found].map(([, address = '']) => address))];
 }
 
 /** Each line begins with the address, in 32 digits (if6_seq_show in net/ipv6/addrconf.c). */
-export function readInterfaces(table: string): OwnAddress[] {
+export function readInterfaces(table: string): string[] {
   const found = table.matchAll(/^[\da-f]{32}(?= )/gm);
-  return [...found].map(([digits]) => ({ address: (digits.match(/.{4}/g) ?? []).join(':'), family: 'IPv6' }));
+  return [...found].map(([digits]) => (digits.match(/.{4}/g) ?? []).join(':'));
 }

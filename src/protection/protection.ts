@@ -5,13 +5,15 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import { quote } from '../system/printable.ts';
 import { cannotReadInput, readInput } from '../system/read.ts';
 import { type Protected, readNames } from './names.ts';
-import { ownAddresses } from './own-addresses.ts';
+import { type Family, ownAddresses } from './own-addresses.ts';
 
 /** The service in AWS's ip-ranges.json whose addresses CloudFront uses towards origins. */
 export const CLOUDFRONT = 'CLOUDFRONT_ORIGIN_FACING';
 
 /** Limit of a file, many times AWS's. Bytes. */
 const LONGEST_FILE = 2 ** 24;
+
+const FAMILIES = ['IPv4', 'IPv6'] as const;
 
 const LOOPBACK: readonly Address[] = [
   { text: '127.0.0.0/8', bytes: [127, 0, 0, 0], prefix: 8 },
@@ -23,13 +25,13 @@ const LOOPBACK: readonly Address[] = [
  * addresses of other families, because reading IPv6 addresses takes long for the ban of an IPv4 one.
  */
 export function protectedRanges({ protect, record }: Protected, targets?: readonly Address[]): Address[] {
-  const isAsked = (family: string) =>
+  const isAsked = (family: Family) =>
     targets?.some((target) => isIPv4(target) === (family === 'IPv4')) !== false;
-  const own = ownAddresses();
+  const own = FAMILIES.filter(isAsked).flatMap(ownAddresses);
   const names = protect.some(isHostName) ? readNames(record) : undefined;
   return [
     ...LOOPBACK,
-    ...own.flatMap(({ address, family }) => (isAsked(family) ? (readAddress(address) ?? []) : [])),
+    ...own.flatMap((address) => readAddress(address) ?? []),
     ...protect.flatMap((entry) => {
       if (entry.startsWith('@')) return readRangesFile(entry.slice(1));
       return isHostName(entry) ? (names?.get(entry.toLowerCase()) ?? []) : [parseAddress(entry)];

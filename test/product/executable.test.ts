@@ -1,6 +1,6 @@
 // What the one file is to be, whatever it does.
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
@@ -50,7 +50,7 @@ suite('the executable', () => {
   });
 
   for (const command of ['ban', 'unban']) {
-    test(`loads nothing of Node for ${command} but what asks for the host's own addresses`, async () => {
+    test(`loads none of Node's modules for ${command} that an empty program does not load`, async () => {
       const script = `
         const source = require('node:fs').readFileSync('dist/bundle/banctl.cjs', 'utf8');
         const { runInThisContext } = require('node:vm');
@@ -68,7 +68,9 @@ suite('the executable', () => {
       assert.equal(called.exitCode, 0, called.stderr);
       assert.match(called.stdout, /^203\.0\.113\.5 /);
       const loaded = called.stderr.match(/NativeModule [^,\n]+/g) ?? [];
-      assert.deepEqual(loaded, command === 'ban' ? ['NativeModule os'] : []);
+      // Without this file, node:os asks the kernel.
+      const asks = command === 'ban' && !existsSync('/proc/self/net/fib_trie');
+      assert.deepEqual(loaded, asks ? ['NativeModule os'] : []);
     });
   }
 

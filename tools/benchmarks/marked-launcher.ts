@@ -3,7 +3,6 @@
 const began = process.hrtime.bigint();
 
 import fs from 'node:fs';
-import os from 'node:os';
 import { getRawAsset } from 'node:sea';
 import { codeIn } from '../../src/executable/cache-asset.ts';
 import { startProgram } from '../../src/executable/parts.ts';
@@ -34,7 +33,6 @@ for (const [name, work] of Object.entries(fs)) {
   if (name.endsWith('Sync') && typeof work === 'function')
     Object.assign(fs, { [name]: marked(name, work as Work) });
 }
-Object.assign(os, { networkInterfaces: marked('networkInterfaces', os.networkInterfaces as Work) });
 
 let compiled = began;
 process.on('exit', () => {

@@ -278,7 +278,6 @@ function steps(marks: Marks, wall: number, banlist: string): Record<string, numb
     'the bundle, out of the executable and the code cache': at(marks.compiled) - at(marks.began),
     'modules, arguments, settings, address': at(locks.from) - at(marks.compiled),
     '  of it built-in modules': total(({ name }) => name === 'require'),
-    "  of it the host's own addresses": total(({ name }) => name === 'networkInterfaces'),
     'the lock': at(reads.from) - at(locks.from),
     'reading the list, finding the edit': startOf(state) - at(reads.from),
     'reading the state': startOf(writes) - startOf(state),
