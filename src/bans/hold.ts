@@ -175,10 +175,7 @@ function twoDigits(part: number): string {
 /** Seconds since the epoch (rounded, as in fail2ban's database), or ISO 8601, in UTC if it names no zone. */
 export function parseTime(input: string): number {
   const isSeconds = /^\d+(?:\.\d+)?$/.test(input);
-  const iso =
-    ISO.test(input) && /T|\s/.test(input) && !/(?:Z|[+-]\d\d:?\d\d)$/.test(input) ? `${input}Z` : input;
-  const isDate = ISO.test(input) && isInCalendar(input.slice(0, 10));
-  const seconds = Math.round(isSeconds ? Number(input) : isDate ? Date.parse(iso) / 1000 : Number.NaN);
+  const seconds = Math.round(isSeconds ? Number(input) : secondsOfDate(input));
   if (!isTime(seconds)) {
     throw new BanctlError(
       EXIT.usage,
@@ -187,6 +184,13 @@ export function parseTime(input: string): number {
     );
   }
   return seconds;
+}
+
+/** NaN for anything but ISO 8601. */
+function secondsOfDate(input: string): number {
+  if (!ISO.test(input) || !isInCalendar(input.slice(0, 10))) return Number.NaN;
+  const isLocal = /T|\s/.test(input) && !/(?:Z|[+-]\d\d:?\d\d)$/.test(input);
+  return Date.parse(isLocal ? `${input}Z` : input) / 1000;
 }
 
 /** `Date.parse` reads 30 February as 2 March. */
@@ -217,7 +221,11 @@ export function isJailName(name: string): boolean {
  * another host. `manual` becomes `%6Danual`, and `@` and `%` are escaped.
  */
 export function holderOf(jail: string): string {
-  return jail === MANUAL ? JAIL_CALLED_MANUAL : jail.replace(/[%@]/g, encodeURIComponent);
+  return jail === MANUAL ? JAIL_CALLED_MANUAL : escapeMarks(jail);
+}
+
+function escapeMarks(name: string): string {
+  return name.replaceAll('%', '%25').replaceAll('@', '%40');
 }
 
 /** The jail's name for a holder. */
@@ -242,7 +250,7 @@ const readHolder = remembering((text: string): string | undefined => {
     const isHolder = [holder, ...host].every(isJailName);
     if (!isHolder) return undefined;
     const local = text.split('@')[0] === MANUAL ? MANUAL : holderOf(holder);
-    return [local, ...host.map((part) => part.replace(/[%@]/g, encodeURIComponent))].join('@');
+    return [local, ...host.map(escapeMarks)].join('@');
   } catch {
     return undefined;
   }

@@ -23,11 +23,8 @@ export const PARSER_CONFIGURATION = {
   'short-option-groups': false,
 } as const;
 
-const OPTION = /^--([^=]+)(?:=(.*))?$/s;
 /** A duration may be negative. */
 const LIKE_OPTION = /^-(?!\d+(?:\.\d+)?$)/;
-/** yargs takes such a word behind a flag for its value. */
-const TRUTH = /^(?:true|false)$/;
 
 /**
  * Reads a line without yargs, whose loading takes longer than a ban. Undefined for every line that is not plainly right:
@@ -46,10 +43,13 @@ export function readArguments(argv: readonly string[]): Invocation | undefined {
       operands.push(word);
       continue;
     }
-    const [, name = '', value] = OPTION.exec(word) ?? [];
-    if (!isOptionName(name)) return undefined;
+    const equals = word.indexOf('=');
+    const name = equals === -1 ? word.slice(2) : word.slice(2, equals);
+    const value = equals === -1 ? undefined : word.slice(equals + 1);
+    if (!word.startsWith('--') || !isOptionName(name)) return undefined;
     if (optionOf(name).kind === 'flag') {
-      if (value !== undefined || TRUTH.test(argv[at + 1] ?? '')) return undefined;
+      // yargs takes such a word behind a flag for its value.
+      if (value !== undefined || ['true', 'false'].includes(argv[at + 1] ?? '')) return undefined;
       options[name] = true;
       continue;
     }

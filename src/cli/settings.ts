@@ -126,8 +126,9 @@ function withoutEmpty(given: Given): Given {
 /** `BANCTL_BANLIST` for `--banlist`; commas separate the values of a repeatable option. */
 function readEnvironment(env: NodeJS.ProcessEnv): Given {
   const given: Partial<Record<OptionName, boolean | readonly string[]>> = {};
-  for (const [variable, text] of Object.entries(env)) {
+  for (const variable of Object.keys(env)) {
     const name = optionIn(variable);
+    const text = name === undefined ? undefined : env[variable];
     if (name === undefined || text === undefined || text === '') continue;
     const { kind } = optionOf(name);
     if (kind === 'values') given[name] = text.split(',').map((part) => part.trim());
