@@ -31,7 +31,7 @@ export function leftovers(banlist: string): string[] {
 }
 
 function leftoversIn(bandir: string): string[] {
-  return abandonedIn(bandir, () => true);
+  return abandonedIn(bandir, (name) => !isResting(join(bandir, name)));
 }
 
 function abandonedIn(directory: string, isOurs: (name: string) => boolean): string[] {

@@ -23,13 +23,14 @@ const TABLES = {
   IPv6: { path: '/proc/self/net/if_inet6', read: readInterfaces },
 } as const;
 
-/** The table of a router with all routes of the Internet has a hundred megabytes. */
+/** The table of a router with all routes of the Internet has hundreds of megabytes; a string of Node holds 512. */
 const SHORT_BYTES = 2 ** 16;
-const LONGEST_BYTES = 2 ** 28;
+const LONGEST_BYTES = 2 ** 29 - 2 ** 16;
 
 /**
- * The kernel's files in /proc answer fastest: loading node:os and its question take half a millisecond of each ban. Where they
- * are long or hidden, the question is asked. RestrictAddressFamilies= of a unit can forbid it; then only the files are left.
+ * The kernel's files in /proc answer fastest: loading node:os and its question take half a millisecond of each ban. They have
+ * the addresses for which the host accepts packets. Where they are long or hidden, the question is asked.
+ * RestrictAddressFamilies= of a unit can forbid it; then only the files are left.
  */
 function askForAddresses(family: Family): readonly string[] {
   try {

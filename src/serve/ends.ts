@@ -58,12 +58,14 @@ export class Ends {
     return this.#looking;
   }
 
-  close(): void {
+  /** Resolves when a check that has begun is over. */
+  close(): Promise<void> {
     this.#isClosed = true;
     clearTimeout(this.#gathering);
     clearTimeout(this.#next);
     for (const watcher of this.#watchers.values()) watcher.close();
     this.#watchers.clear();
+    return this.#looking;
   }
 
   #watch(): void {
@@ -172,6 +174,7 @@ export class Ends {
     const ends = [...this.#filed, ...this.#listed];
     const over = ends.filter(([, end]) => end <= now()).map(([address]) => address);
     if (over.length > 0) await this.#onEnded([...new Set(over)]);
+    if (this.#isClosed) return;
     clearTimeout(this.#next);
     const next = Math.min(...ends.map(([, end]) => end).filter((end) => end > now())) * 1000 - Date.now();
     if (next < MINUTE_MS) this.#next = setTimeout(() => void this.look(), Math.max(next, 0));

@@ -87,7 +87,7 @@ class Resident {
   /** Answers the requests that it has begun, and finishes all work. */
   async stop(server: Server, ending: Ending): Promise<void> {
     server.close();
-    for (const ends of this.#ends.values()) ends.close();
+    await Promise.all([...this.#ends.values()].map((ends) => ends.close()));
     await this.#sharing?.close();
     await Promise.all([...this.#connections].map((connection) => connection.end()));
     await this.#queue.idle();

@@ -115,6 +115,11 @@ export function isSharedTemporary(name: string): boolean {
   return /^(?:new|old)\.banctl-\d{1,10}$/.test(name);
 }
 
+/** True for the names that banctl gives to temporary directories. A person may have given another such a name. */
+export function isTemporaryDirectory(name: string): boolean {
+  return isSharedTemporary(name) || /^\..+\.banctl-\d{1,10}$/s.test(name);
+}
+
 /** True for the names of locks and of temporary files. */
 export function isLockOrTemporary(name: string): boolean {
   return name.endsWith('.lock') || /\.banctl-\d{1,10}$/.test(name);

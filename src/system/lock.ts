@@ -237,7 +237,10 @@ class HeldLock implements Lock {
     return this.#move(directory);
   }
 
-  /** Takes the lock that was given up. Never from a call that has begun to take it: a busy resident would be in its way always. */
+  /**
+   * Takes the lock that was given up, unless another call is seen taking it: a busy resident would be in its way always. A call
+   * that begins at this very moment gives way, see tryLock.
+   */
   wake(path: string): boolean {
     const [from, to] = [this.#directory, lockPath(path)];
     if (isLocked(path) || !succeeds(() => renameSync(from, to))) return false;

@@ -16,6 +16,7 @@ import {
   isOurs,
   isRestingOfDead,
   isSharedTemporary,
+  isTemporaryDirectory,
   isTemporaryOf,
   ownerOf,
   REMOVED,
@@ -89,23 +90,21 @@ export function removeRestingLocks(path: string): void {
   });
 }
 
-/** Removes a temporary file, or a temporary directory with the files in it. A directory with anything else in it stays. */
+/** Removes a temporary file, or a temporary directory with banctl's files in it. A directory with anything else in it stays. */
 export function discard(temporary: string): void {
-  if (succeeds(() => unlinkSync(temporary))) return;
-  succeeds(() => unlinkSync(join(temporary, REMOVED)));
-  if (succeeds(() => rmdirSync(temporary))) return;
+  if (succeeds(() => unlinkSync(temporary)) || succeeds(() => rmdirSync(temporary))) return;
+  // Its holder may move more files into it, until it has another name. Older versions gave it one that a person could give.
+  const isNamedByUs = isTemporaryDirectory(basename(temporary));
+  const aside = renumbered(temporary);
+  const directory = isNamedByUs && succeeds(() => renameSync(temporary, aside)) ? aside : temporary;
   succeeds(() => {
-    if (!readdirSync(temporary).every(isOurs)) return;
-    // Its holder may move more files into it, until it has another name.
-    const aside = renumbered(temporary);
-    const directory = succeeds(() => renameSync(temporary, aside)) ? aside : temporary;
-    empty(directory);
+    empty(directory, isNamedByUs ? isOurs : (name) => name === REMOVED);
     rmdirSync(directory);
   });
 }
 
 /** Another user may be able to put a link in the directory's place at any moment, so its files are named by its descriptor. */
-function empty(directory: string): void {
+function empty(directory: string, isOurs: (name: string) => boolean): void {
   const descriptor = openSync(directory, DIRECTORY_ITSELF);
   try {
     const place = `/proc/self/fd/${descriptor}`;

@@ -32,7 +32,7 @@ test('a ban that cannot be ended does not hide the end of the next one', async (
     // By the kernel's report: nothing else looks here.
     await until('the end of the second', () => ended.includes('203.0.113.2'), { limit: 20_000 });
   } finally {
-    ends.close();
+    await ends.close();
     rmSync(directory, { recursive: true });
   }
 });

@@ -97,6 +97,20 @@ describe('a directory for many removals', () => {
     );
   });
 
+  test('that a takeover set aside takes no more files, even with a foreign one in it', () => {
+    const removals = Removals.from(dir, () => {});
+    for (const name of ['first', 'second']) writeFileSync(file(name), '');
+    removeFile(file('first'), { lock: HELD, seen: seenOf('first'), durable: false, removals });
+    const [directory = ''] = readdirSync(dir).filter((name) => name.startsWith('old.'));
+    writeFileSync(join(file(directory), '.nfs0001'), '');
+    const overtaken: Lock = { ...HELD, registerTemporary: discard };
+    const lose = () => removeFile(file('second'), { lock: overtaken, seen: seenOf('second'), removals });
+    assert.throws(lose, LockLost);
+    assert.ok(existsSync(file('second')));
+    const [aside = ''] = readdirSync(dir).filter((name) => name.startsWith('old.'));
+    assert.deepEqual(readdirSync(file(aside)), ['.nfs0001']);
+  });
+
   test('goes with the lock of a killed call, and no other directory does', () => {
     for (const [name, stays] of [
       ['old.banctl-5', false],

@@ -322,8 +322,10 @@ suite('holds of other hosts, many at once,', () => {
     assert.deepEqual(readdirSync(store.file('.')), ['old.banctl-3']);
     assert.deepEqual(readdirSync(store.file('old.banctl-3')), ['mine']);
     assert.deepEqual(readdirSync(precious), ['1']);
-    discard(store.file('old.banctl-3'));
-    assert.deepEqual(readdirSync(store.file('old.banctl-3')), ['mine']);
+    mkdirSync(store.file('backup.banctl-20261120'));
+    writeFileSync(join(store.file('backup.banctl-20261120'), '1'), '');
+    discard(store.file('backup.banctl-20261120'));
+    assert.deepEqual(readdirSync(store.file('backup.banctl-20261120')), ['1']);
   });
 
   test('are made without links too, and what a kill leaves can be removed', async () => {
