@@ -50,7 +50,7 @@ export class Kept {
     }
   }
 
-  /** Deletes a directory of removed files, which ban nobody any more, after those before it. */
+  /** Deletes a directory of removed files, whose bans have ended, after the directories before it. */
   readonly deleteLater = (directory: string): void => {
     this.#deleting = this.#deleting.then(() => this.#deleteAll(directory));
   };

@@ -298,7 +298,7 @@ export class MovingLock {
     }
     this.release();
     const lock = yield* acquiring(path, options);
-    // Another change of this process may have taken one meanwhile.
+    // Another change of this process may have taken one during the wait.
     this.release();
     this.#lock = lock;
     return lock;

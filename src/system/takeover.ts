@@ -104,11 +104,11 @@ export function discard(temporary: string): void {
 }
 
 /** Another user may be able to put a link in the directory's place at any moment, so its files are named by its descriptor. */
-function empty(directory: string, isOurs: (name: string) => boolean): void {
+function empty(directory: string, isDeleted: (name: string) => boolean): void {
   const descriptor = openSync(directory, DIRECTORY_ITSELF);
   try {
     const place = `/proc/self/fd/${descriptor}`;
-    for (const name of readdirSync(place)) if (isOurs(name)) unlinkSync(`${place}/${name}`);
+    for (const name of readdirSync(place)) if (isDeleted(name)) unlinkSync(`${place}/${name}`);
   } finally {
     closeSync(descriptor);
   }

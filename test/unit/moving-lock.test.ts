@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { leftovers } from '../../src/audit/files.ts';
-import { acquireLock, MovingLock, withLock, withLockAwaited } from '../../src/system/lock.ts';
+import { acquireLock, type Lock, MovingLock, withLock, withLockAwaited } from '../../src/system/lock.ts';
 import { isHeld, isTemporaryOf, lockPath, temporaryOf } from '../../src/system/lock-directory.ts';
 import { discard, removeRestingLocks } from '../../src/system/takeover.ts';
 
@@ -30,6 +30,21 @@ describe('a moving lock', () => {
   let moving: MovingLock;
   const file = (name: string) => join(dir, name);
   const lock = (name: string) => withLock(file(name), { ...FREE, moving }, () => readdirSync(dir));
+
+  /** Another call takes over the lock of `a` when the next rename is about to happen, or has happened: a function for its lock. */
+  function takenOver(when: 'before' | 'after'): () => Lock | undefined {
+    const { renameSync } = fs;
+    let other: Lock | undefined;
+    fs.renameSync = (from, to) => {
+      fs.renameSync = renameSync;
+      syncBuiltinESMExports();
+      if (when === 'after') renameSync(from, to);
+      other = acquireLock(file('a'), TAKEOVER);
+      if (when === 'before') renameSync(from, to);
+    };
+    syncBuiltinESMExports();
+    return () => other;
+  }
 
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'banctl-moving-'));
@@ -82,19 +97,11 @@ describe('a moving lock', () => {
 
   test('gives a lock back that another call has taken over in the middle of a move', () => {
     lock('a');
-    const { renameSync } = fs;
-    let other: ReturnType<typeof acquireLock> | undefined;
-    fs.renameSync = (from, to) => {
-      fs.renameSync = renameSync;
-      syncBuiltinESMExports();
-      other = acquireLock(file('a'), TAKEOVER);
-      renameSync(from, to);
-    };
-    syncBuiltinESMExports();
+    const other = takenOver('before');
     lock('b');
     assert.ok(isHeld(file('a')) && isHeld(file('b')));
-    other?.registerTemporary(file('.a.banctl-1'));
-    other?.release();
+    other()?.registerTemporary(file('.a.banctl-1'));
+    other()?.release();
     moving.release();
     assert.deepEqual(readdirSync(dir), []);
   });
@@ -157,20 +164,12 @@ describe('a moving lock', () => {
 
     test('leaves a call the lock that it has taken over in the middle of the way back', () => {
       lock('a');
-      const { renameSync } = fs;
-      let other: ReturnType<typeof acquireLock> | undefined;
-      fs.renameSync = (from, to) => {
-        fs.renameSync = renameSync;
-        syncBuiltinESMExports();
-        renameSync(from, to);
-        other = acquireLock(file('a'), TAKEOVER);
-      };
-      syncBuiltinESMExports();
+      const other = takenOver('after');
       const takes = () => withLock(file('a'), { timeout: 0, moving }, () => {});
       assert.throws(takes, /is locked by another banctl/);
       assert.ok(isHeld(file('a')));
-      other?.registerTemporary(file('.a.banctl-1'));
-      other?.release();
+      other()?.registerTemporary(file('.a.banctl-1'));
+      other()?.release();
       moving.release();
       assert.deepEqual(readdirSync(dir), []);
     });
@@ -217,20 +216,10 @@ describe('a moving lock', () => {
     });
 
     test('gives a lock back that another call has taken over when it was about to rest', () => {
-      let other: ReturnType<typeof acquireLock> | undefined;
-      const { renameSync } = fs;
-      withLock(file('a'), { ...FREE, moving }, () => {
-        fs.renameSync = (from, to) => {
-          fs.renameSync = renameSync;
-          syncBuiltinESMExports();
-          other = acquireLock(file('a'), TAKEOVER);
-          renameSync(from, to);
-        };
-        syncBuiltinESMExports();
-      });
+      const other = withLock(file('a'), { ...FREE, moving }, () => takenOver('before'));
       assert.ok(isHeld(file('a')));
-      other?.registerTemporary(file('.a.banctl-1'));
-      other?.release();
+      other()?.registerTemporary(file('.a.banctl-1'));
+      other()?.release();
       lock('a');
       moving.release();
       assert.deepEqual(readdirSync(dir), []);

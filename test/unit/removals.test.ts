@@ -26,6 +26,12 @@ describe('a directory for many removals', () => {
   const file = (name: string) => join(dir, name);
   const seenOf = (name: string) => ({ version: statFile(file(name))?.version });
 
+  /** The lock is taken over before the file is moved. */
+  function assertLost(name: string, removals: Removals): void {
+    const lock: Lock = { ...HELD, registerTemporary: discard };
+    assert.throws(() => removeFile(file(name), { lock, seen: seenOf(name), removals }), LockLost);
+  }
+
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'banctl-removals-'));
   });
@@ -47,9 +53,7 @@ describe('a directory for many removals', () => {
     writeFileSync(file('first'), '');
     writeFileSync(file('second'), 'new');
     removeFile(file('first'), { lock: HELD, seen: seenOf('first'), durable: false, removals });
-    const overtaken: Lock = { ...HELD, registerTemporary: discard };
-    const lose = () => removeFile(file('second'), { lock: overtaken, seen: seenOf('second'), removals });
-    assert.throws(lose, LockLost);
+    assertLost('second', removals);
     assert.equal(readFileSync(file('second'), 'utf8'), 'new');
     removeFile(file('second'), { lock: HELD, seen: seenOf('second'), durable: false, removals });
     removals.end();
@@ -84,9 +88,7 @@ describe('a directory for many removals', () => {
     writeFileSync(file('first'), '');
     writeFileSync(file('second'), 'new');
     removeFile(file('first'), { lock: HELD, seen: seenOf('first'), durable: false, removals });
-    const overtaken: Lock = { ...HELD, registerTemporary: discard };
-    const lose = () => removeFile(file('second'), { lock: overtaken, seen: seenOf('second'), removals });
-    assert.throws(lose, LockLost);
+    assertLost('second', removals);
     assert.deepEqual(readdirSync(dir), ['second']);
     removeFile(file('second'), { lock: HELD, seen: seenOf('second'), durable: false, removals });
     removals.end();
@@ -103,9 +105,7 @@ describe('a directory for many removals', () => {
     removeFile(file('first'), { lock: HELD, seen: seenOf('first'), durable: false, removals });
     const [directory = ''] = readdirSync(dir).filter((name) => name.startsWith('old.'));
     writeFileSync(join(file(directory), '.nfs0001'), '');
-    const overtaken: Lock = { ...HELD, registerTemporary: discard };
-    const lose = () => removeFile(file('second'), { lock: overtaken, seen: seenOf('second'), removals });
-    assert.throws(lose, LockLost);
+    assertLost('second', removals);
     assert.ok(existsSync(file('second')));
     const [aside = ''] = readdirSync(dir).filter((name) => name.startsWith('old.'));
     assert.deepEqual(readdirSync(file(aside)), ['.nfs0001']);
