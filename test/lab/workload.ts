@@ -290,8 +290,10 @@ export async function startWorkload({
 
   const versions = watchVersions(banlist, directory);
   const watched = place === 'the directory' ? watchFiles(bandir) : undefined;
+  /** What a server keeps from one change to the next goes when it is quiet. */
+  const rest = () => until('no lock or temporary file', () => temporaries().length === 0);
   return {
-    temporaries,
+    rest,
     where,
     /** Each version of the list that was seen. */
     versions: versions.seen,
@@ -368,8 +370,7 @@ export async function startWorkload({
         const { exitCode, stderr } = await banctl(call);
         assert.deepEqual([exitCode, stderr], [0, '']);
       }
-      // What a server keeps goes when it is quiet.
-      await until('no lock or temporary file', () => temporaries().length === 0);
+      await rest();
       assert.deepEqual([...holdsNow()], []);
     },
     killed: () => [...counts.values()].reduce((total, count) => total + count.killed, 0),
