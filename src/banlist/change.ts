@@ -1,5 +1,5 @@
 import { parseAddress } from '../bans/address.ts';
-import type { Change, Outcome, Outcomes } from '../bans/change.ts';
+import type { Change, Outcome, Outcomes, Placing } from '../bans/change.ts';
 import { type Hold, isByHand, isOver, isSameAsked, WIDENED_PREFIX } from '../bans/hold.ts';
 import { addHold, releaseHolds, sameHold, sameHolds, setHold } from '../bans/hold-changes.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
@@ -55,12 +55,13 @@ export function changeList(
   const finder = needsLines ? indexBans(lines) : findIn(text, changes.length, alone);
   const drafts = new Map<string, Draft>();
   const drafting: Drafting = { finder, drafts, placed: new Map(), isWidened, now };
-  const answers = new Map<Change, () => Outcome>();
+  const outcomes = new Map<Change, Outcome>();
+  const releases = new Map<Change, () => Outcome>();
   for (const change of changes) {
     onChange?.();
     if (change.verb === 'count') continue;
-    if (change.verb === 'add' || change.verb === 'set') answers.set(change, place(change, drafting));
-    else if (change.verb === 'release') answers.set(change, release(change, drafting, foreign));
+    if (change.verb === 'add' || change.verb === 'set') outcomes.set(change, place(change, drafting));
+    else if (change.verb === 'release') releases.set(change, release(change, drafting, foreign));
     else {
       const draft = draftOf(change.address, drafting);
       if (change.verb === 'adopt') adopt(change, draft);
@@ -73,9 +74,10 @@ export function changeList(
     recount(changes, { bans: bansOf(lines), drafts, draftOf: draftFor, widening, now });
   }
   // The result of a release is known only at the end: a later change may have freed the range around the address too.
-  const outcomes = new Map([...answers].map(([change, answer]) => [change, answer()]));
-  const edits = [...drafts.values()].flatMap(editsOf);
-  const added = [...drafts.values()].filter((draft) => draft.lines.length === 0 && isAlive(draft));
+  for (const [change, answer] of releases) outcomes.set(change, answer());
+  const all = [...drafts.values()];
+  const edits = all.flatMap(editsOf);
+  const added = all.filter((draft) => draft.lines.length === 0 && isAlive(draft));
   if (added.length > 0) {
     const at = insertionPoint(text);
     edits.push({
@@ -122,7 +124,7 @@ interface Drafting {
   readonly now: number;
 }
 
-function place(change: Extract<Change, { verb: 'add' | 'set' }>, drafting: Drafting): () => Outcome {
+function place(change: Placing, drafting: Drafting): Outcome {
   const { hold } = change;
   const { isWidened, placed, now } = drafting;
   const network = isWidened ? networkOf(change.target)?.text : undefined;
@@ -132,15 +134,8 @@ function place(change: Extract<Change, { verb: 'add' | 'set' }>, drafting: Draft
   if (target !== hold.address) placed.set(hold.address, (placed.get(hold.address) ?? new Set()).add(target));
   const { holds: before } = draft;
   // Who made this ban is not known, so nothing may become its only holder: with that it would end.
-  if (change.verb === 'set' && draft.unknownHolder) {
-    const outcome: Outcome = {
-      address: hold.address,
-      status: 'already-banned',
-      heldBy: NONE,
-      isChanged: false,
-    };
-    return () => outcome;
-  }
+  if (change.verb === 'set' && draft.unknownHolder)
+    return { address: hold.address, status: 'already-banned', heldBy: NONE, isChanged: false };
   const status = isAlive(draft) ? 'already-banned' : 'banned';
   draft.holds = change.verb === 'add' ? addHold(before, change.hold, now) : setHold(before, change.hold, now);
   const isChanged = status === 'banned' || !sameHolds(before, draft.holds);
@@ -150,8 +145,7 @@ function place(change: Extract<Change, { verb: 'add' | 'set' }>, drafting: Draft
       elsewhere.holds = releaseHolds(elsewhere.holds, (other) => isSameAsked(other, hold), now);
     }
   }
-  const outcome: Outcome = { address: hold.address, status, heldBy: NONE, isChanged };
-  return () => outcome;
+  return { address: hold.address, status, heldBy: NONE, isChanged };
 }
 
 /** An existing hold of the same holder is newer. */
@@ -252,9 +246,10 @@ function isAlive(draft: Draft): boolean {
   return draft.holds.length > 0 || draft.unknownHolder;
 }
 
-function editsOf(draft: Draft): Edit[] {
+function editsOf(draft: Draft): readonly Edit[] {
+  if (draft.lines.length === 0) return NONE;
   const [first, ...duplicates] = draft.lines;
-  if (first === undefined) return [];
+  if (first === undefined) return NONE;
   const whole = duplicates.filter(({ joined }) => joined === undefined);
   const removals = whole.map(({ start, end }) => ({ start, end, insert: '' }));
   if (first.joined !== undefined) return removals;

@@ -1,4 +1,4 @@
-import { directives, readDeny } from './syntax.ts';
+import { readDeny, visitDirectives } from './syntax.ts';
 
 /*
  * A digest represents the list's content for Apache: its directives, without comments and blanks. Holds do not change it.
@@ -48,16 +48,16 @@ export function digestOf(text: Buffer, key: DigestKey): Digest {
   const above = keyOf(key);
   const line = { low: 0, high: 0 };
   let isOrdered = false;
-  for (const { bytes, start, end } of directives(text)) {
+  visitDirectives(text, (bytes, start, end) => {
     hash(bytes, start, end, above, line);
     sum.low = (sum.low + line.low) >>> 0;
     sum.high = (sum.high + line.high) >>> 0;
-    if (isBan(bytes, start, end)) continue;
+    if (isBan(bytes, start, end)) return;
     isOrdered = true;
     // The key for the lines below: it covers this directive and, with its own key, all above.
     above.low = line.low;
     above.high = line.high;
-  }
+  });
   return write(sum, isOrdered);
 }
 

@@ -90,31 +90,29 @@ export function* logicalLines(text: Buffer): Generator<LogicalLine> {
 }
 
 /**
- * The directives of the lines, one by one, as bytes without surrounding blanks: no comments, no empty lines. Copies only
- * continued lines.
+ * Visits the directives of the lines, one by one, as bytes without surrounding blanks: no comments, no empty lines. Copies
+ * only continued lines.
  */
-export function* directives(text: Buffer): Generator<{ bytes: Buffer; start: number; end: number }> {
-  for (let start = 0; start < text.length; ) {
-    let next = lineEnd(text, start);
-    if (!isContinued(text, next)) {
-      const directive = { bytes: text, ...withoutBlanks(text, start, next) };
-      if (directive.start < directive.end && text[directive.start] !== HASH) yield directive;
-    } else {
-      const line = logicalLineAt(text, start, 0);
+export function visitDirectives(
+  text: Buffer,
+  visit: (bytes: Buffer, start: number, end: number) => void,
+): void {
+  for (let from = 0; from < text.length; ) {
+    let next = lineEnd(text, from);
+    if (isContinued(text, next)) {
+      const line = logicalLineAt(text, from, 0);
       const bytes = Buffer.from(line?.content ?? '');
-      if (bytes.length > 0 && bytes[0] !== HASH) yield { bytes, start: 0, end: bytes.length };
+      if (bytes.length > 0 && bytes[0] !== HASH) visit(bytes, 0, bytes.length);
       next = line?.end ?? next;
+    } else {
+      let start = from;
+      while (start < next && isBlank(text[start])) start += 1;
+      let end = next;
+      while (end > start && isBlank(text[end - 1])) end -= 1;
+      if (start < end && text[start] !== HASH) visit(text, start, end);
     }
-    start = next;
+    from = next;
   }
-}
-
-function withoutBlanks(text: Buffer, from: number, to: number): { start: number; end: number } {
-  let start = from;
-  let end = to;
-  while (start < end && isBlank(text[start])) start += 1;
-  while (end > start && isBlank(text[end - 1])) end -= 1;
-  return { start, end };
 }
 
 /** isspace(3), as Apache has it. */

@@ -63,10 +63,10 @@ export function formatHolds(holds: readonly Hold[], widenedAfter?: number): stri
 
 function formatHold(hold: Hold): string {
   const end = hold.until === null ? 'for ever' : `until ${formatTime(hold.until)}`;
-  const id = hold.id === undefined ? [] : [ID_PREFIX + encodeURIComponent(hold.id)];
-  const why = [...id, ...(hold.reason === null ? [] : [escapeReason(hold.reason)])];
-  const reason = why.length === 0 ? '' : `: ${why.join(' ')}`;
-  return `${holdMark(hold.holder, hold.address)}${formatTime(hold.since)} ${end}${reason}`;
+  const id = hold.id === undefined ? '' : ` ${ID_PREFIX}${encodeURIComponent(hold.id)}`;
+  const reason = hold.reason === null ? '' : ` ${escapeReason(hold.reason)}`;
+  const colon = id === '' && reason === '' ? '' : ':';
+  return `${holdMark(hold.holder, hold.address)}${formatTime(hold.since)} ${end}${colon}${id}${reason}`;
 }
 
 /** Parses what {@link formatHolds} wrote; undefined for any other line. */
