@@ -46,6 +46,7 @@ const replacements: Replacement[] = [
     importedBy: 'yargs-parser',
     by: 'src/executable/stand-ins/node-module.ts',
   },
+  { module: 'ipaddr.js', by: 'src/executable/stand-ins/ipaddr.cts' },
   // Two versions of it, each with handlers for thirty signals.
   { module: 'signal-exit', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/signal-exit.cts' },
   { module: 'signal-exit', importedBy: 'proper-lockfile', by: 'src/executable/stand-ins/signal-exit.cts' },
@@ -61,11 +62,11 @@ const replace: Plugin = {
   name: 'replace',
   setup({ onResolve }) {
     for (const { module, importedBy, by } of replacements) {
-      onResolve({ filter: new RegExp(`^${module}$`) }, ({ importer }) =>
-        importedBy === undefined || importer.includes(`/node_modules/${importedBy}/`)
-          ? { path: path.join(root, by) }
-          : undefined,
-      );
+      const standIn = path.join(root, by);
+      onResolve({ filter: new RegExp(`^${module}$`) }, ({ importer }) => {
+        const isReplaced = importedBy === undefined || importer.includes(`/node_modules/${importedBy}/`);
+        return isReplaced && importer !== standIn ? { path: standIn } : undefined;
+      });
     }
   },
 };
