@@ -142,7 +142,7 @@ export function nameOfHold({ holder, address, id }: HoldName): string {
 
 /** The number of held addresses that led to the ban of their network, from its comment; undefined for any other ban. */
 export function parseWidened(line: string): number | undefined {
-  const [, count] = BEGIN.exec(line) ?? [];
+  const [, count] = line.startsWith(WIDENED_PREFIX) ? (BEGIN.exec(line) ?? []) : [];
   return count === undefined ? undefined : Number(count);
 }
 
