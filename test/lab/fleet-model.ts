@@ -11,6 +11,9 @@ import { decide, missingLifts, type Push, type Step, type View } from '../../src
 export type Decide = (view: View) => Step[];
 export type Variant = { decide?: Decide /** Hosts forget lifts with the engine. */; forgets?: boolean };
 
+/** `ADDRESS`, or `ADDRESS HOLDER@HOST`, and what is void: holds that do not begin later. Seconds since the epoch. */
+export type Lift = { key: string; time: number };
+
 export type Random = (below: number) => number;
 
 /** Mulberry32: the same numbers for the same seed. */
@@ -56,6 +59,10 @@ export class Engine {
     return value !== undefined && value.since >= since;
   }
 
+  knowsLift({ key, time }: Lift): boolean {
+    return (this.lifts.get(key) ?? -1) >= time;
+  }
+
   copy(): { holds: Map<string, string>; lifts: Map<string, number> } {
     return { holds: new Map(this.holds), lifts: new Map(this.lifts) };
   }
@@ -70,9 +77,11 @@ export class Host {
   list: Hold[] = [];
   /** What fail2ban has in its database: its jail is `j`. */
   jail: Hold[] = [];
-  said: { key: string; time: number }[] = [];
+  said: Lift[] = [];
   lifts = new Map<string, number>();
   spoken = new Map<string, number>();
+  /** As `lifts`, in a variant that forgets too. */
+  readonly #heard = new Map<string, number>();
   #seen: ReturnType<Engine['copy']> | undefined;
   #wasInStep = false;
   readonly #clock: Clock;
@@ -108,7 +117,7 @@ export class Host {
    * By hand: the address, or with a holder that hold alone, as when fail2ban's client is asked. Returns once the clock has
    * passed the time that it says.
    */
-  unban(address: string, holder?: string): { key: string; time: number } | undefined {
+  unban(address: string, holder?: string): Lift | undefined {
     const seen = this.list.filter(
       (hold) => hold.address === address && (holder === undefined || hold.holder === holder),
     );
@@ -151,8 +160,9 @@ export class Host {
     else if (isFresh || this.#seen === undefined) this.#seen = engine.copy();
     const seen = this.#seen;
     if (variant.forgets && seen !== undefined) this.lifts = new Map(seen.lifts);
-    const remember = (key: string, time: number) =>
-      this.lifts.set(key, Math.max(this.lifts.get(key) ?? -1, time));
+    const remember = (key: string, time: number) => {
+      for (const memory of [this.lifts, this.#heard]) memory.set(key, Math.max(memory.get(key) ?? -1, time));
+    };
     const pushes: Push[] = [];
     for (const { key, time } of this.said) {
       remember(key, Math.min(time, this.#clock.time));
@@ -206,11 +216,21 @@ export class Host {
     return new Set([...this.list.map(({ address }) => address), ...there]);
   }
 
-  /** The list has it as it began then or later, or fail2ban's database has. */
+  /** The list has it as it began then or later, or fail2ban's database has, from which a stopped jail starts. */
   knows(field: string, since: number): boolean {
-    return [...this.list, ...this.jail].some(
+    const restored = this.isJailUp ? [] : this.jail;
+    return [...this.list, ...restored].some(
       (hold) => hold.since >= since && fieldOf(hold, this.name) === field,
     );
+  }
+
+  /** Whether it has come here, so that it must never be lost again. */
+  hasHeard({ key, time }: Lift): boolean {
+    return this.said.some((lift) => lift.key === key) || (this.#heard.get(key) ?? -1) >= time;
+  }
+
+  endsOf(field: string): (number | null)[] {
+    return this.list.filter((hold) => fieldOf(hold, this.name) === field).map(({ until }) => until);
   }
 
   fields(): Set<string> {
