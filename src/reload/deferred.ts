@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BanctlError, EXIT } from '../system/errors.ts';
-import { acquireLock, type Lock } from '../system/lock.ts';
+import type { Lock } from '../system/held-lock.ts';
+import { acquireLock } from '../system/lock.ts';
 import { monotonicMs, processId } from '../system/process.ts';
 import { attemptReload, worstOf } from './attempt.ts';
 import { begin, STALE_SECONDS, takeReloadLock, updateState } from './locked.ts';

@@ -1,4 +1,5 @@
-import { acquireLock, acquireLockAwaited, type Lock, withLock, withLockAwaited } from '../system/lock.ts';
+import type { Lock } from '../system/held-lock.ts';
+import { acquireLock, acquireLockAwaited, withLock, withLockAwaited } from '../system/lock.ts';
 import { lookAtState } from './state.ts';
 import { type ReloadState, writeState } from './state-file.ts';
 import { namesOf, type ReloadOptions } from './types.ts';

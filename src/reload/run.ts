@@ -1,6 +1,6 @@
 import { blames } from '../apache/configuration.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
-import type { Lock } from '../system/lock.ts';
+import type { Lock } from '../system/held-lock.ts';
 import { monotonicMs } from '../system/process.ts';
 import { type Asked, askAll } from './ask.ts';
 import { attemptReload, pidFileOf } from './attempt.ts';

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { type Digest, type DigestKey, EMPTY, isDigest, isDigestKey } from '../banlist/digest.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
-import type { Lock } from '../system/lock.ts';
+import type { Lock } from '../system/held-lock.ts';
 import type { ProcessId } from '../system/process.ts';
 import { type FileVersion, readText } from '../system/read.ts';
 import { replaceFile } from '../system/write.ts';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Lock } from '../system/lock.ts';
+import type { Lock } from '../system/held-lock.ts';
 import { readText } from '../system/read.ts';
 import { replaceFile } from '../system/write.ts';
 

@@ -12,7 +12,8 @@ import {
 import { basename, dirname, join } from 'node:path';
 import { statePath } from '../reload/state-file.ts';
 import { systemCode } from '../system/errors.ts';
-import { type Lock, withLock } from '../system/lock.ts';
+import type { Lock } from '../system/held-lock.ts';
+import { withLock } from '../system/lock.ts';
 import { isAbandoned, isLockOrTemporary, isTemporaryOf } from '../system/lock-directory.ts';
 import { readText } from '../system/read.ts';
 import { cannotWrite, makeDirectory, replaceFile } from '../system/write.ts';

@@ -16,7 +16,8 @@ import { type Change, isPlacing, type Outcome, type Outcomes, type Placing } fro
 import { type Hold, now } from '../bans/hold.ts';
 import { addHold, sameHolds, setHold } from '../bans/hold-changes.ts';
 import { BanctlError, EXIT, prefixed, systemCode } from '../system/errors.ts';
-import { type Lock, type LockOptions, MovingLock, withLock, withLockAwaited } from '../system/lock.ts';
+import type { Lock } from '../system/held-lock.ts';
+import { type LockOptions, MovingLock, withLock, withLockAwaited } from '../system/lock.ts';
 import { isSharedTemporary } from '../system/lock-directory.ts';
 import { run } from '../system/program.ts';
 import { cannotRead, type FileContent, readText } from '../system/read.ts';

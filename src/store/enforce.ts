@@ -1,6 +1,7 @@
 import type { ReloadReport } from '../reload/types.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
-import { acquireLock, Overtaken } from '../system/lock.ts';
+import { Overtaken } from '../system/held-lock.ts';
+import { acquireLock } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
 import { replaceFile, versionWritten } from '../system/write.ts';
 import type { ChangeOptions, Replaced, Written } from './types.ts';

@@ -1,5 +1,6 @@
 import { lstat, open, opendir, rmdir, unlink } from 'node:fs/promises';
-import { type Lock, MovingLock, withLockAwaited } from '../system/lock.ts';
+import type { Lock } from '../system/held-lock.ts';
+import { MovingLock, withLockAwaited } from '../system/lock.ts';
 import { isOurs, temporaryOf } from '../system/lock-directory.ts';
 import { DIRECTORY_ITSELF } from '../system/takeover.ts';
 import { NewFiles } from './new-files.ts';

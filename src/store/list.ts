@@ -7,7 +7,8 @@ import { afterChange, currentError, isPending, readState, settled } from '../rel
 import { type ReloadState, writeState } from '../reload/state-file.ts';
 import { namesOf, type ReloadReport } from '../reload/types.ts';
 import { hasAttributes } from '../system/attributes.ts';
-import { type Lock, withLock } from '../system/lock.ts';
+import type { Lock } from '../system/held-lock.ts';
+import { withLock } from '../system/lock.ts';
 import { type FileContent, readText, statFile } from '../system/read.ts';
 import { type OnLoss, replaceFile, versionWritten } from '../system/write.ts';
 import { warn } from '../terminal/print.ts';

@@ -1,7 +1,7 @@
 import { mkdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { succeeds, systemCode } from './errors.ts';
-import { type Lock, LockLost } from './lock.ts';
+import { type Lock, LockLost } from './held-lock.ts';
 import { REMOVED, sharedTemporary, temporaryOf } from './lock-directory.ts';
 import { discard } from './takeover.ts';
 import { cannotWrite, refuseChanged, type SeenFile, syncDirectoryOf } from './write.ts';

@@ -12,8 +12,8 @@ import { dirname } from 'node:path';
 import writeFileAtomic from 'write-file-atomic';
 import { copyAttributes } from './attributes.ts';
 import { BanctlError, EXIT, reasonOf, systemCode } from './errors.ts';
+import { FileChanged, type Lock, LockLost } from './held-lock.ts';
 import { lstat } from './links.ts';
-import { FileChanged, type Lock, LockLost } from './lock.ts';
 import { type FileContent, type FileVersion, statFile } from './read.ts';
 import { syncDirectory } from './sync-directory.ts';
 

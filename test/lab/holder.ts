@@ -12,7 +12,8 @@ fs.mkdirSync = ((...args: Parameters<typeof make>) => {
 }) as typeof make;
 syncBuiltinESMExports();
 
-const { acquireLock, LockLost } = await import('../../src/system/lock.ts');
+const { acquireLock } = await import('../../src/system/lock.ts');
+const { LockLost } = await import('../../src/system/held-lock.ts');
 const { replaceFile } = await import('../../src/system/write.ts');
 const lock = acquireLock(file, { timeout: 20 });
 const told = {

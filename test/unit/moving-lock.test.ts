@@ -17,7 +17,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { leftovers } from '../../src/audit/files.ts';
-import { acquireLock, type Lock, MovingLock, withLock, withLockAwaited } from '../../src/system/lock.ts';
+import type { Lock } from '../../src/system/held-lock.ts';
+import { acquireLock, MovingLock, withLock, withLockAwaited } from '../../src/system/lock.ts';
 import { isHeld, isTemporaryOf, lockPath, temporaryOf } from '../../src/system/lock-directory.ts';
 import { discard, removeRestingLocks } from '../../src/system/takeover.ts';
 

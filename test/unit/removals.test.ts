@@ -12,7 +12,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { type Lock, LockLost, withLock } from '../../src/system/lock.ts';
+import { type Lock, LockLost } from '../../src/system/held-lock.ts';
+import { withLock } from '../../src/system/lock.ts';
 import { statFile } from '../../src/system/read.ts';
 import { Removals, removeFile } from '../../src/system/remove.ts';
 import { discard } from '../../src/system/takeover.ts';
