@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Address, parseAddress, readAddress } from '../bans/address.ts';
 import { isOver } from '../bans/hold.ts';
 import { findProtected } from '../protection/protection.ts';
-import { addressesIn, bansInDirectory, isBanName, namesIn, readBanFile } from '../store/directory.ts';
+import { addressesIn, bansInDirectory, isBanName, namesIn, readBanFile } from '../store/ban-files.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import { isLockOrTemporary } from '../system/lock-directory.ts';
 import type { Finding } from './finding.ts';

@@ -10,7 +10,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { statePath } from '../reload/state-file.ts';
-import { isBanName } from '../store/directory.ts';
+import { isBanName } from '../store/ban-files.ts';
 import { isOwn } from '../system/links.ts';
 import { withLock } from '../system/lock.ts';
 import { ABANDONED_MS, isAbandoned, isResting, isTemporaryOf } from '../system/lock-directory.ts';

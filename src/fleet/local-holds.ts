@@ -4,7 +4,7 @@ import { type Ban, bansOf, denyLines, formatBan } from '../banlist/ban-lines.ts'
 import { type Change, isSet } from '../bans/change.ts';
 import type { Hold } from '../bans/hold.ts';
 import { sameHolds } from '../bans/hold-changes.ts';
-import { addressesIn, banFile, bansInFile, isBanName } from '../store/directory.ts';
+import { addressesIn, banFile, bansInFile, isBanName } from '../store/ban-files.ts';
 import type { PlaceOptions } from '../store/types.ts';
 import { readText, statFile } from '../system/read.ts';
 

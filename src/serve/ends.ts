@@ -2,7 +2,7 @@ import { type FSWatcher, statSync, watch } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { type Ban, bansOf, denyLines } from '../banlist/ban-lines.ts';
 import { type Hold, MANUAL, now } from '../bans/hold.ts';
-import { addressesIn, banFile, bansInFile, isBanName } from '../store/directory.ts';
+import { addressesIn, banFile, bansInFile, isBanName } from '../store/ban-files.ts';
 import type { StoreOptions } from '../store/store.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import { readText, statFile } from '../system/read.ts';

@@ -1,7 +1,7 @@
 import { bansOf, denyLines } from '../banlist/ban-lines.ts';
 import { isSingle, readAddress } from '../bans/address.ts';
 import { type HoldName, isSameAsked, nameOfHold } from '../bans/hold.ts';
-import { bansInFile, isInDirectory } from '../store/directory.ts';
+import { bansInFile, isInDirectory } from '../store/ban-files.ts';
 import type { PlaceOptions } from '../store/types.ts';
 import { type FileVersion, readText, statFile } from '../system/read.ts';
 

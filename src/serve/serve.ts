@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import type { Server, Socket } from 'node:net';
 import { isPending, lookAtState } from '../reload/state.ts';
 import { namesOf } from '../reload/types.ts';
-import { temporaryDirectoriesIn } from '../store/directory.ts';
+import { temporaryDirectoriesIn } from '../store/ban-files.ts';
 import { Kept } from '../store/kept.ts';
 import type { StoreOptions } from '../store/store.ts';
 import { EXIT, type ExitCode, isBanctlError } from '../system/errors.ts';

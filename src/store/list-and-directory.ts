@@ -12,17 +12,13 @@ import { isLocked } from '../system/lock-directory.ts';
 import { readText } from '../system/read.ts';
 import {
   addressesWithin,
-  afterDone,
   type BanFiles,
-  banOf,
   bansInDirectory,
   bansInFile,
-  changeBanFile,
   checkDirectory,
-  type DirectoryOptions,
-  directoryStore,
   isInDirectory,
-} from './directory.ts';
+} from './ban-files.ts';
+import { afterDone, banOf, changeBanFile, type DirectoryOptions, directoryStore } from './directory.ts';
 import { DRY_RUN, listStore } from './list.ts';
 import { readPlaces } from './read.ts';
 import type { ChangesFor, Store, Written } from './types.ts';

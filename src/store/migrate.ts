@@ -16,14 +16,8 @@ import type { ReloadReport } from '../reload/types.ts';
 import { BanctlError, EXIT } from '../system/errors.ts';
 import { withLock } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
-import {
-  addressesIn,
-  bansInDirectory,
-  changeBanFile,
-  makeBandir,
-  putOnDisk,
-  readBanFile,
-} from './directory.ts';
+import { addressesIn, bansInDirectory, makeBandir, readBanFile } from './ban-files.ts';
+import { changeBanFile, putOnDisk } from './directory.ts';
 import { DRY_RUN } from './list.ts';
 import { changeBans } from './store.ts';
 import type { ChangeOptions } from './types.ts';

@@ -5,7 +5,7 @@ import { type Address, covers, isSingle, parseAddress } from '../bans/address.ts
 import type { Hold } from '../bans/hold.ts';
 import { currentError, isAssumed, isPending, readState } from '../reload/state.ts';
 import { type FileContent, readText, statFile } from '../system/read.ts';
-import { addressesIn, banFile, bansInDirectory, bansInFile, isInDirectory } from './directory.ts';
+import { addressesIn, banFile, bansInDirectory, bansInFile, isInDirectory } from './ban-files.ts';
 import type { PlaceOptions } from './types.ts';
 
 /** A ban as list and explain show it. */

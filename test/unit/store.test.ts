@@ -19,7 +19,7 @@ import { suite, test } from 'node:test';
 import { formatBan, isBanAlone } from '../../src/banlist/ban-lines.ts';
 import type { Change } from '../../src/bans/change.ts';
 import type { Hold } from '../../src/bans/hold.ts';
-import { temporaryDirectoriesIn } from '../../src/store/directory.ts';
+import { temporaryDirectoriesIn } from '../../src/store/ban-files.ts';
 import { Kept } from '../../src/store/kept.ts';
 import { NewFiles } from '../../src/store/new-files.ts';
 import { changeBans, changeTogether, type StoreOptions } from '../../src/store/store.ts';
