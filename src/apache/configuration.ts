@@ -140,10 +140,13 @@ export function readsFile(configuration: Configuration, path: string): boolean |
   return files.some((file) => basename(file) === basename(path)) ? true : undefined;
 }
 
+/** A bare Include beside other Require lines would be refused, or admit the banned. */
+export const ENABLE_SNIPPET = 'enable the snippet djangoapp-banlist: banctl setup says how';
+
 /** The problem if Apache does not read the list; undefined if it does, or could not say. */
 export function whyNotRead(configuration: Configuration, banlist: string): string | undefined {
   return readsFile(configuration, banlist) === false
-    ? `does not read ${banlist}; include it in the site's configuration`
+    ? `does not read ${banlist}; ${ENABLE_SNIPPET}`
     : undefined;
 }
 

@@ -21,7 +21,7 @@ export interface Directive {
   readonly argument: string;
   /** Outermost first, without sections that only test a condition. */
   readonly sections: readonly Section[];
-  /** The file that replaces it. */
+  /** The file that replaces it; an Include that finds none has none. */
   readonly included?: string;
 }
 
@@ -48,6 +48,15 @@ export function directivesOf(
   const texts = new Map(inclusions.map((files) => [files.at(-1) ?? '', '']));
   for (const path of texts.keys()) texts.set(path, read(path));
   return new Reader(inclusions, texts).read(main);
+}
+
+/** True if an Include of them would read the file, if it existed. A relative path, or one with a variable, may be anywhere. */
+export function wouldInclude(directives: readonly Directive[], path: string): boolean {
+  return directives.some(({ name, argument }) => isInclude(name) && patternOf(argument).test(path));
+}
+
+function isInclude(name: string): boolean {
+  return name === 'include' || name === 'includeoptional';
 }
 
 class Reader {
@@ -91,16 +100,19 @@ class Reader {
       if (!skips && !CONDITIONS.has(name)) this.#directives.push(directive);
       const id = this.#open.length + this.#directives.length * 1000;
       this.#open.push({ name, argument: directive.argument, id, isSkipped: skips });
-    } else if (!isSkipped && /^include(?:optional)?$/.test(name)) this.#include(files, directive);
+    } else if (!isSkipped && isInclude(name)) this.#include(files, directive);
     else if (!isSkipped) this.#directives.push(directive);
   }
 
   #include(files: Inclusion, directive: Directive): void {
     const pattern = patternOf(directive.argument);
-    for (;;) {
+    for (let isAny = false; ; isAny = true) {
       const next = this.#inclusions[this.#at];
       const path = next?.at(-1) ?? '';
-      if (next === undefined || next.length !== files.length + 1 || !pattern.test(path)) return;
+      if (next === undefined || next.length !== files.length + 1 || !pattern.test(path)) {
+        if (!isAny) this.#directives.push(directive);
+        return;
+      }
       this.#directives.push({ ...directive, included: path });
       this.read(next);
     }

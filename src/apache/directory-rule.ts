@@ -42,7 +42,7 @@ export function whyNotLookedUp(configuration: Configuration, bandir: string): st
   if (state === 'not-loaded') return `has not read the rule for ${bandir} yet; banctl reload --force`;
   const expected = `Require expr "! -e '${bandir}/%{REMOTE_ADDR}'"`;
   return state === 'absent'
-    ? `does not look into ${bandir}; put ${expected} into the site's configuration`
+    ? `does not look into ${bandir}; put ${expected} into a <RequireAll>, as in the snippet djangoapp-banlist`
     : undefined;
 }
 

@@ -3,10 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type ApacheUser,
   type Configuration,
+  ENABLE_SNIPPET,
   type ReadableConfiguration,
   whyNotRead,
 } from '../apache/configuration.ts';
-import { type Directive, directivesOf } from '../apache/directives.ts';
+import { type Directive, directivesOf, wouldInclude } from '../apache/directives.ts';
 import { canSearch, directoryRule, whyNotLookedUp } from '../apache/directory-rule.ts';
 import { layoutOf } from '../apache/layout.ts';
 import { findApache, readTextOrEmpty } from '../apache/processes.ts';
@@ -49,7 +50,10 @@ async function configurationFindings(options: Options, configuration: Configurat
       : [];
   const { banlist, bandir, fix, config } = options;
   const directives = directivesIn(configuration);
-  const notRead = statFile(banlist) === undefined ? undefined : whyNotRead(configuration, banlist);
+  const notRead =
+    statFile(banlist) === undefined
+      ? whyNeverRead(directives, banlist, bandir)
+      : whyNotRead(configuration, banlist);
   const isStopped = findApache(configuration).is === 'stopped';
   return [
     ...(notRead === undefined ? [] : [{ code: 'not-included', message: `apache ${notRead}` } as const]),
@@ -59,6 +63,18 @@ async function configurationFindings(options: Options, configuration: Configurat
     ...(bandir !== undefined || fix ? [] : workerHints(directives, layoutOf().bandir, config)),
     ...(isStopped ? [{ code: 'apache-down', message: 'apache is not running' } as const] : []),
   ];
+}
+
+/** Before the first ban there is no list, which Apache cannot list as included. A directory needs none before a range is banned. */
+function whyNeverRead(
+  directives: readonly Directive[],
+  banlist: string,
+  bandir: string | undefined,
+): string | undefined {
+  const isUnknown = directives.length === 0 || bandir !== undefined;
+  return isUnknown || wouldInclude(directives, banlist)
+    ? undefined
+    : `would not read ${banlist}, which does not exist yet; ${ENABLE_SNIPPET}`;
 }
 
 /** Skips a container's files: another file may have the same path here. */

@@ -110,14 +110,16 @@ function sectionFindings(directives: readonly Directive[], bans: readonly Ban[])
   });
   return [...opening].flatMap(([id, { directive, position }]) => {
     const isPast = !merging.has(id) && bans.some((ban) => getsPast(ban, directive, position));
-    const { name, argument } = merged(directive.sections).at(-1) ?? { name: '', argument: '' };
-    const what = `<${name}${argument === '' ? '' : ` ${argument}`}> has its own Require lines, which admit banned visitors`;
-    return isPast ? [finding(directive, what, 'add "AuthMerging And" to it')] : [];
+    const inner = merged(directive.sections).at(-1);
+    if (!isPast || inner === undefined) return [];
+    const what = `${textOf(inner)} has its own Require lines, which admit banned visitors`;
+    return [finding(directive, what, 'add "AuthMerging And" to it')];
   });
 }
 
 /** Sections around a ban, within which Apache does not ask for it always. */
 function enclosingFindings(ban: Directive, directives: readonly Directive[]): Finding[] {
+  const inner = merged(ban.sections).at(-1);
   return ban.sections.flatMap((section, at): Finding[] => {
     if (/^limit(?:except)?$/.test(section.name))
       return [
@@ -127,20 +129,28 @@ function enclosingFindings(ban: Directive, directives: readonly Directive[]): Fi
           'write the ban outside of it',
         ),
       ];
+    // Lines that stand side by side in a section are alternatives, as in a <RequireAny>.
+    const isImplicit = section.id === inner?.id;
+    if (section.name !== 'requireany' && !isImplicit) return [];
     const own = ban.sections[at + 1]?.id;
-    const isChoice =
-      section.name === 'requireany' &&
-      directives.some(
-        (other) =>
-          other.name === 'require' &&
-          !HARMLESS.test(other.argument) &&
-          other.sections.some(({ id }) => id === section.id) &&
-          !other.sections.some(({ id }) => id === own),
-      );
+    const isChoice = directives.some(
+      (other) =>
+        other !== ban &&
+        other.name === 'require' &&
+        !HARMLESS.test(other.argument) &&
+        other.sections.some(({ id }) => id === section.id) &&
+        !other.sections.some(({ id }) => id === own) &&
+        merged(other.sections).at(-1)?.id === inner?.id,
+    );
+    const name = isImplicit ? textOf(section) : '<requireany>';
     return isChoice
-      ? [finding(ban, '<requireany> lets in the banned whom another line of it admits', 'write <RequireAll>')]
+      ? [finding(ban, `${name} lets in the banned whom another line of it admits`, 'write <RequireAll>')]
       : [];
   });
+}
+
+function textOf({ name, argument }: Section): string {
+  return `<${name}${argument === '' ? '' : ` ${argument}`}>`;
 }
 
 function isOwnRequire({ name, argument }: Directive): boolean {

@@ -360,6 +360,25 @@ suite('audit', { concurrency: 3 }, () => {
       });
     }
 
+    test('not-included: a list that does not exist, and that no configuration would read, such as a misspelt one', async () => {
+      await given('');
+      const misspelt = join(dirname(apache.banlist), 'bannlist.conf');
+      const { exitCode, stdout } = await run(`--banlist=${misspelt}`);
+      assert.equal(exitCode, 1);
+      assert.equal(
+        stdout,
+        `not-included: apache would not read ${misspelt}, which does not exist yet; enable the snippet djangoapp-banlist: banctl setup says how\n`,
+      );
+    });
+
+    test('a list that does not exist before its first ban is not missed', async () => {
+      await given('');
+      rmSync(apache.banlist);
+      await reload();
+      assert.deepEqual(await run(), silent);
+      writeFileSync(apache.banlist, '');
+    });
+
     test('a list that is included through a symbolic link is included', async () => {
       const dir = mkdtempSync(join(tmpdir(), 'banctl-audit-'));
       const target = join(dir, 'real.conf');
@@ -658,11 +677,17 @@ suite('audit', { concurrency: 3 }, () => {
       test('other-list: a jail with another list than the configuration, whose bans are not missing', async () => {
         await site.bans('web', ipv4);
         const directory = bandir ? `, bandir ${site.apache.bandir}` : '';
-        const { exitCode, stdout } = await site.run('audit', `--banlist=${site.apache.dir}/another.conf`);
+        const another = `${site.apache.dir}/another.conf`;
+        const { exitCode, stdout } = await site.run('audit', `--banlist=${another}`);
         assert.equal(exitCode, 1);
+        const [otherList, ...others] = stdout.trimEnd().split('\n');
         assert.equal(
-          stdout,
-          `other-list: jail web bans with banlist ${site.apache.banlist}${directory}; set it only in /etc/banctl.json\n`,
+          otherList,
+          `other-list: jail web bans with banlist ${site.apache.banlist}${directory}; set it only in /etc/banctl.json`,
+        );
+        assert.deepEqual(
+          others.map((line) => line.replace(/;.*/, '')),
+          bandir ? [] : [`not-included: apache would not read ${another}, which does not exist yet`],
         );
       });
 

@@ -918,13 +918,18 @@ suite('audit of the directory', inOrder, () => {
     const rule = `Require expr "! -e '${other}/%{REMOTE_ADDR}'"`;
     assert.deepEqual(
       [exitCode, stdout],
-      [1, `not-included: apache does not look into ${other}; put ${rule} into the site's configuration\n`],
+      [
+        1,
+        `not-included: apache does not look into ${other}; put ${rule} into a <RequireAll>, as in the snippet djangoapp-banlist\n`,
+      ],
     );
     const given = [`--bandir=${other}`, `--apachectl=${apache.ctl}`];
     const explained = await done(apache, 'explain', ipv4, ...given);
     assert.match(explained, /^203\.0\.113\.5 is banned, but Apache may not enforce it yet\n/);
     assert.ok(
-      explained.endsWith(`\napache does not look into ${other}; put ${rule} into the site's configuration\n`),
+      explained.endsWith(
+        `\napache does not look into ${other}; put ${rule} into a <RequireAll>, as in the snippet djangoapp-banlist\n`,
+      ),
     );
   });
 

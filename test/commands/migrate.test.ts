@@ -480,7 +480,7 @@ suite('migrate', { concurrency: 2 }, () => {
       assert.equal(exitCode, 69);
       assert.match(
         stderr,
-        /apache does not read \S+\/banlist\.conf; include it in the site's configuration; the bans stay in \S+\/bans too\n$/,
+        /apache does not read \S+\/banlist\.conf; enable the snippet djangoapp-banlist: banctl setup says how; the bans stay in \S+\/bans too\n$/,
       );
       assert.deepEqual(namesIn(apache), [...both].sort());
       await answer(apache, both, 403);

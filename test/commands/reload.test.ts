@@ -726,7 +726,7 @@ suite('the unit of systemd that Apache runs in', () => {
 
 suite('a list that no configuration includes', { concurrency: 2 }, () => {
   const notRead = ({ banlist }: Apache) =>
-    `apache does not read ${banlist}; include it in the site's configuration`;
+    `apache does not read ${banlist}; enable the snippet djangoapp-banlist: banctl setup says how`;
   const including = ({ banlist }: Apache) =>
     `<Location />\n<RequireAll>\nRequire all granted\nInclude ${banlist}\n</RequireAll>\n</Location>\n`;
 

@@ -25,6 +25,8 @@ suite("Apache's configuration", { concurrency: 1 }, () => {
       site: (dir) => `IncludeOptional ${dir}/case.conf`,
     });
     mkdirSync(join(apache.documentRoot, 'open'));
+    mkdirSync(apache.bandir, { recursive: true });
+    writeFileSync(join(apache.bandir, banned), '');
   });
   after(() => apache[Symbol.asyncDispose]());
 
@@ -40,7 +42,10 @@ suite("Apache's configuration", { concurrency: 1 }, () => {
     utimesSync(join(apache.documentRoot, page), 1e9, 1e9);
     writeFileSync(
       join(apache.dir, 'case.conf'),
-      text.replaceAll('/x/banlist.conf', apache.banlist).replaceAll('CACHE', cache),
+      text
+        .replaceAll('/x/banlist.conf', apache.banlist)
+        .replaceAll('/x/bans', apache.bandir)
+        .replaceAll('CACHE', cache),
     );
     await apache.graceful();
     await until('the page', async () => (await apache.get(page, { from: visitor })) === 200);
@@ -49,7 +54,8 @@ suite("Apache's configuration", { concurrency: 1 }, () => {
     const configuration = await readConfiguration(apache.ctl);
     assert.ok(configuration.result === 'passed' && configuration.inclusions !== undefined);
     const directives = directivesOf(configuration.inclusions, readTextOrEmpty);
-    const findings = bypassFindings(directives, { banlist: apache.banlist, bandir: undefined });
+    const { banlist, bandir } = apache;
+    const findings = bypassFindings(directives, { banlist, bandir });
     return { status: await apache.get(page, { from: banned }), findings };
   }
 

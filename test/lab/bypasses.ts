@@ -10,6 +10,9 @@ export const ban = `<If "true">
 </If>
 `;
 
+/** The rule of the ban directory. */
+const rule = `Require expr "! -e '/x/bans/%{REMOTE_ADDR}'"`;
+
 const cache = `CacheRoot CACHE
 CacheEnable disk /open
 CacheIgnoreNoLastMod On
@@ -46,6 +49,12 @@ export const past: Texts = {
     text
       .replace('<RequireAll>', '<RequireAny>\nRequire all granted\n<RequireAll>')
       .replace('</RequireAll>', '</RequireAll>\n</RequireAny>'),
+  'a <RequireAll> beside what else admits': (text) =>
+    text.replace('<RequireAll>', 'Require all granted\n<RequireAll>'),
+  "the directory's rule beside what else admits": () =>
+    `<Location "/">\nRequire all granted\n${rule}\n</Location>\n`,
+  "the directory's rule beside a <RequireAll> that admits": () =>
+    `<Location "/">\n<RequireAll>\nRequire all granted\nRequire method GET\n</RequireAll>\n${rule}\n</Location>\n`,
   'a later <If> that is merged no more': (text) =>
     `${text}<If "true">\nAuthMerging And\nAuthMerging Off\nRequire all granted\n</If>\n`,
   'Satisfy Any within the ban': (text) => text.replace('  Require all', '  Satisfy Any\n  Require all'),
@@ -63,6 +72,11 @@ export const harmless: Texts = {
       .replace('<RequireAll>', '<RequireAny>\n<RequireAll>')
       .replace('</RequireAll>', '</RequireAll>\n</RequireAny>'),
   'the ban alone': (text) => text,
+  "the directory's rule alone": () => `<Location "/">\n${rule}\n</Location>\n`,
+  "the directory's rule in a <RequireAll> with what admits": () =>
+    `<Location "/">\n<RequireAll>\nRequire all granted\n${rule}\n</RequireAll>\nRequire all denied\n</Location>\n`,
+  "the directory's rule in a section within one that admits": () =>
+    `<Location "/">\nRequire all granted\n<If "true">\n${rule}\n</If>\n</Location>\n`,
   'a ban that replaces what admits': (text) =>
     `<Location /open>\nRequire all granted\n</Location>\n${text.replace('AuthMerging And', 'AuthMerging Or\nAuthMerging Off')}`,
   'mod_cache as a usual handler': (text) => `${text}${cache}CacheQuickHandler off\n`,

@@ -5,7 +5,7 @@ import { directivesOf } from '../../src/apache/directives.ts';
 import { bypassFindings } from '../../src/audit/bypass.ts';
 import { ban, harmless, past } from '../lab/bypasses.ts';
 
-const places = { banlist: '/x/banlist.conf', bandir: undefined };
+const places = { banlist: '/x/banlist.conf', bandir: '/x/bans' };
 
 /** The lines of the configuration that are named. */
 function found(files: Record<string, string>, inclusions: string[][]): string[] {
