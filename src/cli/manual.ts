@@ -60,16 +60,16 @@ export const EXAMPLES: Readonly<Record<CommandName, Example>> = {
 /** What each exit code means. */
 export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
   done: 'done, or nothing had to be done',
-  findings: '`audit` has findings left, or `explain` finds no ban',
+  findings: '`audit` has findings left, `explain` finds no ban, or `fleet status` is not connected',
   usage: 'bad option or address',
   takenBack: 'Apache refuses the list with this change, so banctl took it back',
   reloadRefused: 'Apache was not reloaded; the change is kept',
   internal: 'a bug in banctl',
-  cannotWrite: 'banctl cannot write a file',
+  cannotWrite: 'banctl cannot write a file, or `setup` finds no Apache',
   lockBusy: 'another process held the lock for too long; nothing changed',
   notPermitted: 'protected or too broad; nothing changed',
   notUnderstood:
-    "banctl cannot understand the list, the configuration or fail2ban's database; nothing changed",
+    "banctl cannot understand the list, the configuration or fail2ban's database, or Apache does not read where `migrate` moves to; nothing changed",
 };
 
 /** Variables that banctl reads. */

@@ -175,7 +175,6 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'NAME',
     parse: parseJail,
-    shownDefault: 'manual',
     describe:
       'the jail that holds the ban; without it, the ban is by hand. For list, print only what the jail holds',
     commands: [...CHANGING, 'list'],
@@ -193,9 +192,8 @@ export const OPTIONS = {
     kind: 'value',
     placeholder: 'TIME',
     parse: parseSince,
-    shownDefault: 'now',
     describe:
-      'when the ban began: epoch seconds or ISO 8601; for report, also a time span such as 7d, its default',
+      'when the ban began, now by default: epoch seconds or ISO 8601; for report, also a time span such as 7d, its default',
     commands: ['ban', 'report'],
   },
   for: {
@@ -205,7 +203,8 @@ export const OPTIONS = {
     parse: parseDuration,
     default: null,
     shownDefault: 'for ever',
-    describe: 'how long the ban lasts: seconds, or 10m, 1h30m, "1d 12h", 1y; -1 is for ever',
+    describe:
+      'how long the ban lasts: seconds, or 10m, 1h30m, "1d 12h", 1y; -1 is for ever; the audit\'s job or serve ends it',
     commands: ['ban'],
   },
   reason: {

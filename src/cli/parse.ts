@@ -13,6 +13,7 @@ import {
   isCommandName,
   isOptionName,
   OPTION_NAMES,
+  type OptionName,
   optionOf,
   optionsOf,
 } from './options.ts';
@@ -96,11 +97,13 @@ function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
   const { help: _help, h: _short, version: _version, $0: _program, ...line } = parsed;
   const [command = ''] = Array.isArray(line._) ? line._.map(String) : [];
   if (!isCommandName(command)) {
+    const misspelt = Object.keys(line).find((key) => key !== '_' && !isOptionName(key));
+    if (command === '' && misspelt !== undefined) throw noSuchOption(misspelt, OPTION_NAMES);
     const message = command === '' ? 'no command' : `no such command: ${quote(command)}`;
     throw new BanctlError(EXIT.usage, message, suggestion(command, COMMAND_NAMES));
   }
   for (const name of Object.keys(line).filter((key) => key !== '_')) {
-    if (!isOptionName(name)) throw noSuchOption(name, command);
+    if (!isOptionName(name)) throw noSuchOption(name, optionsOf(command));
     if (line[name] !== undefined && !optionOf(name).commands.includes(command)) {
       throw new BanctlError(
         EXIT.usage,
@@ -115,12 +118,12 @@ function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
 }
 
 /** yargs reports a misspelt option by its name only, without the dashes that were typed. */
-function noSuchOption(name: string, command: CommandName): BanctlError {
-  const known = optionsOf(command).map((option) => `--${option}`);
+function noSuchOption(name: string, options: readonly OptionName[]): BanctlError {
+  const known = options.map((option) => `--${option}`);
   return new BanctlError(
     EXIT.usage,
     `no such option: ${quote(`--${name}`)}`,
-    suggestion(`--${name}`, [...known, '--help', '--version']),
+    suggestion(`--${name}`, ['--help', '--version', ...known]),
   );
 }
 

@@ -18,7 +18,7 @@ export function terminalLines(document: ReportDocument): string[] {
       bars(banned.byHolder.map(({ holder, host, count }) => ({ name: holderName(holder, host), count }))),
     ],
     [
-      `bans since ${minute(document.since)} UTC: ${grouped(history.bans)}`,
+      `bans since ${minute(document.since)} UTC: ${grouped(history.bans)}${onlyByHand(history.database)}`,
       [...sparkline(document), ...bars(history.byJail)],
     ],
     ['addresses that came back most', bars(history.addresses)],
@@ -35,6 +35,10 @@ export function terminalLines(document: ReportDocument): string[] {
     .filter(([title, lines]) => lines.length > 0 || title.includes(':'))
     .flatMap(([title, lines]) => [title, ...lines.map((line) => `  ${line}`)])
     .map(printable);
+}
+
+function onlyByHand({ problem }: ReportDocument['history']['database']): string {
+  return problem === null ? '' : `, by hand alone, because fail2ban's database cannot be read: ${problem}`;
 }
 
 /** The holder of a ban, in words. */

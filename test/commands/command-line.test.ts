@@ -139,6 +139,7 @@ suite('a line', () => {
       /^no such option: "--fail2ban-clinet"; did you mean --fail2ban-client\?/,
     ],
     [['ban', A, '--hepl'], /^no such option: "--hepl"; did you mean --help\?/],
+    [['--hepl'], /^no such option: "--hepl"; did you mean --help\?/],
     [['ban', A, '-x'], /^no such option: "-+x"; see/],
     [['ban', A, '--banList=x'], /^no such option: "--banList"; did you mean --banlist\?/],
     [['ban', A, '--all'], /^--all is not an option of ban; see banctl ban --help$/],

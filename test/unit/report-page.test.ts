@@ -90,6 +90,20 @@ test('the policy names the hashes of the one style sheet and the one script, and
   assert.ok(!/ style="| on\w+="|https?:|url\(/.test(page), 'something that the policy would refuse');
 });
 
+test('on a terminal, bans are said to be those by hand alone where fail2ban has no database to read', () => {
+  const { document } = hostileReport();
+  const database = { ...document.history.database, problem: 'it does not exist' };
+  const told = (problem: string | null) =>
+    terminalLines({ ...document, history: { ...document.history, database: { ...database, problem } } })
+      .filter((line) => line.startsWith('bans since'))
+      .join('\n');
+  assert.match(
+    told('it does not exist'),
+    /, by hand alone, because fail2ban's database cannot be read: it does not exist$/,
+  );
+  assert.doesNotMatch(told(null), /by hand/);
+});
+
 test('hostile text cannot steer a terminal either', () => {
   const lines = terminalLines(hostileReport().document).join('\n');
   assert.ok(!/[^\P{C}\n]/u.test(lines));
