@@ -24,8 +24,8 @@ interface Replacement {
   by: string;
 }
 
-// Modules that libraries load at each start for features that banctl does not use. The comments give the milliseconds that
-// each replacement saves, if that is the reason. With all of these, a ban takes 28 until it is on disk, an empty program 23.
+// Modules that are loaded at each start for what banctl, or most of its calls, does not use. The comments give the milliseconds
+// that each replacement saves, if that is the reason. With all of these, a ban takes 28 until it is on disk, an empty program 23.
 const replacements: Replacement[] = [
   // It patches all of fs for programs with thousands of open files; proper-lockfile then copies every property, which
   // loads fs.promises and the streams: 4.
@@ -46,6 +46,7 @@ const replacements: Replacement[] = [
     importedBy: 'yargs-parser',
     by: 'src/executable/stand-ins/node-module.ts',
   },
+  // Not for good, but until the first IPv6 address: 0.2.
   { module: 'ipaddr.js', by: 'src/executable/stand-ins/ipaddr.cts' },
   // Two versions of it, each with handlers for thirty signals.
   { module: 'signal-exit', importedBy: 'write-file-atomic', by: 'src/executable/stand-ins/signal-exit.cts' },

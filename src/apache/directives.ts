@@ -21,7 +21,7 @@ export interface Directive {
   readonly argument: string;
   /** Outermost first, without sections that only test a condition. */
   readonly sections: readonly Section[];
-  /** The file that replaces it; an Include that finds none has none. */
+  /** The file that replaces it. */
   readonly included?: string;
 }
 
@@ -50,9 +50,24 @@ export function directivesOf(
   return new Reader(inclusions, texts).read(main);
 }
 
-/** True if an Include of them would read the file, if it existed. A relative path, or one with a variable, may be anywhere. */
-export function wouldInclude(directives: readonly Directive[], path: string): boolean {
-  return directives.some(({ name, argument }) => isInclude(name) && patternOf(argument).test(path));
+/**
+ * True if an Include could read the file, if it existed: under any condition, since the file itself may be one (<IfFile>), and
+ * under any path that has a variable or a macro's parameter.
+ *
+ * @param read returns the text of a file
+ */
+export function mayInclude(
+  inclusions: readonly Inclusion[],
+  read: (path: string) => string,
+  path: string,
+): boolean {
+  return inclusions.some((files) =>
+    linesOf(read(files.at(-1) ?? '')).some(({ text }) => {
+      const [, name = '', argument = ''] = /^(\S+)\s+(.*)$/.exec(text) ?? [];
+      if (!isInclude(name.toLowerCase())) return false;
+      return argument.includes('$') || patternOf(unquote(argument)).test(path);
+    }),
+  );
 }
 
 function isInclude(name: string): boolean {
@@ -106,13 +121,10 @@ class Reader {
 
   #include(files: Inclusion, directive: Directive): void {
     const pattern = patternOf(directive.argument);
-    for (let isAny = false; ; isAny = true) {
+    for (;;) {
       const next = this.#inclusions[this.#at];
       const path = next?.at(-1) ?? '';
-      if (next === undefined || next.length !== files.length + 1 || !pattern.test(path)) {
-        if (!isAny) this.#directives.push(directive);
-        return;
-      }
+      if (next === undefined || next.length !== files.length + 1 || !pattern.test(path)) return;
       this.#directives.push({ ...directive, included: path });
       this.read(next);
     }

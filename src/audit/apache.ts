@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type ApacheUser,
@@ -7,7 +7,7 @@ import {
   type ReadableConfiguration,
   whyNotRead,
 } from '../apache/configuration.ts';
-import { type Directive, directivesOf, wouldInclude } from '../apache/directives.ts';
+import { type Directive, directivesOf, mayInclude } from '../apache/directives.ts';
 import { canSearch, directoryRule, whyNotLookedUp } from '../apache/directory-rule.ts';
 import { layoutOf } from '../apache/layout.ts';
 import { findApache, readTextOrEmpty } from '../apache/processes.ts';
@@ -52,7 +52,7 @@ async function configurationFindings(options: Options, configuration: Configurat
   const directives = directivesIn(configuration);
   const notRead =
     statFile(banlist) === undefined
-      ? whyNeverRead(directives, banlist, bandir)
+      ? whyNeverRead(configuration, banlist, bandir)
       : whyNotRead(configuration, banlist);
   const isStopped = findApache(configuration).is === 'stopped';
   return [
@@ -67,14 +67,18 @@ async function configurationFindings(options: Options, configuration: Configurat
 
 /** Before the first ban there is no list, which Apache cannot list as included. A directory needs none before a range is banned. */
 function whyNeverRead(
-  directives: readonly Directive[],
+  { inclusions, isElsewhere }: ReadableConfiguration,
   banlist: string,
   bandir: string | undefined,
 ): string | undefined {
-  const isUnknown = directives.length === 0 || bandir !== undefined;
-  return isUnknown || wouldInclude(directives, banlist)
-    ? undefined
-    : `would not read ${banlist}, which does not exist yet; ${ENABLE_SNIPPET}`;
+  if (inclusions === undefined || isElsewhere || bandir !== undefined) return undefined;
+  try {
+    if (mayInclude(inclusions, (path) => readFileSync(path, 'latin1'), banlist)) return undefined;
+  } catch {
+    // What cannot be read here may include it.
+    return undefined;
+  }
+  return `would not read ${banlist}, which does not exist yet; ${ENABLE_SNIPPET}`;
 }
 
 /** Skips a container's files: another file may have the same path here. */

@@ -247,9 +247,9 @@ function isAlive(draft: Draft): boolean {
 }
 
 function editsOf(draft: Draft): readonly Edit[] {
-  if (draft.lines.length === 0) return NONE;
-  const [first, ...duplicates] = draft.lines;
+  const [first] = draft.lines;
   if (first === undefined) return NONE;
+  const duplicates = draft.lines.slice(1);
   const whole = duplicates.filter(({ joined }) => joined === undefined);
   const removals = whole.map(({ start, end }) => ({ start, end, insert: '' }));
   if (first.joined !== undefined) return removals;

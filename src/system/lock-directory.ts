@@ -4,7 +4,7 @@ import { hiddenName } from './hidden-name.ts';
 import { quote } from './printable.ts';
 import { isRunning, type ProcessId } from './process.ts';
 
-/* The directory that is a lock, its entries, and the names of temporary files; see lock.ts. */
+/* The directory that is a lock, its entries, and the names of temporary files; see held-lock.ts. */
 
 const IN_ITS_PLACE: Reason = { why: 'something else is in its place', hint: 'remove it' };
 

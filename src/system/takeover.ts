@@ -25,7 +25,7 @@ import {
 import { isRunning, monotonicMs } from './process.ts';
 import { syncDirectory } from './sync-directory.ts';
 
-/* How a waiter takes the lock of a dead or stopped holder; see lock.ts for why that is safe. */
+/* How a waiter takes the lock of a dead or stopped holder; see held-lock.ts for why that is safe. */
 
 /** A directory that stays empty for this long was left by a process that died before it made its entry. */
 const NAMELESS_SECONDS = 0.5;

@@ -291,7 +291,11 @@ export async function startWorkload({
   const versions = watchVersions(banlist, directory);
   const watched = place === 'the directory' ? watchFiles(bandir) : undefined;
   /** What a server keeps from one change to the next goes when it is quiet. */
-  const rest = () => until('no lock or temporary file', () => temporaries().length === 0);
+  const rest = () =>
+    until('no lock or temporary file', () => temporaries().length === 0, {
+      limit: 10_000,
+      detail: () => temporaries().join('\n'),
+    });
   return {
     rest,
     where,

@@ -182,13 +182,15 @@ suite('on a server', () => {
   const has = (path: string) => existsSync(root.path(path));
   const text = (path: string) => readFileSync(root.path(path), 'utf8');
   /** Apache answers by its old configuration for a moment after a reload. */
-  const gets = (from: string, status: string) =>
-    until(
-      `${from} to get ${status}`,
-      async () =>
-        (await root.run("curl -s -o /dev/null -w '%{http_code}' http://www.example.org/", from)).stdout ===
-        status,
-    );
+  const gets = async (from: string, status: string) => {
+    let said = '';
+    const ask = async () => {
+      const line = "curl -s -o /dev/null -w '%{http_code}' http://www.example.org/";
+      said = (await root.run(line, from)).stdout;
+      return said === status;
+    };
+    await until(`${from} to get ${status}`, ask, { limit: 10_000, detail: () => `it got ${said}` });
+  };
   /** Files that are new or changed since the mark, but for what Debian and the servers keep of what they did. */
   const changed = async () =>
     (await root.done('find /etc /usr /var /opt -xdev ! -type d -newerct "$(cat /root/mark)"'))

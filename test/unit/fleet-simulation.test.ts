@@ -50,7 +50,10 @@ function run(seed: number, variant: Variant): string {
     const known = [...bans.keys()].filter(isKnown);
     loss();
     for (const field of known) if (!isKnown(field)) bans.delete(field);
-    for (const lift of lifted) if (!isRemembered(lift)) forgotten.add(lift);
+    for (const lift of lifted) {
+      if (isRemembered(lift)) forgotten.delete(lift);
+      else forgotten.add(lift);
+    }
   };
   const rest = () => {
     for (let round = 0; round < 8; round += 1) for (const host of hosts) pass(host, true);
@@ -158,14 +161,16 @@ function check(world: {
     const address = field.slice(0, field.indexOf(' '));
     const ofIt = lifted.filter(({ key }) => key === address || key === field);
     const lifts = ofIt.map((lift) => lift.time);
-    // A shorter ban may have ended since, and its host was away, so that the others have the end of the earlier one.
-    const ends = [until, ...hosts.flatMap((one) => one.endsOf(field))];
+    const isOver = until !== null && until <= time;
+    const isNow = (end: number | null) => end !== null && Math.abs(end - time) <= UNSURE_SECONDS;
     const isUnsure =
-      ends.some((end) => end !== null && Math.abs(end - time) <= UNSURE_SECONDS) ||
+      isNow(until) ||
+      // It has ended while its host was away, and an earlier one, which the others still have, ends now.
+      (isOver && isAgain && hosts.some((one) => one.endsOf(field).some(isNow))) ||
       lifts.some((lift) => Math.abs(lift - since) <= UNSURE_SECONDS);
     if (isUnsure) continue;
-    const isForgotten = ofIt.some((lift) => lift.time >= since && forgotten.has(lift));
-    const isOver = until !== null && until <= time;
+    const voiding = ofIt.filter((lift) => lift.time >= since);
+    const isForgotten = !isOver && voiding.every((lift) => forgotten.has(lift));
     const isBanned = !isOver && lifts.every((lift) => lift < since);
     const has = hosts.map((one) => one.fields().has(field));
     // What a host that is no more had just said, an older copy of the engine does not have.
