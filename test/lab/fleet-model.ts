@@ -226,7 +226,9 @@ export class Host {
 
   /** Whether it has come here, so that it must never be lost again. */
   hasHeard({ key, time }: Lift): boolean {
-    return this.said.some((lift) => lift.key === key) || (this.#heard.get(key) ?? -1) >= time;
+    return (
+      this.said.some((lift) => lift.key === key && lift.time >= time) || (this.#heard.get(key) ?? -1) >= time
+    );
   }
 
   endsOf(field: string): (number | null)[] {

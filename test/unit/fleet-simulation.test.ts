@@ -33,7 +33,6 @@ function run(seed: number, variant: Variant): string {
   for (let count = 0; count < 4; count += 1) join();
   const bans = new Map<string, Truth>();
   const lifted: Lift[] = [];
-  const forgotten = new Set<Lift>();
   const pick = <T>(values: readonly T[]) => values[random(values.length)] as T;
   const pass = (host: Host, isFresh: boolean) => {
     if (host.isUp && !dead.has(host)) host.step(engine, { isFresh, variant });
@@ -43,17 +42,11 @@ function run(seed: number, variant: Variant): string {
     const since = (bans.get(field)?.since ?? 0) - CLAMPED_SECONDS;
     return engine.knows(field, since) || hosts.some((host) => !dead.has(host) && host.knows(field, since));
   };
-  const isRemembered = (lift: Lift) =>
-    engine.knowsLift(lift) || hosts.some((host) => !dead.has(host) && host.hasHeard(lift));
   /** What nothing has any more after a loss is lost: no rule could bring it back. */
   const losing = (loss: () => void) => {
     const known = [...bans.keys()].filter(isKnown);
     loss();
     for (const field of known) if (!isKnown(field)) bans.delete(field);
-    for (const lift of lifted) {
-      if (isRemembered(lift)) forgotten.delete(lift);
-      else forgotten.add(lift);
-    }
   };
   const rest = () => {
     for (let round = 0; round < 8; round += 1) for (const host of hosts) pass(host, true);
@@ -136,14 +129,9 @@ function run(seed: number, variant: Variant): string {
   }
   rest();
   rest();
-  return check({
-    hosts: hosts.filter((host) => !dead.has(host)),
-    dead,
-    bans,
-    lifted,
-    forgotten,
-    time: clock.time,
-  });
+  const living = hosts.filter((host) => !dead.has(host));
+  const isKnownLift = (lift: Lift) => engine.knowsLift(lift) || living.some((host) => host.hasHeard(lift));
+  return check({ hosts: living, dead, bans, lifted, isKnownLift, time: clock.time });
 }
 
 function check(world: {
@@ -151,27 +139,26 @@ function check(world: {
   dead: ReadonlySet<Host>;
   bans: ReadonlyMap<string, Truth>;
   lifted: readonly Lift[];
-  /** Those of them that nothing has any more: a host that was away brings the ban back. */
-  forgotten: ReadonlySet<Lift>;
+  /** Where nothing has heard of a lift any more, a host that was away brings the ban back. */
+  isKnownLift: (lift: Lift) => boolean;
   time: number;
 }): string {
-  const { hosts, dead, bans, lifted, forgotten, time } = world;
+  const { hosts, dead, bans, lifted, isKnownLift, time } = world;
   const faults: string[] = [];
   for (const [field, { since, until, host, isAgain }] of bans) {
     const address = field.slice(0, field.indexOf(' '));
-    const ofIt = lifted.filter(({ key }) => key === address || key === field);
-    const lifts = ofIt.map((lift) => lift.time);
+    const lifts = lifted.filter(({ key }) => key === address || key === field);
+    const voiding = lifts.filter((lift) => lift.time >= since);
     const isOver = until !== null && until <= time;
     const isNow = (end: number | null) => end !== null && Math.abs(end - time) <= UNSURE_SECONDS;
     const isUnsure =
       isNow(until) ||
       // It has ended while its host was away, and an earlier one, which the others still have, ends now.
       (isOver && isAgain && hosts.some((one) => one.endsOf(field).some(isNow))) ||
-      lifts.some((lift) => Math.abs(lift - since) <= UNSURE_SECONDS);
+      lifts.some((lift) => Math.abs(lift.time - since) <= UNSURE_SECONDS);
     if (isUnsure) continue;
-    const voiding = ofIt.filter((lift) => lift.time >= since);
-    const isForgotten = !isOver && voiding.every((lift) => forgotten.has(lift));
-    const isBanned = !isOver && lifts.every((lift) => lift < since);
+    const isBanned = !isOver && voiding.length === 0;
+    const isForgotten = !isOver && !voiding.some(isKnownLift);
     const has = hosts.map((one) => one.fields().has(field));
     // What a host that is no more had just said, an older copy of the engine does not have.
     if (new Set(has).size > 1) faults.push(`${field}: hosts differ: ${has.join(' ')}`);
