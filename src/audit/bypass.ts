@@ -136,8 +136,7 @@ function enclosingFindings(ban: Directive, directives: readonly Directive[]): Fi
     const isChoice = directives.some(
       (other) =>
         other !== ban &&
-        other.name === 'require' &&
-        !HARMLESS.test(other.argument) &&
+        isRequire(other) &&
         other.sections.some(({ id }) => id === section.id) &&
         !other.sections.some(({ id }) => id === own) &&
         merged(other.sections).at(-1)?.id === inner?.id,
@@ -153,8 +152,12 @@ function textOf({ name, argument }: Section): string {
   return `<${name}${argument === '' ? '' : ` ${argument}`}>`;
 }
 
-function isOwnRequire({ name, argument }: Directive): boolean {
-  return name === 'require' && !HARMLESS.test(argument) && !/^not\s/i.test(argument);
+function isOwnRequire(directive: Directive): boolean {
+  return isRequire(directive) && !/^not\s/i.test(directive.argument);
+}
+
+function isRequire({ name, argument }: Directive): boolean {
+  return name === 'require' && !HARMLESS.test(argument);
 }
 
 /** True if Apache merges this section after the ban's. */

@@ -96,13 +96,14 @@ export function buildCli(command?: CommandName): Argv {
 function judge(parsed: Readonly<Record<string, unknown>>): Invocation {
   const { help: _help, h: _short, version: _version, $0: _program, ...line } = parsed;
   const [command = ''] = Array.isArray(line._) ? line._.map(String) : [];
+  const names = Object.keys(line).filter((key) => key !== '_');
   if (!isCommandName(command)) {
-    const misspelt = Object.keys(line).find((key) => key !== '_' && !isOptionName(key));
+    const misspelt = names.find((name) => !isOptionName(name));
     if (command === '' && misspelt !== undefined) throw noSuchOption(misspelt, OPTION_NAMES);
     const message = command === '' ? 'no command' : `no such command: ${quote(command)}`;
     throw new BanctlError(EXIT.usage, message, suggestion(command, COMMAND_NAMES));
   }
-  for (const name of Object.keys(line).filter((key) => key !== '_')) {
+  for (const name of names) {
     if (!isOptionName(name)) throw noSuchOption(name, optionsOf(command));
     if (line[name] !== undefined && !optionOf(name).commands.includes(command)) {
       throw new BanctlError(
