@@ -7,6 +7,15 @@ import { warn } from './terminal/print.ts';
 // Whatever the caller's umask, other users must not be able to write banctl's files, least of all a lock.
 process.umask(process.umask(0o077) | 0o022);
 
+/**
+ * A call of this length ends by process.exit(), since Node's own exit would take a twentieth of a ban's time. A longer one may
+ * have used so much memory that a thread of V8's, compiling, waits for the next garbage collection; process.exit() would wait
+ * for that thread, for ever: https://github.com/nodejs/node/issues/54918. Node's own exit lets it go on.
+ */
+const QUICK_SECONDS = 0.1;
+/** What a call has left open keeps it from ending for this long at most. */
+const OPEN_MS = 500;
+
 async function main(argv: readonly string[]): Promise<number> {
   const invocation = readArguments(argv) ?? (await (await import('./full.ts')).parseCommandLine(argv));
   return typeof invocation === 'number' ? invocation : run(invocation);
@@ -36,6 +45,10 @@ main(process.argv.slice(2))
   })
   .then(async (exitCode) => {
     await finished();
-    // All output is written by now (see terminal/print.ts); Node's own exit would take a twentieth of a ban's time.
-    process.exit(exitCode);
+    // All output is written by now: see terminal/print.ts.
+    if (process.uptime() < QUICK_SECONDS) process.exit(exitCode);
+    else {
+      process.exitCode = exitCode;
+      setTimeout(() => process.exit(exitCode), OPEN_MS).unref();
+    }
   });

