@@ -26,15 +26,14 @@ import { namesOf } from './types.ts';
 
 /** The state, updated with the list that was read. */
 export function readState(banlist: string, list: FileContent): ReloadState {
-  return upToDate(parseState(banlist), list.version, () => list.text);
+  return upToDate(parseState(banlist), list);
 }
 
 /** The same without reading the list first: reads it only if its version differs from the state's. */
 export function lookAtState(banlist: string): ReloadState {
   const state = parseState(banlist);
   if (state.list === (statFile(banlist)?.version ?? null)) return state;
-  const list = readText(banlist);
-  return upToDate(state, list.version, () => list.text);
+  return upToDate(state, readText(banlist));
 }
 
 /** True if the list has changed and the state on the disk does not say so. */
@@ -42,11 +41,31 @@ export function isStateBehind(banlist: string): boolean {
   return parseState(banlist).list !== (statFile(banlist)?.version ?? null);
 }
 
-function upToDate(state: ReloadState, version: FileVersion | undefined, text: () => Buffer): ReloadState {
-  if (state.list === (version ?? null)) return state;
+/** A state, updated with the list that was read. */
+export function upToDate(state: ReloadState, list: Pick<FileContent, 'text' | 'version'>): ReloadState {
+  const version = list.version ?? null;
+  if (state.list === version) return state;
   // The content may have been different in between.
-  return { ...marked(state), list: version ?? null, digest: digestOf(text(), state.key) };
+  return { ...marked(state), list: version, digest: digestOf(list.text, state.key) };
 }
+
+/** True if what other processes wait for is the same: only the list, or what Apache has read of it, has changed. */
+export function isSameButList(one: ReloadState, other: ReloadState): boolean {
+  return NOT_OF_LIST.every((name) => one[name] === other[name]);
+}
+
+const NOT_OF_LIST = [
+  'targets',
+  'lastReload',
+  'lastTry',
+  'spacing',
+  'isLingering',
+  'interval',
+  'owed',
+  'error',
+  'errorAt',
+  'waiter',
+] as const;
 
 /** The state after banctl has changed the list; `before` knows the list's earlier content. */
 export function afterChange(before: ReloadState, digest: Digest, version: FileVersion): ReloadState {

@@ -26,7 +26,8 @@ export class Reloads {
   }
 
   optionsFor(options: StoreOptions): StoreOptions & { readonly onDeferred: () => void } {
-    return { ...options, isResident: true, kept: this.#kept, onDeferred: () => this.later(options) };
+    const endTurn = () => this.#kept.endTurn(options.banlist);
+    return { ...options, endTurn, kept: this.#kept, onDeferred: () => this.later(options) };
   }
 
   /** The result of the reload that a change needs. */

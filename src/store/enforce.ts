@@ -1,7 +1,7 @@
 import type { ReloadReport } from '../reload/types.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import { Overtaken } from '../system/held-lock.ts';
-import { acquireLock } from '../system/lock.ts';
+import { acquireLock, acquireLockAwaited } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
 import { replaceFile, versionWritten } from '../system/write.ts';
 import type { ChangeOptions, Replaced, Written } from './types.ts';
@@ -63,7 +63,9 @@ async function takeBack(options: ChangeOptions, replaced: Replaced): Promise<boo
   const { banlist, lockTimeout } = options;
   const { keepsAttributes } = replaced;
   const { isAccepted } = await import('../reload/run.ts');
-  const lock = acquireLock(banlist, { timeout: lockTimeout });
+  options.endTurn?.();
+  const acquire = options.endTurn === undefined ? acquireLock : acquireLockAwaited;
+  const lock = await acquire(banlist, { timeout: lockTimeout });
   try {
     const current = readText(banlist);
     if (current.version !== replaced.version) return false;

@@ -1,27 +1,20 @@
 import { lstat, open, opendir, rmdir, unlink } from 'node:fs/promises';
 import type { Lock } from '../system/held-lock.ts';
-import { MovingLock, withLockAwaited } from '../system/lock.ts';
-import { isOurs, temporaryOf } from '../system/lock-directory.ts';
+import { withLockAwaited } from '../system/lock.ts';
+import { isOurs } from '../system/lock-directory.ts';
 import { DIRECTORY_ITSELF } from '../system/takeover.ts';
 import { NewFiles } from './new-files.ts';
+import { Turn } from './turn.ts';
 
 /** Without a change for this long, what is kept is removed. */
 const QUIET_MS = 2000;
 
-/** fail2ban asks for the next ban about this long after an answer. */
-const LEAST_FREE_MS = 0.2;
-const MOST_BUSY_MS = 20;
-const WAY_MS = 2;
-
 /** What a resident keeps from one change to the next, because it would take longer than the change itself. */
 export class Kept {
   readonly #newFiles = new Map<string, NewFiles>();
-  readonly #locks = new Map<string, MovingLock>();
+  readonly #turns = new Map<string, Turn>();
   #quiet: NodeJS.Timeout | undefined;
   #deleting: Promise<void> = Promise.resolve();
-  /** When the lock was last given up, and since when it was hardly free. */
-  #restedAtMs = 0;
-  #busySinceMs = 0;
   #isDeleting = true;
   #isClosed = false;
 
@@ -37,18 +30,22 @@ export class Kept {
     return files;
   }
 
-  /** Changes a list under its lock, which other processes can take between two changes. Throws as withLockAwaited does. */
-  async withLock<T>(banlist: string, timeout: number, work: (lock: Lock) => T): Promise<T> {
-    const moving = this.#locks.get(banlist) ?? new MovingLock(temporaryOf(banlist));
-    this.#locks.set(banlist, moving);
-    await this.#giveWay();
+  /** Changes a list under its lock, which changes that follow at once share. Throws as withLockAwaited does. */
+  async withLock<T>(banlist: string, timeout: number, work: (lock: Lock, turn: Turn) => T): Promise<T> {
+    const turn = this.#turns.get(banlist) ?? new Turn(banlist);
+    this.#turns.set(banlist, turn);
+    await turn.giveWay();
     try {
-      return await withLockAwaited(banlist, { timeout, moving }, work);
+      return await withLockAwaited(banlist, { timeout, moving: turn }, (lock) => work(lock, turn));
     } finally {
-      this.#restedAtMs = performance.now();
-      if (this.#isClosed) moving.release();
+      if (this.#isClosed) turn.release();
       else this.#keepForNow();
     }
+  }
+
+  /** For work of this process that takes the lock of the list by itself. */
+  endTurn(banlist: string): void {
+    this.#turns.get(banlist)?.end();
   }
 
   /** Deletes a directory of removed files, whose bans have ended, after the directories before it. */
@@ -71,15 +68,6 @@ export class Kept {
     } catch {}
   }
 
-  /** Between two changes that follow at once, the lock is free for microseconds, and other calls look for it only now and then. */
-  async #giveWay(): Promise<void> {
-    const nowMs = performance.now();
-    if (nowMs - this.#restedAtMs >= LEAST_FREE_MS) this.#busySinceMs = nowMs;
-    if (nowMs - this.#busySinceMs < MOST_BUSY_MS) return;
-    await new Promise((resolve) => setTimeout(resolve, WAY_MS));
-    this.#busySinceMs = performance.now();
-  }
-
   #keepForNow(): void {
     this.#quiet ??= setTimeout(() => this.#remove(), QUIET_MS).unref();
     this.#quiet.refresh();
@@ -90,7 +78,7 @@ export class Kept {
     this.#quiet = undefined;
     for (const files of this.#newFiles.values()) files.close();
     this.#newFiles.clear();
-    for (const lock of this.#locks.values()) lock.release();
+    for (const turn of this.#turns.values()) turn.release();
   }
 
   /** Resolves when nothing is left, or with `isSucceeded`, only what a successor finds and deletes. */

@@ -3,7 +3,15 @@ import { changeList } from '../banlist/change.ts';
 import { correctDigest, type Digest, digestOf } from '../banlist/digest.ts';
 import { now } from '../bans/hold.ts';
 import { planReload } from '../reload/plan.ts';
-import { afterChange, currentError, isPending, readState, settled } from '../reload/state.ts';
+import {
+  afterChange,
+  currentError,
+  isPending,
+  isSameButList,
+  readState,
+  settled,
+  upToDate,
+} from '../reload/state.ts';
 import { type ReloadState, writeState } from '../reload/state-file.ts';
 import { namesOf, type ReloadReport } from '../reload/types.ts';
 import { hasAttributes } from '../system/attributes.ts';
@@ -12,6 +20,7 @@ import { withLock } from '../system/lock.ts';
 import { type FileContent, readText, statFile } from '../system/read.ts';
 import { type OnLoss, replaceFile, versionWritten } from '../system/write.ts';
 import { warn } from '../terminal/print.ts';
+import type { Turn } from './turn.ts';
 import type { ChangeOptions, ChangesFor, Store, Written } from './types.ts';
 
 /** The outcome of the reload in a dry run. */
@@ -33,7 +42,7 @@ export function listStore(options: ChangeOptions): Store {
 export async function changeBanlist(options: ChangeOptions, changesFor: ChangesFor): Promise<Written> {
   const { banlist, lockTimeout, dryRun } = options;
   if (dryRun) return foresee(options, changesFor);
-  const work = (lock: Lock) => writeLocked(options, changesFor, lock);
+  const work = (lock: Lock, turn?: Turn) => writeLocked(options, changesFor, lock, turn);
   return options.kept === undefined
     ? withLock(banlist, { timeout: lockTimeout }, work)
     : options.kept.withLock(banlist, lockTimeout, work);
@@ -50,7 +59,7 @@ function foresee({ banlist, widening }: ChangeOptions, changesFor: ChangesFor): 
   return { outcomes, isChanged: edits.length > 0, plan: DRY_RUN };
 }
 
-function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock): Written {
+function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock, turn?: Turn): Written {
   const { banlist } = options;
   const list = readText(banlist);
   const asked = changesFor(() => bansOf(denyLines(list.text)));
@@ -61,7 +70,7 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock)
     onChange: progress?.step,
   });
   progress?.stop();
-  const known = readState(banlist, list);
+  const known = turn?.unwritten === undefined ? readState(banlist, list) : upToDate(turn.unwritten, list);
   const before = isPending(known, namesOf(options)) ? withoutOldError(known) : settled(known);
   const isChanged = edits.length > 0;
   const keeping = { isLost: false };
@@ -77,7 +86,11 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock)
       ? before
       : { ...afterChange(before, digestAfter(before, list.text, edits), version), ...looked };
   const { plan, state } = planReload(changed, options, options.isUrgent === true);
-  if (state !== known) writeState(banlist, state, lock);
+  if (turn !== undefined && plan !== 'reload' && isSameButList(known, state)) turn.leave(state);
+  else if (state !== known || turn?.unwritten !== undefined) {
+    turn?.leave(undefined);
+    writeState(banlist, state, lock);
+  }
   const written = { outcomes, isChanged, plan };
   if (version === undefined) return written;
   const changeAgain = () => changeBanlist(options, changesFor);

@@ -14,8 +14,17 @@ export interface LockOptions {
   readonly timeout: number;
   /** A living holder without progress for this long is stopped or hangs, and loses the lock. */
   readonly stale?: number;
-  /** Moved here, and kept afterwards, instead of a lock that is made and removed for this file alone. */
-  readonly moving?: MovingLock | undefined;
+  /** Taken here, and kept afterwards, instead of a lock that is made and removed for this change alone. */
+  readonly moving?: ReusedLock | undefined;
+}
+
+/** A lock that is kept from one change to the next: see {@link MovingLock}. */
+export interface ReusedLock {
+  take(path: string, options: LockOptions): Waiting<HeldLock>;
+  /** After a change. */
+  rest(): void;
+  /** After a failed change, and at the end. */
+  release(): void;
 }
 
 const STALE_SECONDS = 10;
@@ -50,7 +59,7 @@ export function acquireLockAwaited(path: string, options: LockOptions): Promise<
 }
 
 /** Work that may have to wait: it yields how long, in milliseconds. */
-type Waiting<T> = Generator<number, T, void>;
+export type Waiting<T> = Generator<number, T, void>;
 
 function pausing<T>(steps: Waiting<T>): T {
   for (;;) {
@@ -118,7 +127,7 @@ function* acquiring(path: string, { timeout, stale = STALE_SECONDS }: LockOption
  * A lock for many changes, of the files of one directory or of one file. It moves from each to the next in one step, because a
  * directory that is made and removed for each change takes longer than all other work on it. Release it at the end.
  */
-export class MovingLock {
+export class MovingLock implements ReusedLock {
   readonly #resting: string | undefined;
   #lock: HeldLock | undefined;
   #isResting = false;
@@ -145,7 +154,6 @@ export class MovingLock {
     return lock;
   }
 
-  /** After a change. */
   rest(): void {
     if (this.#resting === undefined || this.#lock === undefined) return;
     this.#isResting = this.#lock.rest(this.#resting);

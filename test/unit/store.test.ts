@@ -53,7 +53,7 @@ function places(isBoth: boolean, more: Partial<StoreOptions> = {}) {
   const kept = new Kept();
   const options: StoreOptions = {
     ...withoutReload(banlist, isBoth ? bandir : undefined),
-    isResident: true,
+    endTurn: () => kept.endTurn(banlist),
     kept,
     ...more,
   };
