@@ -74,6 +74,53 @@ suite('the executable', () => {
     });
   }
 
+  for (const [address, times] of [
+    ['203.0.113.6', 0],
+    ['2001:db8::6', 1],
+  ] as const)
+    test(`runs ipaddr.js ${times === 0 ? 'not at all' : 'once'} for a ban of ${address}`, async () => {
+      const script = `
+        const { Session } = require('node:inspector');
+        const source = require('node:fs').readFileSync('dist/bundle/banctl.cjs', 'utf8');
+        const session = new Session();
+        session.connect();
+        session.post('Profiler.enable');
+        session.post('Profiler.startPreciseCoverage', { callCount: true, detailed: true });
+        process.exit = () => session.post('Profiler.takePreciseCoverage', (_, { result }) => {
+          const { functions } = result.find(({ url }) => url === 'banctl.cjs');
+          const about = functions.map(({ ranges: [all] }) => all).filter(({ startOffset, endOffset }) =>
+            source.slice(startOffset, endOffset).includes('ipaddr: the address has neither'));
+          // Those around it are longer: the program, and the functions in it.
+          const [module] = about.filter(({ endOffset, startOffset }) => endOffset - startOffset < source.length / 2)
+            .sort((one, other) => (other.endOffset - other.startOffset) - (one.endOffset - one.startOffset));
+          console.error(module.count);
+        });
+        process.uptime = () => 0;
+        new (require('node:vm').Script)(source, { filename: 'banctl.cjs' }).runInThisContext()(require, {});`;
+      const line = ['ban', `--banlist=${join(directory, 'list')}`, '--no-reload', address];
+      const called = await execute(process.execPath, ['-e', script, 'banctl', ...line]);
+      assert.match(called.stdout, /banned/, called.stderr);
+      assert.equal(called.stderr.trim().split('\n').at(-1), String(times));
+    });
+
+  for (const [what, open, ending] of [
+    ['by itself', '', ''],
+    ['by process.exit() where something stays open', 'setInterval(() => {}, 1000);', 'process.exit()\n'],
+  ] as const)
+    test(`ends a call that has taken long ${what}, with its exit code`, async () => {
+      const script = `
+        const { exit } = process;
+        process.exit = (code) => {
+          console.log('process.exit()');
+          exit(code);
+        };
+        process.uptime = () => 60;
+        ${open}
+        new (require('node:vm').Script)(require('node:fs').readFileSync('dist/bundle/banctl.cjs', 'utf8')).runInThisContext()(require, {});`;
+      const { exitCode, stdout } = await execute(process.execPath, ['-e', script, 'banctl', 'ban', 'nobody']);
+      assert.deepEqual([exitCode, stdout], [64, ending]);
+    });
+
   test('is of the same bundle wherever it is built', async () => {
     // Copied, not linked: a build in a linked tree would write into this one. Libraries are only read.
     const elsewhere = join(directory, 'another place');
