@@ -1,6 +1,14 @@
 // A disk that is full, in every measure: no room for the last page, the last byte, the last file.
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
@@ -8,7 +16,7 @@ import { executable } from '../lab/banctl.ts';
 import { type OwnFileSystem, ownFileSystem, PAGE } from '../lab/own-file-system.ts';
 import { startServer } from '../lab/served.ts';
 import { TORTURE } from '../lab/torture.ts';
-import { execute, type Finished } from '../lab/wait.ts';
+import { execute, type Finished, until } from '../lab/wait.ts';
 
 const A = '203.0.113.5';
 /** More than are put on the disk one by one. */
@@ -194,8 +202,14 @@ suite('a full disk: exit 73, and every file as before or as asked', () => {
         const program = [...disk.enter, executable] as const;
         await using server = await startServer({ dir, options: ['--no-reload'], program });
         await using client = await server.connect();
-        const ask = () =>
-          client.ask('ban', { address: A, options: { jail: 'web', since: '0', for: '-1', ...places } });
+        const ask = async () => {
+          const answer = await client.ask('ban', {
+            address: A,
+            options: { jail: 'web', since: '0', for: '-1', ...places },
+          });
+          await until('its turn to end', () => !existsSync(join(disk.outside, 'banlist.conf.lock')));
+          return answer;
+        };
         assert.equal((await ask()).exit, 0);
         const after = read();
         let refused = 0;
