@@ -1,7 +1,7 @@
 import { layoutOf } from '../apache/layout.ts';
 import type { Settings } from '../cli/settings.ts';
 import { chooseDirectory, removeChoice } from '../setup/directory-config.ts';
-import { BESIDE, type FileReport, installFiles, removeFiles } from '../setup/install.ts';
+import { BESIDE, type FileReport, installFiles, logLeft, removeFiles } from '../setup/install.ts';
 import { isInstalled, type KitFile, kitFile, readKit, render } from '../setup/kit.ts';
 import { type Server, serverAt, withRpmFiles } from '../setup/server.ts';
 import { reasonsToKeep, type Todo, todoAfterInstall, todoAfterRemoval, toMigrate } from '../setup/todo.ts';
@@ -68,6 +68,7 @@ async function uninstall(kit: readonly KitFile[], server: Server, settings: Sett
   const files = [
     ...removeFiles(kit, server, await reasonsToKeep(server, settings), settings),
     ...removeChoice(server, settings),
+    ...logLeft(server),
   ];
   tell(files, await todoAfterRemoval(server, settings), settings);
 }

@@ -40,14 +40,18 @@ function pathIn({ config, root }: Options): string {
   return root !== undefined && config.startsWith(`${root}/`) ? config.slice(root.length) : config;
 }
 
-/** Removes a configuration file that only setup has written, unless the directory has bans. */
+/** Removes a configuration file that only setup has written, unless the directory has bans, and says why one stays. */
 export function removeChoice(server: Server, options: Options): FileReport[] {
   const { config, bandir, dryRun } = options;
+  const path = pathIn(options);
   const { version, text } = readText(config);
-  const isOurs = bandir !== undefined && version !== undefined && text.toString('utf8') === configOf(bandir);
-  if (!isOurs || namesIn(server.at(bandir)).length > 0) return [];
+  if (version === undefined) return [];
+  if (bandir === undefined || text.toString('utf8') !== configOf(bandir))
+    return [{ path, status: 'in-use', reason: 'it says more than setup has written' }];
+  if (namesIn(server.at(bandir)).length > 0)
+    return [{ path, status: 'in-use', reason: `bans are in ${bandir}` }];
   if (!dryRun) rmSync(config, { force: true });
-  return [{ path: pathIn(options), status: 'removed' }];
+  return [{ path, status: 'removed' }];
 }
 
 function namesIn(directory: string): string[] {

@@ -64,9 +64,9 @@ export interface FileReport {
     /** It belongs to a package of banctl. */
     | 'packaged'
     | 'removed'
-    /** It is in use. */
+    /** It is in use, or has what setup did not write. */
     | 'in-use';
-  /** Why it is in use, and what to do about it. */
+  /** Why it stays, and what to do about it. */
   readonly reason?: string;
 }
 
@@ -295,6 +295,20 @@ export function removeFiles(
   removeState(at(banlist), lockTimeout);
   for (const directory of [dirname(banlist), dirname(CHECKSUMS)]) removeIfEmpty(at(directory));
   return reports;
+}
+
+/** The log stays: whoever removes the kit may still want to know who tried to log in. */
+export function logLeft({ layout, at }: Server): FileReport[] {
+  const { path } = loginLog(layout);
+  return existsSync(at(path))
+    ? [
+        {
+          path,
+          status: 'in-use',
+          reason: 'it has the failed logins so far; delete it when nobody needs them',
+        },
+      ]
+    : [];
 }
 
 /** The possible places of kit files, of this or an earlier version, with this version's texts. The jail comes first. */

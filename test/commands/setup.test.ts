@@ -60,6 +60,7 @@ const LAYOUTS: Record<
   {
     apache: string;
     snippets: string;
+    logs: string;
     enable: string[];
     log: string[];
     disable: string[];
@@ -70,6 +71,7 @@ const LAYOUTS: Record<
   debian: {
     apache: '/etc/apache2',
     snippets: '/etc/apache2/conf-available',
+    logs: '/var/log/apache2',
     enable: ['a2enconf', 'djangoapp-banlist'],
     log: ['a2enconf', 'djangoapp-login-log'],
     disable: ['a2disconf', 'djangoapp-banlist'],
@@ -79,6 +81,7 @@ const LAYOUTS: Record<
   redhat: {
     apache: '/etc/httpd',
     snippets: '/etc/httpd/djangoapp',
+    logs: '/var/log/httpd',
     enable: ['ln', '-s', '/etc/httpd/djangoapp/djangoapp-banlist.conf', '/etc/httpd/conf.d/'],
     log: ['ln', '-s', '/etc/httpd/djangoapp/djangoapp-login-log.conf', '/etc/httpd/conf.d/'],
     disable: ['rm', '/etc/httpd/conf.d/djangoapp-banlist.conf'],
@@ -97,7 +100,7 @@ const codes = ({ todo }: Told) => todo.map(({ code }) => code);
 
 suite('on a new server, as its administrator types it', { concurrency: true }, () => {
   for (const [layout, places] of Object.entries(LAYOUTS)) {
-    const { apache, snippets, enable, log, disable, enabled, graceful } = places;
+    const { apache, snippets, logs, enable, log, disable, enabled, graceful } = places;
     test(`${layout}: from the executable alone to the first 403, and back to the list alone`, async () => {
       await using machine = await startMachine(layout as LayoutName);
       await machine.startApache();
@@ -149,10 +152,11 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
       const kept = await setUp(machine, '--remove');
       assert.deepEqual(
         kept.files.filter(({ status }) => status !== 'removed').map(({ path, status }) => ({ path, status })),
-        ['djangoapp-banlist', 'djangoapp-login-log'].map((name) => ({
-          path: `${snippets}/${name}.conf`,
-          status: 'in-use',
-        })),
+        [
+          `${snippets}/djangoapp-banlist.conf`,
+          `${snippets}/djangoapp-login-log.conf`,
+          `${logs}/djangoapp-login.log`,
+        ].map((path) => ({ path, status: 'in-use' })),
       );
       assert.ok(
         kept.files.some(({ reason }) => reason?.includes(disable.join(' '))),
@@ -175,7 +179,7 @@ suite('on a new server, as its administrator types it', { concurrency: true }, (
       const removed = await setUp(machine, '--remove');
       assert.deepEqual(
         removed.files.map(({ status }) => status),
-        ['removed', 'removed'],
+        ['removed', 'removed', 'in-use'],
       );
       assert.deepEqual(
         machine.files('/etc').filter((path) => !before.includes(path) && !path.endsWith('/proxy.conf')),
@@ -546,6 +550,27 @@ suite('setup in a tree', { concurrency: 2 }, () => {
     write(CONFIG, '{"bandir": ""}');
     assert.equal(statusOf(await told(), CONFIG), undefined);
     assert.equal(read(CONFIG), '{"bandir": ""}');
+  });
+
+  test('is left by a removal where more than setup wrote is in it, or bans are, and the removal says so', async () => {
+    const { run, told, read, write, files } = tree();
+    await run();
+    write('/etc/apache2/djangoapp/bans/203.0.113.5', 'Require not ip 203.0.113.5\n');
+    const withBans = await run('--remove');
+    assert.match(withBans.stdout, /^\/etc\/banctl\.json kept: bans are in \/etc\/apache2\/djangoapp\/bans$/m);
+    const text = read(CONFIG).replace('{', '{"reload-interval": 5,');
+    write(CONFIG, text);
+    const withMore = await run('--remove');
+    assert.match(withMore.stdout, /^\/etc\/banctl\.json kept: it says more than setup has written$/m);
+    assert.equal(read(CONFIG), text);
+    const log = '/var/log/apache2/djangoapp-login.log';
+    write(log, '');
+    assert.match(
+      (await run('--remove')).stdout,
+      new RegExp(`^${log} kept: it has the failed logins so far`, 'm'),
+    );
+    assert.ok(files().includes(log));
+    assert.equal(statusOf(await told('--remove'), log), 'in-use');
   });
 
   const KEPT: [string, (made: ReturnType<typeof tree>) => string[], string | undefined][] = [
