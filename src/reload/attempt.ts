@@ -100,6 +100,7 @@ class Attempt {
       found.push(find(asked));
     }
     // If the list changed since the call began, Apache reads the new version now.
+    this.options.endTurns?.();
     const now = lookAtState(this.options.banlist);
     const endings: Ending[] = [];
     for (const one of found) endings.push(await this.signal(one, now));

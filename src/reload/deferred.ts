@@ -3,17 +3,18 @@ import { BanctlError, EXIT } from '../system/errors.ts';
 import type { Lock } from '../system/held-lock.ts';
 import { acquireLock } from '../system/lock.ts';
 import { monotonicMs, processId } from '../system/process.ts';
+import { type FileVersion, statFile } from '../system/read.ts';
 import { attemptReload, worstOf } from './attempt.ts';
 import { begin, STALE_SECONDS, takeReloadLock, updateState } from './locked.ts';
 import { dueTime } from './plan.ts';
 import { isPending, isStateBehind, lookAtState, settled } from './state.ts';
-import type { ReloadState } from './state-file.ts';
+import { type ReloadState, statePath } from './state-file.ts';
 import { namesOf, type ReloadOptions, type ReloadReport } from './types.ts';
 import { waiterLockPath } from './waiter.ts';
 
 /** How often the waiting process checks whether its wait became shorter. */
 const LOOK_MS = 250;
-/** A call writes the state right after the list. If it has not after this time, it probably cannot. */
+/** A call writes the state right after the list, a resident soon. If none has after this time, it probably cannot be written. */
 const UNHEARD_MS = 1500;
 
 /**
@@ -85,12 +86,14 @@ async function reloadOwed(options: ReloadOptions, due: ReloadState): Promise<Rel
  * cannot be heard: the list has changed, and the state stays as it was.
  */
 async function untilDue(options: ReloadOptions): Promise<'due' | 'unheard'> {
-  let behindSince: number | undefined;
+  let behind: { readonly written: FileVersion | undefined; readonly sinceMs: number } | undefined;
   for (;;) {
     const state = lookAtState(options.banlist);
-    const isBehind = isStateBehind(options.banlist);
-    behindSince = isBehind ? (behindSince ?? monotonicMs()) : undefined;
-    const isUnheard = behindSince !== undefined && monotonicMs() - behindSince >= UNHEARD_MS;
+    const written = statFile(statePath(options.banlist))?.version;
+    if (!isStateBehind(options.banlist)) behind = undefined;
+    // In a burst of changes, it is behind at most moments, but is written again and again.
+    else if (behind === undefined || behind.written !== written) behind = { written, sinceMs: monotonicMs() };
+    const isUnheard = behind !== undefined && monotonicMs() - behind.sinceMs >= UNHEARD_MS;
     const left = dueTime(isUnheard ? askedForNone(state) : state, options) - Date.now();
     if (left <= 0 || !isPending(state)) return isUnheard ? 'unheard' : 'due';
     await sleep(Math.min(left, LOOK_MS));

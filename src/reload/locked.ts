@@ -16,7 +16,7 @@ export const STALE_SECONDS = 120;
 export async function takeReloadLock(options: ReloadOptions, timeout: number): Promise<Lock> {
   const path = `${options.banlist}.reload`;
   const limits = { timeout, stale: STALE_SECONDS };
-  return options.endTurn !== undefined ? acquireLockAwaited(path, limits) : acquireLock(path, limits);
+  return options.endTurns !== undefined ? acquireLockAwaited(path, limits) : acquireLock(path, limits);
 }
 
 /** Requests for a shorter interval start anew, and this call's own reload is no longer due. */
@@ -37,8 +37,8 @@ export async function updateState<T>(
     return result;
   };
   const limits = { timeout: lockTimeout };
-  options.endTurn?.();
-  return options.endTurn !== undefined
+  options.endTurns?.();
+  return options.endTurns !== undefined
     ? withLockAwaited(banlist, limits, work)
     : withLock(banlist, limits, work);
 }

@@ -32,8 +32,8 @@ export interface ReloadOptions extends ApacheCommands {
   readonly record?: string | undefined;
   /** The configuration file. */
   readonly config: string;
-  /** Of a resident, which answers other requests while it waits for a lock: ends its own turn at the list. */
-  readonly endTurn?: (() => void) | undefined;
+  /** Of a resident, which answers other requests while it waits for a lock: ends its own turns at lists, see store/turn.ts. */
+  readonly endTurns?: (() => void) | undefined;
   /**
    * Called under the list's lock when a reload is deferred, for a process that stays and calls {@link reloadWhenDue} itself.
    * Without it, banctl starts a process that waits.

@@ -26,8 +26,8 @@ export class Reloads {
   }
 
   optionsFor(options: StoreOptions): StoreOptions & { readonly onDeferred: () => void } {
-    const endTurn = () => this.#kept.endTurn(options.banlist);
-    return { ...options, endTurn, kept: this.#kept, onDeferred: () => this.later(options) };
+    const endTurns = () => this.#kept.endTurns();
+    return { ...options, endTurns, kept: this.#kept, onDeferred: () => this.later(options) };
   }
 
   /** The result of the reload that a change needs. */

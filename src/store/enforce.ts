@@ -63,8 +63,8 @@ async function takeBack(options: ChangeOptions, replaced: Replaced): Promise<boo
   const { banlist, lockTimeout } = options;
   const { keepsAttributes } = replaced;
   const { isAccepted } = await import('../reload/run.ts');
-  options.endTurn?.();
-  const acquire = options.endTurn === undefined ? acquireLock : acquireLockAwaited;
+  options.endTurns?.();
+  const acquire = options.endTurns === undefined ? acquireLock : acquireLockAwaited;
   const lock = await acquire(banlist, { timeout: lockTimeout });
   try {
     const current = readText(banlist);

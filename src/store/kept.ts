@@ -34,6 +34,7 @@ export class Kept {
   async withLock<T>(banlist: string, timeout: number, work: (lock: Lock, turn: Turn) => T): Promise<T> {
     const turn = this.#turns.get(banlist) ?? new Turn(banlist);
     this.#turns.set(banlist, turn);
+    this.endTurns(turn);
     await turn.giveWay();
     try {
       return await withLockAwaited(banlist, { timeout, moving: turn }, (lock) => work(lock, turn));
@@ -43,9 +44,9 @@ export class Kept {
     }
   }
 
-  /** For work of this process that takes the lock of the list by itself. */
-  endTurn(banlist: string): void {
-    this.#turns.get(banlist)?.end();
+  /** Before work of this process that takes the lock of a list by itself, or may take long. */
+  endTurns(except?: Turn): void {
+    for (const turn of this.#turns.values()) if (turn !== except) turn.end();
   }
 
   /** Deletes a directory of removed files, whose bans have ended, after the directories before it. */

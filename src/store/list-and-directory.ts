@@ -48,6 +48,7 @@ async function changeBoth(given: DirectoryOptions, changesFor: ChangesFor): Prom
   const read: BanFiles = new Map();
   const options = { ...given, read };
   const { banlist, bandir, dryRun } = options;
+  options.endTurns?.();
   checkDirectory(bandir);
   const changes = changesFor(() => readBoth(options));
   const { filed, listed } = divide(changes, findBans(readText(banlist).text, changes.length), bandir);

@@ -86,8 +86,9 @@ function writeLocked(options: ChangeOptions, changesFor: ChangesFor, lock: Lock,
       ? before
       : { ...afterChange(before, digestAfter(before, list.text, edits), version), ...looked };
   const { plan, state } = planReload(changed, options, options.isUrgent === true);
-  if (turn !== undefined && plan !== 'reload' && isSameButList(known, state)) turn.leave(state);
-  else if (state !== known || turn?.unwritten !== undefined) {
+  const mayWait = turn !== undefined && plan !== 'reload' && isSameButList(known, state);
+  if (state !== known && mayWait) turn.leave(state);
+  else if (!mayWait && (state !== known || turn?.unwritten !== undefined)) {
     turn?.leave(undefined);
     writeState(banlist, state, lock);
   }

@@ -3,8 +3,8 @@ import { type HeldLock, Overtaken } from '../system/held-lock.ts';
 import { type LockOptions, MovingLock, type ReusedLock, type Waiting } from '../system/lock.ts';
 import { temporaryOf } from '../system/lock-directory.ts';
 
-/** How long the next change may be in coming. fail2ban asks for it within a millisecond. */
-const LINGER_MS = 3;
+/** How long the next change may be in coming. fail2ban asks for it half a millisecond after an answer. */
+const LINGER_MS = 2;
 /** Other calls look for the lock only now and then: after a long turn, or many with little in between, it stays free for this long. */
 const MOST_BUSY_MS = 20;
 const LEAST_FREE_MS = 1;
@@ -49,8 +49,11 @@ export class Turn implements ReusedLock {
 
   *take(path: string, options: LockOptions): Waiting<HeldLock> {
     clearTimeout(this.#end);
-    this.#held = yield* this.#lock.take(path, options);
-    return this.#held;
+    const lock = yield* this.#lock.take(path, options);
+    // During a wait, another process may have written the state.
+    if (lock !== this.#held) this.#unwritten = undefined;
+    this.#held = lock;
+    return lock;
   }
 
   /** After a change. */
@@ -62,8 +65,11 @@ export class Turn implements ReusedLock {
   /** Writes what is unwritten, and lets others have the lock. */
   end(): void {
     if (this.#held === undefined) return;
-    this.#finish();
-    this.#lock.rest();
+    try {
+      this.#finish();
+    } finally {
+      this.#lock.rest();
+    }
   }
 
   release(): void {

@@ -53,7 +53,7 @@ function places(isBoth: boolean, more: Partial<StoreOptions> = {}) {
   const kept = new Kept();
   const options: StoreOptions = {
     ...withoutReload(banlist, isBoth ? bandir : undefined),
-    endTurn: () => kept.endTurn(banlist),
+    endTurns: () => kept.endTurns(),
     kept,
     ...more,
   };

@@ -5,9 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, type TestContext, test } from 'node:test';
 import { lookAtState } from '../../src/reload/state.ts';
-import { parseState, statePath } from '../../src/reload/state-file.ts';
+import { parseState, statePath, writeState } from '../../src/reload/state-file.ts';
+import { Queue } from '../../src/serve/queue.ts';
+import { Reloads } from '../../src/serve/reloads.ts';
 import { Kept } from '../../src/store/kept.ts';
 import { changeBanlist } from '../../src/store/list.ts';
+import { changeBans } from '../../src/store/store.ts';
 import type { ChangeOptions } from '../../src/store/types.ts';
 import { acquireLock } from '../../src/system/lock.ts';
 import { isHeld } from '../../src/system/lock-directory.ts';
@@ -18,6 +21,9 @@ import { addition, withoutReload } from '../lab/call.ts';
 const ADDRESSES = ['203.0.113.1', '203.0.113.2', '203.0.113.3'];
 /** Takes the lock of a living process, which counts as stopped. */
 const TAKEOVER = { timeout: 5, stale: 0.05 };
+
+/** Twice as long as a waiting process looks for a state that nobody writes. */
+const BURST_MS = 3000;
 
 /** So that no turn counts as long, however slow the disk is. */
 function stopClock(t: TestContext): void {
@@ -38,10 +44,10 @@ describe('a turn at the list', () => {
     dir = mkdtempSync(join(tmpdir(), 'banctl-turn-'));
     banlist = join(dir, 'banlist.conf');
     kept = new Kept();
-    options = { ...withoutReload(banlist), kept, endTurn: () => kept.endTurn(banlist) };
+    options = { ...withoutReload(banlist), kept, endTurns: () => kept.endTurns() };
     // Names the Apache, which is written at once.
     await ban('203.0.113.9');
-    kept.endTurn(banlist);
+    kept.endTurns();
   });
   afterEach(async () => {
     await kept.close(false);
@@ -55,7 +61,7 @@ describe('a turn at the list', () => {
       assert.ok(list().includes(`Require not ip ${address}\n`));
       assert.ok(isHeld(banlist));
     }
-    kept.endTurn(banlist);
+    kept.endTurns();
     assert.ok(!isHeld(banlist));
   });
 
@@ -73,7 +79,7 @@ describe('a turn at the list', () => {
   test('counts each content of the list, though it writes the last one only', async () => {
     const { mark, digest } = parseState(banlist);
     for (const address of ADDRESSES) await ban(address);
-    kept.endTurn(banlist);
+    kept.endTurns();
     const after = parseState(banlist);
     assert.equal(after.mark.count, mark.count + ADDRESSES.length);
     assert.notEqual(after.digest, digest);
@@ -85,7 +91,7 @@ describe('a turn at the list', () => {
     const reloading = { reloads: true, reloadInterval: 60, onDeferred: () => (deferred += 1) };
     assert.equal((await ban('203.0.113.1', { ...reloading, isUrgent: true })).plan, 'reload');
     assert.equal(parseState(banlist).list, statFile(banlist)?.version);
-    kept.endTurn(banlist);
+    kept.endTurns();
     const text = readFileSync(statePath(banlist), 'utf8');
     assert.match(text, /"lastTry":null/);
     writeFileSync(statePath(banlist), text.replace('"lastTry":null', `"lastTry":${Date.now()}`));
@@ -109,8 +115,74 @@ describe('a turn at the list', () => {
     other.release();
     await pending;
     for (const address of ['203.0.113.1', '203.0.113.2']) assert.ok(list().includes(address));
-    kept.endTurn(banlist);
+    kept.endTurns();
     assert.equal(parseState(banlist).list, statFile(banlist)?.version);
+  });
+
+  test('begins with what another process has written during a wait for the lock', async (t) => {
+    const waits = [0, 0.12];
+    t.mock.method(Math, 'random', () => waits.shift() ?? 0.5);
+    const first = acquireLock(banlist, { timeout: 5 });
+    const changes = ['203.0.113.1', '203.0.113.2'].map((address) => ban(address));
+    await new Promise(setImmediate);
+    first.release();
+    await changes[0];
+    // The resident is stopped here.
+    const other = acquireLock(banlist, TAKEOVER);
+    writeState(banlist, { ...lookAtState(banlist), interval: 7 }, other);
+    other.release();
+    await changes[1];
+    kept.endTurns();
+    assert.equal(parseState(banlist).interval, 7);
+    assert.equal(parseState(banlist).list, statFile(banlist)?.version);
+  });
+
+  test('ends before the resident changes another list, or the directory', async (t) => {
+    stopClock(t);
+    await ban('203.0.113.1');
+    await changeBanlist({ ...options, banlist: join(dir, 'other.conf') }, () => []);
+    assert.ok(!isHeld(banlist));
+    const both = { ...options, bandir: join(dir, 'bans') };
+    await changeBans(both, [addition('198.51.100.0/24', 'web')]);
+    assert.ok(isHeld(banlist));
+    let wasHeld = true;
+    await changeBans(both, () => {
+      wasHeld = isHeld(banlist);
+      return [addition('203.0.113.2', 'web')];
+    });
+    assert.ok(!wasHeld);
+  });
+
+  test('writes no state for a change that changes nothing', async () => {
+    kept.endTurns();
+    const before = writtenState();
+    for (let times = 0; times < 3; times += 1) {
+      await ban('203.0.113.9');
+      kept.endTurns();
+    }
+    assert.equal(writtenState(), before);
+  });
+
+  test('does not make others believe that the state cannot be written, and reload before the interval is over', async () => {
+    const log = join(dir, 'reloads');
+    const reloadCommand = join(dir, 'reload');
+    writeFileSync(reloadCommand, `#!/bin/sh\necho >>${log}\n`, { mode: 0o755 });
+    const reloads = new Reloads(kept);
+    const queue = new Queue(reloads);
+    const until = performance.now() + BURST_MS;
+    for (let count = 0; performance.now() < until; count += 1) {
+      await queue.change({
+        options: { ...options, bandir: undefined, reloads: true, reloadInterval: 60, reloadCommand },
+        changes: [addition(`203.0.${count >> 8}.${count & 255}`, 'web')],
+        needs: undefined,
+        skipped: [],
+        onDone: () => {},
+      });
+      await new Promise(setImmediate);
+    }
+    const during = readFileSync(log, 'utf8');
+    await reloads.finish();
+    assert.equal(during, '\n');
   });
 
   test('leaves nothing when the resident ends, and the state says what the list is', async () => {
