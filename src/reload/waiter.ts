@@ -30,7 +30,9 @@ export function isWaitedFor(waiter: ProcessId | null, options: Pick<ReloadOption
  * @returns null if it cannot be started; the next call that may change something then reloads
  */
 export function ensureWaiter(current: ProcessId | null, options: ReloadOptions): ProcessId | null {
-  if (isWaitedFor(current, options)) return current;
+  // A resident that the state names may have failed to wait, as on a full disk: it knows.
+  const isResidents = options.onDeferred !== undefined && current === processId();
+  if (!isResidents && isWaitedFor(current, options)) return current;
   if (options.onDeferred !== undefined) {
     options.onDeferred();
     return processId();

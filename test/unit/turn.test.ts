@@ -6,8 +6,6 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, type TestContext, test } from 'node:test';
 import { lookAtState } from '../../src/reload/state.ts';
 import { parseState, statePath, writeState } from '../../src/reload/state-file.ts';
-import { Queue } from '../../src/serve/queue.ts';
-import { Reloads } from '../../src/serve/reloads.ts';
 import { Kept } from '../../src/store/kept.ts';
 import { changeBanlist } from '../../src/store/list.ts';
 import { changeBans } from '../../src/store/store.ts';
@@ -21,9 +19,6 @@ import { addition, withoutReload } from '../lab/call.ts';
 const ADDRESSES = ['203.0.113.1', '203.0.113.2', '203.0.113.3'];
 /** Takes the lock of a living process, which counts as stopped. */
 const TAKEOVER = { timeout: 5, stale: 0.05 };
-
-/** Twice as long as a waiting process looks for a state that nobody writes. */
-const BURST_MS = 3000;
 
 /** So that no turn counts as long, however slow the disk is. */
 function stopClock(t: TestContext): void {
@@ -161,28 +156,6 @@ describe('a turn at the list', () => {
       kept.endTurns();
     }
     assert.equal(writtenState(), before);
-  });
-
-  test('does not make others believe that the state cannot be written, and reload before the interval is over', async () => {
-    const log = join(dir, 'reloads');
-    const reloadCommand = join(dir, 'reload');
-    writeFileSync(reloadCommand, `#!/bin/sh\necho >>${log}\n`, { mode: 0o755 });
-    const reloads = new Reloads(kept);
-    const queue = new Queue(reloads);
-    const until = performance.now() + BURST_MS;
-    for (let count = 0; performance.now() < until; count += 1) {
-      await queue.change({
-        options: { ...options, bandir: undefined, reloads: true, reloadInterval: 60, reloadCommand },
-        changes: [addition(`203.0.${count >> 8}.${count & 255}`, 'web')],
-        needs: undefined,
-        skipped: [],
-        onDone: () => {},
-      });
-      await new Promise(setImmediate);
-    }
-    const during = readFileSync(log, 'utf8');
-    await reloads.finish();
-    assert.equal(during, '\n');
   });
 
   test('leaves nothing when the resident ends, and the state says what the list is', async () => {
