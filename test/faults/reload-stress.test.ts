@@ -124,6 +124,16 @@ function bannedIn(list: string): string[] {
   return [...new Set([...counted.matchAll(/^Require not ip (\S+)$/gm)].map(([, one = '']) => one))].sort();
 }
 
+function isMade(directory: string): boolean {
+  try {
+    mkdirSync(directory);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
+    throw error;
+  }
+}
+
 /** The list as others change it, who take no lock. */
 function foreignHand({ banlist, dir }: Apache) {
   const state = `${banlist}.state`;
@@ -163,7 +173,8 @@ function foreignHand({ banlist, dir }: Apache) {
     state(how: 'removed' | 'garbage' | 'unwritable' | 'writable') {
       rmSync(state, { recursive: true, force: true });
       if (how === 'garbage') writeFileSync(state, '{"list":[],"digest":{},"waiter":7');
-      if (how === 'unwritable') mkdirSync(state);
+      // A call may write the state between the two.
+      while (how === 'unwritable' && !isMade(state)) rmSync(state, { recursive: true, force: true });
     },
   };
 }
