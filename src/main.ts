@@ -12,7 +12,7 @@ process.umask(process.umask(0o077) | 0o022);
  * have used so much memory that a thread of V8's, compiling, waits for the next garbage collection; process.exit() would wait
  * for that thread, for ever: https://github.com/nodejs/node/issues/54918. Node's own exit lets it go on.
  */
-const QUICK_SECONDS = 0.1;
+const QUICK_SECONDS = 0.25;
 /** What a call has left open keeps it from ending for this long at most. */
 const OPEN_MS = 500;
 
