@@ -1,5 +1,11 @@
 import type { Lock } from '../system/held-lock.ts';
-import { acquireLock, acquireLockAwaited, withLock, withLockAwaited } from '../system/lock.ts';
+import {
+  acquireLock,
+  acquireLockAwaited,
+  type LockOptions,
+  withLock,
+  withLockAwaited,
+} from '../system/lock.ts';
 import { lookAtState } from './state.ts';
 import { type ReloadState, writeState } from './state-file.ts';
 import { namesOf, type ReloadOptions } from './types.ts';
@@ -14,9 +20,22 @@ export const STALE_SECONDS = 120;
 
 /** @param timeout seconds */
 export async function takeReloadLock(options: ReloadOptions, timeout: number): Promise<Lock> {
-  const path = `${options.banlist}.reload`;
-  const limits = { timeout, stale: STALE_SECONDS };
-  return options.endTurns !== undefined ? acquireLockAwaited(path, limits) : acquireLock(path, limits);
+  return takeLock(`${options.banlist}.reload`, { timeout, stale: STALE_SECONDS }, options);
+}
+
+/** Takes a lock as calls do, or as a resident does, which answers others meanwhile. */
+async function takeLock(
+  path: string,
+  limits: LockOptions,
+  { endTurns }: Pick<ReloadOptions, 'endTurns'>,
+): Promise<Lock> {
+  return endTurns === undefined ? acquireLock(path, limits) : acquireLockAwaited(path, limits);
+}
+
+/** Takes the lock of the list itself, in which a resident may be in its own way. */
+export async function takeListLock(options: ReloadOptions): Promise<Lock> {
+  options.endTurns?.();
+  return takeLock(options.banlist, { timeout: options.lockTimeout }, options);
 }
 
 /** Requests for a shorter interval start anew, and this call's own reload is no longer due. */

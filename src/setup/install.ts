@@ -305,7 +305,7 @@ export function logLeft({ layout, at }: Server): FileReport[] {
         {
           path,
           status: 'in-use',
-          reason: 'it has the failed logins so far; delete it when nobody needs them',
+          reason: 'it has the failed logins so far; delete it once you no longer need them',
         },
       ]
     : [];

@@ -1,7 +1,7 @@
+import { takeListLock } from '../reload/locked.ts';
 import type { ReloadReport } from '../reload/types.ts';
 import { BanctlError, lineOf } from '../system/errors.ts';
 import { Overtaken } from '../system/held-lock.ts';
-import { acquireLock, acquireLockAwaited } from '../system/lock.ts';
 import { readText } from '../system/read.ts';
 import { replaceFile, versionWritten } from '../system/write.ts';
 import type { ChangeOptions, Replaced, Written } from './types.ts';
@@ -60,12 +60,10 @@ async function isListBlamed(report: ReloadReport, options: ChangeOptions): Promi
  * Apache tests, because Apache tests the list in its place.
  */
 async function takeBack(options: ChangeOptions, replaced: Replaced): Promise<boolean> {
-  const { banlist, lockTimeout } = options;
+  const { banlist } = options;
   const { keepsAttributes } = replaced;
   const { isAccepted } = await import('../reload/run.ts');
-  options.endTurns?.();
-  const acquire = options.endTurns === undefined ? acquireLock : acquireLockAwaited;
-  const lock = await acquire(banlist, { timeout: lockTimeout });
+  const lock = await takeListLock(options);
   try {
     const current = readText(banlist);
     if (current.version !== replaced.version) return false;

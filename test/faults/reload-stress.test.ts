@@ -20,6 +20,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
+import { systemCode } from '../../src/system/errors.ts';
 import { type Apache, startApache } from '../lab/apache.ts';
 import { executable } from '../lab/banctl.ts';
 import { casesOf } from '../lab/cases.ts';
@@ -129,8 +130,8 @@ function isMade(directory: string): boolean {
     mkdirSync(directory);
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false;
-    throw error;
+    if (systemCode(error) !== 'EEXIST') throw error;
+    return false;
   }
 }
 
